@@ -1,0 +1,255 @@
+"""The typed configuration: the only definition, read by the workflow, the command line, the JSON schema and the docs.
+
+Loading, error messages and generated documents live in `pipeline/config_io.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are errors, values cannot be changed after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Dataset(Section):
+    """Which videos, which queries."""
+
+    name: Name = Field("demo", description="Results go to `<results>/<name>/`.")
+    kind: Literal["own", "demo", "qvhighlights", "tvr", "activitynet", "charades"] = Field(
+        "own", description="How the annotations are read: `own` is a CSV or JSONL; `demo` renders the embedded world first and then reads it as `own`."
+    )
+    videos: str = Field("", description="Folder of the videos (searched recursively). For `demo`, made when empty.")
+    annotations: str = Field("", description="CSV or JSONL of queries for `own`; the folder of the original annotation files for the benchmarks.")
+    gallery: Name | None = Field(None, description="Which published evaluation gallery, where a dataset has several (activitynet: `val_1` or `mssl`).")
+    allow_missing_videos: bool = Field(False, description="Go on with the videos that are on disk; the missing ones are listed.")
+
+
+class Demo(Section):
+    """The embedded demo world (`dataset.kind: demo`)."""
+
+    seed: int = Field(7, description="Seed of the rendered world.")
+    train: PositiveInt = Field(320, description="Training videos.")
+    val: PositiveInt = Field(40, description="Validation videos.")
+    test: PositiveInt = Field(128, description="Test videos (the gallery).")
+
+
+class Video(Section):
+    """Decoding and quarantine."""
+
+    shard_size: PositiveInt = Field(64, description="Videos per shard: one job decodes one shard. 50 to 200 on a real collection.")
+    keep_frames: bool = Field(False, description="Keep the decoded frames after the encoders have read them.")
+    keep_truncated: bool = Field(False, description="Use the frames a truncated file still holds instead of quarantining it.")
+    max_bad_fraction: Share = Field(0.05, description="The run fails when a larger share of the videos is quarantined.")
+    timeout: PositiveFloat = Field(60.0, description="Seconds a video may take before its decoding process is killed.")
+    timeout_per_second: PositiveFloat = Field(2.0, description="Further seconds allowed per second of video.")
+    memory_mb: PositiveInt = Field(4096, description="Memory limit of one decoding process, MB.")
+    workers: int = Field(0, ge=0, description="Decoding processes per job; 0 means the job's threads. Changes no result.")
+
+
+class Sampling(Section):
+    """When a video is looked at: row i covers seconds [i*every, (i+1)*every)."""
+
+    every: PositiveFloat = Field(2.0, description="Seconds per row (2: QVHighlights, 1: ActivityNet and Charades, 0.3333: TVR).")
+    at: Literal["middle", "start"] = Field("middle", description="Which instant of the row a still is taken at.")
+
+
+class OpenClip(Section):
+    """A CLIP image and text encoder of open_clip."""
+
+    kind: Literal["open_clip"] = "open_clip"
+    architecture: str = Field("ViT-B-16-quickgelu", description="open_clip architecture; OpenAI weights need the `-quickgelu` ones.")
+    weights: str = Field("openai", description="A pretrained tag, a weights file, or a folder with `open_clip_config.json`.")
+    sha256: str | None = Field(None, description="Expected sha256 of the weights file; checked when given.")
+    sampling: Sampling = Sampling()
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Arithmetic of the encoder.")
+
+
+class SlowFast(Section):
+    """A SlowFast motion encoder of pytorchvideo."""
+
+    kind: Literal["slowfast"] = "slowfast"
+    architecture: str = Field("slowfast_r50", description="`slowfast_r50`, or a JSON file of `create_slowfast` arguments beside the weights.")
+    weights: str = Field("SLOWFAST_8x8_R50.pyth", description="A checkpoint file or a folder.")
+    sha256: str | None = Field(None, description="Expected sha256 of the weights file; checked when given.")
+    sampling: Sampling = Sampling()
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Arithmetic of the encoder.")
+
+
+Encoder = Annotated[OpenClip | SlowFast, Field(discriminator="kind")]
+
+
+class Clips(Section):
+    """From feature rows to 128 frames and 32 clips per video (METHODS 6.1, 6.2, 6.5)."""
+
+    frames: PositiveInt = Field(128, description="Pooled frame rows per video.")
+    clips: PositiveInt = Field(32, description="Clips per video.")
+    method: Literal["op_tome", "uniform"] = Field("op_tome", description="Order-preserving token merging, or uniform pooling (ablation).")
+    similarity: Literal["dot", "cosine"] = Field("dot", description="Pair similarity of the merging: released `dot`, paper `cosine`.")
+    schedule: list[PositiveInt] | None = Field(None, description="Lengths after each merge step; by default the variant's.")
+    levels: list[PositiveInt] | None = Field(None, description="Context counts, from no merging to most; by default the variant's.")
+    context_ratio: Literal["closure", "pairs"] = Field("closure", description="Released: share of pairs connected transitively; paper: share of pairs above tau.")
+    context_merge: Literal["greedy", "tome"] = Field("greedy", description="Released: greedy one-to-one matching; paper: ToMe's many-to-one.")
+    tau: float = Field(0.8, ge=-1, le=1, description="Similarity above which two clips belong to one context (METHODS: .80 TVR, ANet; .85 Charades; .70 QVH).")
+    dtype: Literal["float16", "float32"] = Field("float16", description="Stored precision of the pooled rows.")
+
+
+class Model(Section):
+    """The dual-branch encoder (METHODS 4b, 6.3)."""
+
+    hidden: PositiveInt = Field(384, description="Hidden size.")
+    heads: PositiveInt = Field(4, description="Attention heads.")
+    widths: list[float | None] = Field([None, 0.5, 1.0, 5.0, 10.0, 3.0, 0.1, 8.0], description="Gaussian widths, one branch each; null: plain attention.")
+    dropout: Share = Field(0.2, description="Dropout in the blocks.")
+    input_dropout: Share = Field(0.2, description="Dropout of the input projections and positions.")
+    consolidation_temperature: PositiveFloat = Field(0.6, description="Temperature of temporal consolidation (sft_factor: .09 TVR, .6 others).")
+    max_words: PositiveInt = Field(77, description="Query tokens kept.")
+    proportional_attention: bool = Field(True, description="Add log clip size to the clip branch's attention logits.")
+
+
+class Nce(Section):
+    """Symmetric multi-positive InfoNCE on dot products (METHODS 1.3)."""
+
+    clip: Weight = Field(0.02, description="Weight on the clip branch.")
+    frame: Weight = Field(0.04, description="Weight on the frame branch.")
+
+
+class Triplet(Section):
+    """Triplet ranking loss on cosines (METHODS 1.3)."""
+
+    weight: Weight = Field(1.0, description="Weight of both branches' triplets.")
+    margin: float = Field(0.2, ge=0, description="Margin (.1 TVR, .2 others).")
+    hard_start_epoch: int = Field(20, ge=0, description="First epoch with hard negatives.")
+    hard_pool: PositiveInt = Field(20, description="Text-to-video negatives are drawn from this many hardest ones.")
+
+
+class Tcpl(Section):
+    """Text correlation preservation (METHODS 6.4; paper Eq. 1-4)."""
+
+    distance: Weight = Field(15.0, description="Weight of the distance term; 0 switches it off.")
+    angle: Weight = Field(30.0, description="Weight of the angle term; 0 switches it off.")
+    normaliser: Literal["all", "off_diagonal"] = Field("all", description="Mean over Nq^2 (released) or Nq(Nq-1) entries (paper).")
+    chunk: PositiveInt = Field(64, description="Anchors per chunk of the angle term; changes memory, not values.")
+
+
+class Cbva(Section):
+    """Cross-branch video alignment (METHODS 6.5; paper Eq. 5-10)."""
+
+    weight: Weight = Field(0.1, description="Weight; 0 switches it off.")
+    adaptive: bool = Field(True, description="Adaptive context count; false: one context per clip (naive CBVA).")
+    similarity: Literal["dot", "cosine"] = Field("dot", description="Released: dot product; paper: cosine.")
+    projection: bool = Field(True, description="Released: an extra linear layer shared by frames and clips.")
+    normaliser: Literal["mean", "sum"] = Field("mean", description="Released: mean over negatives; paper: sum.")
+
+
+class Objectives(Section):
+    """What is minimised; a weight of 0 switches a term off."""
+
+    nce: Nce = Nce()
+    triplet: Triplet = Triplet()
+    tcpl: Tcpl = Tcpl()
+    cbva: Cbva = Cbva()
+
+
+class Training(Section):
+    """Optimiser, schedule, stopping (METHODS 1.4)."""
+
+    epochs: PositiveInt = Field(100, description="Epochs at most.")
+    batch_videos: PositiveInt = Field(128, description="Videos per batch, each with all its queries.")
+    learning_rate: PositiveFloat = Field(2.5e-4, description="Peak learning rate.")
+    weight_decay: Weight = Field(0.01, description="Decoupled weight decay; biases and input layer norms excepted.")
+    warmup: Share = Field(0.01, description="Share of all steps spent warming up.")
+    clip_norm: PositiveFloat = Field(1.0, description="Gradient norm limit of each parameter tensor.")
+    patience: PositiveInt = Field(10, description="Epochs without a better SumR that are forgiven.")
+    selection_split: Literal["train", "val", "test"] = Field("val", description="Split whose SumR chooses the epoch. The field selects on the split it reports.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 uses autocast.")
+    compile: bool = Field(False, description="torch.compile the model.")
+
+
+class Evaluation(Section):
+    """Ranking (METHODS 1.5, 6.6)."""
+
+    split: Literal["train", "val", "test"] = Field("test", description="Split that is reported.")
+    clip_weight: Share = Field(0.4, description="Weight of the clip branch in the fused score.")
+    frame_weight: Share = Field(0.6, description="Weight of the frame branch in the fused score.")
+
+
+class Experiment(Section):
+    """Everything that makes one trained model; `experiments` entries override parts of it."""
+
+    variant: Literal["released", "paper"] = Field("released", description="Which side of METHODS 6.7 fills the values left out: the released code or the paper.")
+    features: list[Name] = Field(..., min_length=1, description="Encoders whose rows are concatenated.")
+    text: Name = Field(..., description="Encoder of the queries.")
+    teacher: Name | None = Field(None, description="Text encoder whose sentence similarities TCPL preserves; by default `text`'s last token.")
+    clips: Clips = Clips()
+    model: Model = Model()
+    objectives: Objectives = Objectives()
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+
+
+class Runtime(Section):
+    """How jobs run on this machine; nothing here changes a result or re-runs a stage."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto`: CUDA where there is one.")
+    batch_size: int = Field(0, ge=0, description="Rows per encoder batch; 0: found automatically.")
+    threads: PositiveInt = Field(2, description="CPU threads a job asks for.")
+    gpus: PositiveInt = Field(1, description="GPU jobs at once when `--resources gpu=` is not given.")
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    results: str = Field("results", description="Folder of everything computed.")
+    dataset: Dataset = Dataset()
+    demo: Demo = Demo()
+    video: Video = Video()
+    encoders: dict[Name, Encoder] = Field(..., min_length=1, description="Named encoders; the name is the folder of their features.")
+    variant: Literal["released", "paper"] = "released"
+    features: list[Name] = Field(..., min_length=1, description="Encoders whose rows are concatenated.")
+    text: Name = Field(..., description="Encoder of the queries.")
+    teacher: Name | None = None
+    clips: Clips = Clips()
+    model: Model = Model()
+    objectives: Objectives = Objectives()
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+    experiments: dict[Name, dict] = Field(
+        default_factory=lambda: {"main": {}}, min_length=1, description="Named models; each overrides any of the keys from `variant` to `evaluation`."
+    )
+    seeds: list[int] = Field([9527], min_length=1, description="One run per experiment and seed.")
+    runtime: Runtime = Runtime()
+
+    @model_validator(mode="after")
+    def _references(self) -> Config:
+        for name in self.experiments:
+            experiment = self.experiment(name)
+            for key, used in (("features", experiment.features), ("text", [experiment.text]), ("teacher", [experiment.teacher] if experiment.teacher else [])):
+                for encoder in used:
+                    if encoder not in self.encoders:
+                        raise ValueError(f"{key} of experiment {name!r} names encoder {encoder!r}; defined are {', '.join(self.encoders)}")
+            for key, encoder in (("text", experiment.text), ("teacher", experiment.teacher)):
+                if encoder and self.encoders[encoder].kind != "open_clip":
+                    raise ValueError(f"{key} of experiment {name!r} is {encoder!r}, which has no text tower")
+        return self
+
+    def experiment(self, name: str) -> Experiment:
+        """The named experiment: the top-level values with its overrides merged in. ValidationError when an override does not fit."""
+        base = self.model_dump(include=set(Experiment.model_fields), exclude_unset=True)
+        return Experiment.model_validate(merge(base, self.experiments[name]))
+
+
+def merge(base: dict, over: dict) -> dict:
+    """`base` with `over` laid on top, dictionaries merged key by key."""
+    merged = dict(base)
+    for key, value in over.items():
+        merged[key] = merge(merged[key], value) if isinstance(value, dict) and isinstance(merged.get(key), dict) else value
+    return merged

@@ -1,0 +1,100 @@
+"""Typed errors: every failure a user can meet has a code, says what failed, where, and what to do next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class PrvrError(Exception):
+    """A failure with a stable `code` (a heading of docs/troubleshooting.md), its place, and its mend.
+
+    Args: `what` failed, `where` it failed (a file, a key, a video id), `fix`: what the reader should do.
+    """
+
+    code = "PRVR"
+
+    def __init__(self, what: str, *, where: str | Path | None = None, fix: str = "") -> None:
+        self.what, self.where, self.fix = what, str(where) if where is not None else "", fix
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        lines = [f"[{self.code}] {self.what}"]
+        if self.where:
+            lines.append(f"  where: {self.where}")
+        if self.fix:
+            lines.append(f"  to do: {self.fix}")
+        return "\n".join(lines)
+
+
+class ConfigError(PrvrError):
+    """A key, type or value of the configuration is wrong."""
+
+    code = "CONFIG"
+
+
+class DatasetError(PrvrError):
+    """An annotation file, a caption list or a folder of videos is unusable; lists every instance."""
+
+    code = "DATASET"
+
+
+class StoreError(PrvrError):
+    """An HDF5 file is unusable."""
+
+    code = "STORE"
+
+
+class StoreMissing(StoreError):
+    """The file does not exist."""
+
+    code = "STORE_MISSING"
+
+
+class StoreDamaged(StoreError):
+    """The file is not readable HDF5: truncated, or something else altogether."""
+
+    code = "STORE_DAMAGED"
+
+
+class StoreForeign(StoreError):
+    """The file is HDF5 but was not written by prvr."""
+
+    code = "STORE_FOREIGN"
+
+
+class StoreSchema(StoreError):
+    """The file was written by another schema version, or by another stage than the one asked for."""
+
+    code = "STORE_SCHEMA"
+
+
+class WeightsError(PrvrError):
+    """Pretrained weights are missing, or are not what the configuration names."""
+
+    code = "WEIGHTS"
+
+
+class VideoError(PrvrError):
+    """A video cannot be used; `code` is a quarantine code (EMPTY, NOT_VIDEO, TIMEOUT, ...)."""
+
+    def __init__(self, code: str, what: str, *, where: str | Path | None = None, fix: str = "") -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.code = code
+
+
+class GridError(PrvrError):
+    """Features of different time grids were asked to be joined."""
+
+    code = "GRID"
+
+
+class TrainingError(PrvrError):
+    """Training cannot go on (non-finite loss, nothing to train on)."""
+
+    code = "TRAINING"
+
+
+class QuarantineError(PrvrError):
+    """More videos are unusable than the configuration allows."""
+
+    code = "QUARANTINE"
