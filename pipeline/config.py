@@ -69,6 +69,7 @@ class OpenClip(Section):
     architecture: str = Field("ViT-B-16-quickgelu", description="open_clip architecture; OpenAI weights need the `-quickgelu` ones.")
     weights: str = Field("openai", description="A pretrained tag, a weights file, or a folder with `open_clip_config.json`.")
     sha256: str | None = Field(None, description="Expected sha256 of the weights file; checked when given.")
+    size: PositiveInt = Field(224, description="Side of the square input, pixels; must be the architecture's.")
     sampling: Sampling = Sampling()
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Arithmetic of the encoder.")
 
@@ -80,6 +81,11 @@ class SlowFast(Section):
     architecture: str = Field("slowfast_r50", description="`slowfast_r50`, or a JSON file of `create_slowfast` arguments beside the weights.")
     weights: str = Field("SLOWFAST_8x8_R50.pyth", description="A checkpoint file or a folder.")
     sha256: str | None = Field(None, description="Expected sha256 of the weights file; checked when given.")
+    size: PositiveInt = Field(224, description="Side of the square input, pixels.")
+    frames: PositiveInt = Field(32, description="Frames of the fast pathway per window.")
+    fps: PositiveFloat = Field(30.0, description="Rate the window is read at, frames per second.")
+    stride: PositiveInt = Field(2, description="Take every n-th frame at `fps`; past the window's end the last is repeated.")
+    alpha: PositiveInt = Field(4, description="The slow pathway takes every alpha-th of them.")
     sampling: Sampling = Sampling()
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Arithmetic of the encoder.")
 
