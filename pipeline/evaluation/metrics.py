@@ -1,0 +1,64 @@
+"""Ranks of the true video and the recalls read off them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+CUTOFFS = (1, 5, 10, 100)
+
+
+def ranks(
+    scores: Tensor | np.ndarray, truth: Tensor | np.ndarray, *, chunk: int = 4096
+) -> Tensor:
+    """The 1-based rank of each query's true video; among equal scores the lower video index comes first.
+
+    A count replaces the sort: 1 + videos scored higher + videos scored equal at a lower index, which is the rank a stable sort gives.
+
+    Shapes: `scores` [Q, V]; `truth` [Q] int, column of the true video; returns [Q] int64. `chunk` queries are compared at once (memory only).
+    Errors: ValueError when a score is not a number (it would silently rank first) or shapes do not fit.
+    Source: METHODS 1.5; golden f_eval (`ranks_*`, `tie_ranks_stable`).
+    """
+    scores, truth = torch.as_tensor(scores), torch.as_tensor(truth).to(torch.int64)
+    if scores.ndim != 2 or truth.shape != scores.shape[:1]:
+        raise ValueError(
+            f"scores [Q, V] and truth [Q] expected, got {tuple(scores.shape)} and {tuple(truth.shape)}"
+        )
+    truth = truth.to(scores.device)
+    column = torch.arange(scores.shape[1], device=scores.device)
+    found = []
+    for start in range(0, len(scores), chunk):
+        part, own = scores[start : start + chunk], truth[start : start + chunk, None]
+        if part.isnan().any():
+            raise ValueError("a score is not a number")
+        target = part.gather(1, own)
+        ahead = part > target
+        # An exact tie is rare, so the second comparison only reads rows that have one.
+        tied = part == target
+        rows = tied.sum(1) > 1
+        if rows.any():
+            ahead[rows] |= tied[rows] & (column < own[rows])
+        found.append(1 + ahead.sum(1))
+    return torch.cat(found) if found else torch.zeros(0, dtype=torch.int64)
+
+
+def recalls(found: Tensor | np.ndarray) -> dict[str, float]:
+    """R@1, R@5, R@10, R@100 in percent, SumR (their sum), and the median and mean rank.
+
+    Shapes: `found` [Q] ranks, 1 = best. Errors: ValueError when there is no query. Source: METHODS 1.5.
+    """
+    values = torch.as_tensor(found).to(torch.float64)
+    if values.numel() == 0:
+        raise ValueError("no query to average over")
+    result = {f"R@{k}": float((values <= k).double().mean() * 100) for k in CUTOFFS}
+    result["SumR"] = sum(result.values())
+    result["median_rank"] = float(values.quantile(0.5))
+    result["mean_rank"] = float(values.mean())
+    return result
+
+
+def chance(videos: int) -> dict[str, float]:
+    """The recalls of a random ranking of `videos` candidates, in percent."""
+    result = {f"R@{k}": 100.0 * min(k, videos) / videos for k in CUTOFFS}
+    return {**result, "SumR": sum(result.values())}
