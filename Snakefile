@@ -1,0 +1,32 @@
+# From a folder of raw videos to a trained, measured retrieval model. Use: snakemake --cores all --resources gpu=1
+# Every stage is one rule in workflow/rules and one room in pipeline/; what a rule depends on is computed by pipeline/dag.py.
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/datasets.smk"
+include: "workflow/rules/video.smk"
+include: "workflow/rules/encoders.smk"
+include: "workflow/rules/clips.smk"
+include: "workflow/rules/training.smk"
+include: "workflow/rules/evaluation.smk"
+
+
+localrules:
+    all,
+
+
+rule all:
+    default_target: True
+    input:
+        TABLE,
+
+
+rule extract:
+    input:
+        ALL_FEATURES,
+        ALL_TEXTS,
+
+

@@ -1,0 +1,41 @@
+"""The command line: one command per stage, called by the workflow's rules, and the tools for people."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import typer
+
+from pipeline.cli import stages, tools
+from pipeline.errors import PrvrError
+
+app = typer.Typer(
+    help="From a folder of raw videos to a trained, measured, searchable partially-relevant-video-retrieval model.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+stages.register(app)
+tools.register(app)
+
+
+def main() -> None:
+    """Run a command; a typed error is printed in full and exits with 2, an interruption ends at once with 130 or 143."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app()
+    except PrvrError as error:
+        print(f"prvr: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("prvr: interrupted; the next run goes on from what is finished", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _terminate(*_: object) -> None:
+    # An exception instead of sudden death: temporary files are removed and child processes ended on the way out.
+    sys.exit(143)

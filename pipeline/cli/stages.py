@@ -1,0 +1,125 @@
+"""One command per stage: reads the configuration, limits the threads, calls the stage's function."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from pipeline.config_io import load
+from pipeline.dag import Dag
+
+Config = Annotated[str, typer.Option("--config", help="The configuration file.")]
+Threads = Annotated[int, typer.Option("--threads", help="CPU threads this job may use.", min=1)]
+Shard = Annotated[str, typer.Option("--shard", help="The shard, e.g. 000.")]
+Encoder = Annotated[str, typer.Option("--encoder", help="An encoder of the configuration.")]
+Experiment = Annotated[str, typer.Option("--experiment", help="An experiment of the configuration.")]
+Seed = Annotated[int, typer.Option("--seed", help="The seed of the run.")]
+
+features = typer.Typer(invoke_without_command=True, help="Encode the frames of a shard; `compare` sets two feature stores side by side.")
+quarantine = typer.Typer(help="The videos that could not be used.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the stage commands."""
+    for command in (world, annotations, frames, text, clips, train, evaluate, table):
+        app.command()(command)
+    app.add_typer(features, name="features")
+    app.add_typer(quarantine, name="quarantine")
+
+
+def _open(config: str, threads: int = 1) -> Dag:
+    """The parsed configuration, with every library's thread pool limited before it is imported."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    return Dag.of(load(config))
+
+
+def world(config: Config = "config.yaml", threads: Threads = 1) -> None:
+    """Render the embedded demo world."""
+    dag = _open(config, threads)
+    from pipeline.demo import stage
+
+    stage.run(dag.config, dag.layout, workers=threads)
+
+
+def annotations(config: Config = "config.yaml") -> None:
+    """Read the dataset's annotations into one canonical table."""
+    dag = _open(config)
+    from pipeline.datasets import stage
+
+    stage.run(dag.config, dag.layout)
+
+
+def frames(shard: Shard, config: Config = "config.yaml", threads: Threads = 1) -> None:
+    """Decode one shard's videos into the frames every encoder wants."""
+    dag = _open(config, threads)
+    from pipeline.video import stage
+
+    wanted = {s.video_id for s in dag.shards[shard]} if dag.config.video.keep_frames else dag.wanted(shard)
+    stage.run(dag.config, dag.layout, shard, dag.shards[shard], dag.streams, wanted, workers=dag.config.video.workers or threads)
+
+
+@features.callback()
+def encode(
+    context: typer.Context, encoder: Encoder = "", shard: Shard = "", config: Config = "config.yaml", threads: Threads = 1
+) -> None:
+    """Encode one shard's frames."""
+    if context.invoked_subcommand is not None:
+        return
+    if not encoder or not shard:
+        raise typer.BadParameter("--encoder and --shard are needed")
+    dag = _open(config, threads)
+    from pipeline.encoders import stage
+
+    stage.run_video(dag.config, dag.layout, encoder, shard, dag.shards[shard])
+
+
+def text(encoder: Encoder, config: Config = "config.yaml", threads: Threads = 1) -> None:
+    """Encode every query."""
+    dag = _open(config, threads)
+    from pipeline.encoders import stage
+
+    stage.run_text(dag.config, dag.layout, encoder)
+
+
+def clips(experiment: Experiment, shard: Shard, config: Config = "config.yaml", threads: Threads = 1) -> None:
+    """Pool and merge one shard's features into frames, clips and contexts."""
+    dag = _open(config, threads)
+    from pipeline.clips import stage
+
+    stage.run(dag.config, dag.layout, experiment, shard)
+
+
+def train(experiment: Experiment, seed: Seed, config: Config = "config.yaml", threads: Threads = 1) -> None:
+    """Train one experiment with one seed."""
+    dag = _open(config, threads)
+    from pipeline.training import stage
+
+    stage.run(dag.config, dag.layout, experiment, seed)
+
+
+def evaluate(experiment: Experiment, seed: Seed, config: Config = "config.yaml", threads: Threads = 1) -> None:
+    """Rank, measure and describe one trained model."""
+    dag = _open(config, threads)
+    from pipeline.evaluation import stage
+
+    stage.run(dag.config, dag.layout, experiment, seed)
+
+
+def table(config: Config = "config.yaml") -> None:
+    """Gather every run's metrics into one table and print it."""
+    dag = _open(config)
+    from pipeline.evaluation.table import run_table
+
+    print(run_table(dag.config, dag.layout))
+
+
+@quarantine.command()
+def collect(config: Config = "config.yaml") -> None:
+    """Gather the shards' quarantine rows into quarantine.tsv; fails when too many videos are unusable."""
+    dag = _open(config)
+    from pipeline.video.quarantine import collect as gather
+
+    gather(dag.config, dag.layout, list(dag.shards))

@@ -1,0 +1,77 @@
+"""Recipes: everything a stage's result depends on beside its input files, as plain dictionaries.
+
+The hash of a recipe goes into file names, HDF5 attributes and the rules' params, so a changed value re-runs exactly the stages that
+use it. Nothing here imports torch: the workflow calls these at parse time.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from pipeline.clips.recipe import recipe as clips_part
+from pipeline.config import Config
+from pipeline.encoders.weights import identity
+from pipeline.store import recipe_hash
+from pipeline.streams import stream_of
+
+
+def decoding(config: Config) -> dict[str, Any]:
+    """What decides the pixels of a frame, whatever the stream."""
+    return {"keep_truncated": config.video.keep_truncated, "frames_fps": config.video.frames_fps, "decord": version("decord"), "av": version("av")}
+
+
+def frames(config: Config, streams: dict) -> dict[str, Any]:
+    """The frames stage."""
+    return {"decoding": decoding(config), "streams": {name: stream.recipe for name, stream in streams.items()}}
+
+
+def features(config: Config, encoder: str) -> dict[str, Any]:
+    """The features of one encoder."""
+    settings = config.encoders[encoder]
+    library = "open_clip_torch" if settings.kind == "open_clip" else "pytorchvideo"
+    return {
+        "encoder": settings.model_dump(exclude={"weights", "sha256", "sampling"}),
+        "weights": identity(settings),
+        "stream": stream_of(settings).recipe,
+        "decoding": decoding(config),
+        library: version(library),
+    }
+
+
+def text(config: Config, encoder: str) -> dict[str, Any]:
+    """The query states of one text encoder."""
+    settings = config.encoders[encoder]
+    return {
+        "encoder": settings.model_dump(include={"kind", "architecture", "precision"}),
+        "weights": identity(settings),
+        "open_clip_torch": version("open_clip_torch"),
+    }
+
+
+def clips(config: Config, experiment: str) -> dict[str, Any]:
+    """The pooled and merged rows of one experiment."""
+    chosen = config.experiment(experiment)
+    return {"clips": clips_part(chosen), "features": {name: features(config, name) for name in chosen.features}}
+
+
+def training(config: Config, experiment: str, seed: int) -> dict[str, Any]:
+    """One trained model."""
+    chosen = config.experiment(experiment)
+    texts = {name: text(config, name) for name in {chosen.text, chosen.teacher or chosen.text}}
+    return {"experiment": chosen.model_dump(exclude={"evaluation"}), "fusion": fusion(config, experiment), "clips": clips(config, experiment), "text": texts, "seed": seed}
+
+
+def fusion(config: Config, experiment: str) -> dict[str, float]:
+    """The fused score's weights: early stopping looks at them too."""
+    return config.experiment(experiment).evaluation.model_dump(include={"clip_weight", "frame_weight"})
+
+
+def evaluation(config: Config, experiment: str) -> dict[str, Any]:
+    """One evaluation."""
+    return config.experiment(experiment).evaluation.model_dump()
+
+
+def key(fingerprint: str, recipe: dict[str, Any]) -> str:
+    """What an item of a ShardStore was made from: its content and its recipe."""
+    return f"{fingerprint}-{recipe_hash(recipe)}"

@@ -1,0 +1,16 @@
+# Pooling, order-preserving token merging and context counting, once per video.
+rule clips:
+    input:
+        lambda wildcards: [LAYOUT.features_manifest(e, wildcards.shard) for e in CONFIG.experiment(DAG.owner(wildcards.recipe)).features],
+    output:
+        LAYOUT.clips("{recipe}", "{shard}"),
+    log:
+        f"{LOGS}/clips/{{recipe}}/{{shard}}.log",
+    benchmark:
+        f"{BENCHMARKS}/clips/{{recipe}}/{{shard}}.tsv"
+    params:
+        of=params_of("clips"),
+        experiment=lambda wildcards: DAG.owner(wildcards.recipe),
+    threads: CONFIG.runtime.threads
+    shell:
+        "{PRVR} clips --config {CONFIG_FILE} --experiment {params.experiment} --shard {wildcards.shard} --threads {threads} 2> {log}"

@@ -1,0 +1,64 @@
+# The configuration, checked before any job starts, and the few values the rules share.
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(workflow.basedir)))
+
+from pipeline.config_io import read, validate
+from pipeline.config import merge
+from pipeline.dag import Dag, gpus_per_job, publish_config
+from pipeline.errors import PrvrError
+
+# A --configfile replaces config.yaml (the demo) instead of being laid on top of it; --config values are laid on top of either.
+if not workflow.configfiles:
+    config = merge(read(Path(workflow.basedir) / "config.yaml"), config)
+
+try:
+    CONFIG = validate(dict(config), source=" + ".join(map(str, workflow.configfiles)) or "config.yaml")
+    DAG = Dag.of(CONFIG)
+    SHARDS = list(DAG.shards)
+except PrvrError as error:
+    raise WorkflowError(f"\n{error}") from None
+
+LAYOUT = DAG.layout
+CONFIG_FILE = publish_config(CONFIG, dict(config))
+# Jobs share the cores: each library thread pool is told its job's share.
+PRVR = f"{sys.executable} -m pipeline.cli"
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(workflow.basedir)), os.environ.get("PYTHONPATH", "")]))
+
+EXPERIMENTS = list(CONFIG.experiments)
+SEEDS = CONFIG.seeds
+RECIPES = sorted({DAG.clips(name) for name in EXPERIMENTS})
+TEXTS = sorted({text for name in EXPERIMENTS for text in DAG.texts(name)})
+LOGS = f"{LAYOUT.root}/logs"
+BENCHMARKS = f"{LAYOUT.root}/benchmarks"
+
+# `gpu` is 0 on a machine without one, so its jobs are bounded by cores alone. The default holds when --resources is not given:
+# without it Snakemake would start as many GPU jobs as there are cores.
+GPU = gpus_per_job(CONFIG)
+
+
+resource_scopes:
+    gpu="local",
+
+
+if workflow.is_main_process and workflow.local_exec and GPU:
+    workflow.global_resources.setdefault("gpu", CONFIG.runtime.gpus)
+
+TABLE = f"{LAYOUT.root}/table.md"
+ALL_FEATURES = [LAYOUT.features_manifest(e, s) for e in DAG.video_encoders for s in SHARDS]
+ALL_TEXTS = [LAYOUT.text_manifest(t) for t in TEXTS]
+ALL_CLIPS = [LAYOUT.clips(r, s) for r in RECIPES for s in SHARDS]
+
+
+wildcard_constraints:
+    shard=r"\d+",
+    seed=r"\d+",
+    encoder=r"[A-Za-z0-9._-]+",
+    experiment=r"[A-Za-z0-9._-]+",
+
+
+def params_of(stage):
+    """The params of a stage's job, as a function of its wildcards."""
+    return lambda wildcards: DAG.params(stage, **dict(wildcards.items()))

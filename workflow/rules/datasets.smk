@@ -1,0 +1,35 @@
+# Annotations in, one canonical table out; for the demo, the videos too.
+if CONFIG.dataset.kind == "demo":
+
+    rule world:
+        output:
+            LAYOUT.world / "world.json",
+        log:
+            f"{LOGS}/world.log",
+        benchmark:
+            f"{BENCHMARKS}/world.tsv"
+        params:
+            of=params_of("world"),
+        threads: workflow.cores
+        shell:
+            "{PRVR} world --config {CONFIG_FILE} --threads {threads} 2> {log}"
+
+    WORLD = [LAYOUT.world / "world.json"]
+else:
+    WORLD = []
+
+
+rule annotations:
+    input:
+        WORLD,
+        DAG.annotation_files,
+    output:
+        LAYOUT.annotations,
+    log:
+        f"{LOGS}/annotations.log",
+    benchmark:
+        f"{BENCHMARKS}/annotations.tsv"
+    params:
+        of=params_of("annotations"),
+    shell:
+        "{PRVR} annotations --config {CONFIG_FILE} 2> {log}"

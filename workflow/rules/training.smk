@@ -1,0 +1,28 @@
+# One run per experiment and seed; a killed run goes on from its last epoch.
+def training_inputs(wildcards):
+    """Everything the training of an experiment reads."""
+    name = wildcards.experiment
+    return {
+        "annotations": LAYOUT.annotations,
+        "clips": [LAYOUT.clips(DAG.clips(name), shard) for shard in SHARDS],
+        "text": [LAYOUT.text_manifest(text) for text in DAG.texts(name)],
+        "quarantine": LAYOUT.quarantine,
+    }
+
+
+rule train:
+    input:
+        unpack(training_inputs),
+    output:
+        LAYOUT.checkpoint("{experiment}", "{seed}"),
+    log:
+        f"{LOGS}/train/{{experiment}}/seed{{seed}}.log",
+    benchmark:
+        f"{BENCHMARKS}/train/{{experiment}}/seed{{seed}}.tsv"
+    params:
+        of=params_of("train"),
+    threads: CONFIG.runtime.threads
+    resources:
+        gpu=GPU,
+    shell:
+        "{PRVR} train --config {CONFIG_FILE} --experiment {wildcards.experiment} --seed {wildcards.seed} --threads {threads} 2> {log}"

@@ -1,0 +1,32 @@
+# One decode pass feeds every stream of a shard. The frames are temporary; the manifest says what became of each video.
+STREAM_FILES = [LAYOUT.frames(stream, "{shard}") for stream in DAG.streams]
+
+
+rule frames:
+    input:
+        WORLD,
+    output:
+        manifest=LAYOUT.frames_manifest("{shard}"),
+        stores=STREAM_FILES if CONFIG.video.keep_frames else temp(STREAM_FILES),
+    log:
+        f"{LOGS}/frames/{{shard}}.log",
+    benchmark:
+        f"{BENCHMARKS}/frames/{{shard}}.tsv"
+    params:
+        of=params_of("frames"),
+    threads: CONFIG.runtime.threads
+    shell:
+        "{PRVR} frames --config {CONFIG_FILE} --shard {wildcards.shard} --threads {threads} 2> {log}"
+
+
+rule quarantine:
+    input:
+        ALL_FEATURES,
+    output:
+        LAYOUT.quarantine,
+    log:
+        f"{LOGS}/quarantine.log",
+    benchmark:
+        f"{BENCHMARKS}/quarantine.tsv"
+    shell:
+        "{PRVR} quarantine collect --config {CONFIG_FILE} 2> {log}"
