@@ -1,0 +1,52 @@
+# Two commands: `make demo` runs the whole pipeline on the embedded world, `make test` runs every check. Both set up .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Re-installed only when one of these changes; the name of the stamp holds their hash.
+STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+
+.PHONY: help env demo test quick lint format docs clean
+
+help:
+	@echo "make demo    install into $(VENV), then run the workflow on the embedded demo world"
+	@echo "make test    install into $(VENV), then run the linters and every test"
+	@echo "make quick   the same without the slow tests"
+	@echo "make docs    regenerate the configuration reference and schema"
+
+env: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info[:2] <= (3, 13)))' \
+	  || { echo "prvr needs Python 3.11 to 3.13; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 ..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) (about 6 GB with torch's CUDA libraries, a few minutes, once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@rm -f $(VENV)/.installed-* && touch $(STAMP)
+
+demo: env
+	$(BIN)/snakemake --cores all --resources gpu=1
+	@$(BIN)/prvr summary
+
+test: lint
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+quick: lint
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+format: env
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow
+
+docs: env
+	$(BIN)/prvr config docs
+
+clean:
+	rm -rf results .snakemake .pytest_cache .mypy_cache .ruff_cache
