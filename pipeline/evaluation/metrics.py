@@ -9,22 +9,18 @@ from torch import Tensor
 CUTOFFS = (1, 5, 10, 100)
 
 
-def ranks(
-    scores: Tensor | np.ndarray, truth: Tensor | np.ndarray, *, chunk: int = 4096
-) -> Tensor:
+def ranks(scores: Tensor | np.ndarray, truth: Tensor | np.ndarray, *, chunk: int = 4096) -> Tensor:
     """The 1-based rank of each query's true video; among equal scores the lower video index comes first.
 
     A count replaces the sort: 1 + videos scored higher + videos scored equal at a lower index, which is the rank a stable sort gives.
 
-    Shapes: `scores` [Q, V]; `truth` [Q] int, column of the true video; returns [Q] int64. `chunk` queries are compared at once (memory only).
+    Shapes: `scores` [Q, V]; `truth` [Q] int, column of the true video; returns [Q] int64. `chunk` queries are compared at once.
     Errors: ValueError when a score is not a number (it would silently rank first) or shapes do not fit.
     Source: METHODS 1.5; golden f_eval (`ranks_*`, `tie_ranks_stable`).
     """
     scores, truth = torch.as_tensor(scores), torch.as_tensor(truth).to(torch.int64)
     if scores.ndim != 2 or truth.shape != scores.shape[:1]:
-        raise ValueError(
-            f"scores [Q, V] and truth [Q] expected, got {tuple(scores.shape)} and {tuple(truth.shape)}"
-        )
+        raise ValueError(f"scores [Q, V] and truth [Q] expected, got {tuple(scores.shape)} and {tuple(truth.shape)}")
     truth = truth.to(scores.device)
     column = torch.arange(scores.shape[1], device=scores.device)
     found = []

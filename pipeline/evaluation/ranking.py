@@ -44,9 +44,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-def encode_videos(
-    model: Any, batches: Iterable[tuple[Tensor, Tensor, Tensor]]
-) -> Gallery:
+def encode_videos(model: Any, batches: Iterable[tuple[Tensor, Tensor, Tensor]]) -> Gallery:
     """Encode batches of (frames, clips, sizes), keeping unit-length tokens of both branches.
 
     Shapes: per batch frames [B, Lf, D], clips [B, Lc, D] (rows normalised), sizes [B, Lc]; returns V = sum of B.
@@ -75,9 +73,7 @@ def encode_queries(model: Any, batches: Iterable[tuple[Tensor, Tensor]]) -> Tens
     return torch.cat(found)
 
 
-def max_cosine(
-    queries: Tensor, tokens: Tensor, *, query_chunk: int = 2048, video_chunk: int = 32
-) -> Tensor:
+def max_cosine(queries: Tensor, tokens: Tensor, *, query_chunk: int = 2048, video_chunk: int = 32) -> Tensor:
     """The best cosine of each query over each video's tokens.
 
     Shapes: `queries` [Q, H] (any length), `tokens` [V, L, H] of unit length; returns [Q, V]. Memory: query_chunk x video_chunk x L floats.
@@ -85,22 +81,16 @@ def max_cosine(
     """
     queries = F.normalize(queries, dim=-1)
     videos, length, hidden = tokens.shape
-    found = torch.empty(
-        len(queries), videos, dtype=queries.dtype, device=queries.device
-    )
+    found = torch.empty(len(queries), videos, dtype=queries.dtype, device=queries.device)
     for first in range(0, videos, video_chunk):
         flat = tokens[first : first + video_chunk].reshape(-1, hidden).T
         for start in range(0, len(queries), query_chunk):
             similarity = queries[start : start + query_chunk] @ flat
-            found[start : start + query_chunk, first : first + video_chunk] = (
-                similarity.unflatten(1, (-1, length)).amax(-1)
-            )
+            found[start : start + query_chunk, first : first + video_chunk] = similarity.unflatten(1, (-1, length)).amax(-1)
     return found
 
 
-def score(
-    queries: Tensor, gallery: Gallery, *, clip_weight: float, frame_weight: float
-) -> Scores:
+def score(queries: Tensor, gallery: Gallery, *, clip_weight: float, frame_weight: float) -> Scores:
     """Score every query against every video by clip branch, frame branch and their weighted sum.
 
     Shapes: `queries` [Q, H]; all results [Q, V]. Source: METHODS 6.6 (0.4 clip + 0.6 frame).
@@ -112,9 +102,7 @@ def score(
     return Scores(clip, frame, clip_weight * clip + frame_weight * frame)
 
 
-def frame_similarity(
-    queries: Tensor, frames: Tensor, videos: Tensor, *, chunk: int = 1024
-) -> Tensor:
+def frame_similarity(queries: Tensor, frames: Tensor, videos: Tensor, *, chunk: int = 1024) -> Tensor:
     """The cosine of each query with every frame token of one chosen video.
 
     Shapes: `queries` [Q, H], `frames` [V, L, H] of unit length, `videos` [Q] int; returns [Q, L].

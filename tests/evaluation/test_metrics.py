@@ -9,12 +9,7 @@ from pipeline.evaluation.metrics import chance, ranks, recalls
 
 def literal_ranks(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """The definition: sort each row by falling score, stably, and look the true video up."""
-    return np.array(
-        [
-            1 + list(np.argsort(-row, kind="stable")).index(own)
-            for row, own in zip(scores, truth, strict=True)
-        ]
-    )
+    return np.array([1 + list(np.argsort(-row, kind="stable")).index(own) for row, own in zip(scores, truth, strict=True)])
 
 
 def test_ranks_equal_a_stable_sort_with_and_without_ties() -> None:
@@ -25,9 +20,7 @@ def test_ranks_equal_a_stable_sort_with_and_without_ties() -> None:
         random.integers(0, 4, (200, 50)).astype(np.float32),
         np.zeros((200, 50)),
     ):
-        assert (
-            ranks(scores, truth, chunk=33).numpy() == literal_ranks(scores, truth)
-        ).all()
+        assert (ranks(scores, truth, chunk=33).numpy() == literal_ranks(scores, truth)).all()
 
 
 def test_ranks_refuse_what_would_silently_rank_first() -> None:

@@ -1,0 +1,118 @@
+"""How far the learnt space has collapsed: similarity structure, agreement with the foundation model, and who wins against zero-shot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.stats import rankdata
+from torch import Tensor
+
+RELEASED_TOKENS = 32  # tokens per video in the released `total`
+RELEASED_BLOCK = 400  # rows per block; pairs inside one block are left out of the released `total`
+SPEARMAN_QUERIES = 6000  # 18 million pairs: about 1 GB while ranking
+
+
+def _unit(rows: Tensor) -> Tensor:
+    return F.normalize(rows.to(torch.float64), dim=-1)
+
+
+def _pair_mean(total: Tensor, count: Tensor | int) -> Tensor:
+    """Mean cosine over ordered pairs i != j of `count` unit rows whose sum has squared length `total`."""
+    return (total - count) / (count * (count - 1))
+
+
+def diff_norm(intra: float, total: float) -> float:
+    """(intra - total) / (intra + total): how much closer two texts, or tokens, of one video are than any two. Source: METHODS 6.6."""
+    return (intra - total) / (intra + total)
+
+
+def text_structure(queries: Tensor, videos: Tensor) -> dict[str, float]:
+    """Mean cosine of two queries of one video (`intra`), of any two (`total`), and `diff_norm`.
+
+    No pair matrix is formed: the sum of all cosines of a set of unit vectors is the squared length of their sum.
+    Shapes: `queries` [Q, H], `videos` [Q] int, the video of each query. Intra is the mean over videos with at least two queries of
+    their own mean; NaN when there is none. Source: METHODS 6.6, Table 8; golden g_dist.
+    """
+    rows = _unit(queries)
+    count = torch.bincount(videos)
+    sums = torch.zeros(len(count), rows.shape[1], dtype=rows.dtype, device=rows.device).index_add_(0, videos, rows)
+    several = count > 1
+    intra = float(_pair_mean(sums[several].square().sum(-1), count[several]).mean())
+    total = float(_pair_mean(rows.sum(0).square().sum(), len(rows))) if len(rows) > 1 else float("nan")
+    return {"intra": intra, "total": total, "diff_norm": diff_norm(intra, total)}
+
+
+def video_structure(tokens: Tensor) -> dict[str, float]:
+    """Mean cosine of two tokens of one video (`intra`), of any two tokens (`total`), and `diff_norm`, as the paper and as the code read it.
+
+    The released total takes the first 32 tokens of each video and leaves out the pairs inside one block of 400 rows: NaN when all rows
+    fit in one block. Both readings are given because the published Table 8 is the released one and the paper's text is the other.
+    Shapes: `tokens` [V, L, H]. Source: METHODS 6.6, 6.7 (Table 8, video total); golden g_dist.
+    """
+    videos, length = tokens.shape[:2]
+    sums, first = [], []
+    for chunk in tokens.split(256):
+        rows = _unit(chunk)
+        sums.append(rows.sum(1))
+        first.append(rows[:, :RELEASED_TOKENS])
+    per_video = torch.cat(sums)
+    intra = float(_pair_mean(per_video.square().sum(-1), length).mean()) if length > 1 else float("nan")
+    total = float(_pair_mean(per_video.sum(0).square().sum(), videos * length))
+    flat = torch.cat(first).flatten(0, 1)
+    blocks = torch.stack([block.sum(0) for block in flat.split(RELEASED_BLOCK)])
+    sizes = torch.tensor([len(block) for block in flat.split(RELEASED_BLOCK)], dtype=torch.float64)
+    pairs = float(len(flat) ** 2 - sizes.square().sum())
+    released = float((flat.sum(0).square().sum() - blocks.square().sum()) / pairs) if pairs else float("nan")
+    return {
+        "intra": intra,
+        "total": total,
+        "diff_norm": diff_norm(intra, total),
+        "total_released": released,
+        "diff_norm_released": diff_norm(intra, released),
+    }
+
+
+def spearman(student: Tensor, teacher: Tensor, *, limit: int = SPEARMAN_QUERIES) -> dict[str, float]:
+    """Spearman correlation between the student's and the foundation model's pairwise text cosines, over pairs i < j.
+
+    Above `limit` queries, evenly spaced ones are taken (pairs grow with the square); `queries` says how many were used.
+    Shapes: `student` [Q, H], `teacher` [Q, E]. NaN when there are fewer than three queries. Source: METHODS 6.6, Table 9.
+    """
+    if len(student) > limit:
+        chosen = torch.linspace(0, len(student) - 1, limit).round().long()
+        student, teacher = student[chosen], teacher[chosen]
+    above = torch.triu_indices(len(student), len(student), 1)
+    ranked = []
+    for rows in (student, teacher):
+        unit = _unit(rows).float().cpu()
+        ranked.append(rankdata((unit @ unit.T)[above[0], above[1]].numpy()))
+    rho = float(np.corrcoef(*ranked)[0, 1]) if len(student) > 2 else float("nan")
+    return {"spearman": rho, "queries": len(student)}
+
+
+def against(ours: Tensor, reference: Tensor, *, cutoffs: tuple[int, ...] = (1, 10)) -> dict[str, dict[str, Any]]:
+    """The 2x2 table of hits within K against a reference's, and the mean rank of each side's losers.
+
+    Per K: shares in percent `both`, `only_ours`, `only_reference`, `neither`; `our_rank_where_we_lost` is our mean rank over the
+    queries only the reference hits, `reference_rank_where_it_lost` its mean rank over those only we hit; None when there is none.
+    Shapes: `ours`, `reference` [Q] ranks. Source: issue "The method" 6, Table A2.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for k in cutoffs:
+        hit, hit_reference = ours <= k, reference <= k
+        ours_only, reference_only = hit & ~hit_reference, ~hit & hit_reference
+        share = {
+            "both": hit & hit_reference,
+            "only_ours": ours_only,
+            "only_reference": reference_only,
+            "neither": ~hit & ~hit_reference,
+        }
+        found[f"R@{k}"] = {
+            **{name: float(mask.double().mean() * 100) for name, mask in share.items()},
+            "our_rank_where_we_lost": float(ours[reference_only].double().mean()) if reference_only.any() else None,
+            "reference_rank_where_it_lost": float(reference[ours_only].double().mean()) if ours_only.any() else None,
+        }
+    return found
