@@ -60,6 +60,14 @@ class Dag:
         used = {name for experiment in self.config.experiments for name in self.config.experiment(experiment).features}
         return [name for name in self.config.encoders if name in used]
 
+    @property
+    def annotation_files(self) -> list[Path]:
+        """The files the annotations are read from; the demo's are made by its own rule."""
+        place = Path(self.config.dataset.annotations)
+        if self.config.dataset.kind == "demo" or not self.config.dataset.annotations:
+            return []
+        return sorted(p for p in place.iterdir() if p.is_file()) if place.is_dir() else [place]
+
     def stream(self, encoder: str) -> str:
         return stream_of(self.config.encoders[encoder]).name
 

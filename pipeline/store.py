@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -174,6 +174,9 @@ def create(path: str | Path, *, stage: str, recipe: Mapping[str, Any] | None = N
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Each file has one writer (the workflow's lock), so what lies here under a temporary name was left by a killed one.
+    for orphan in path.parent.glob(f".{path.name}.*.tmp"):
+        orphan.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with h5py.File(temporary, "w") as file:
@@ -288,5 +291,74 @@ def open_store(path: str | Path, *, stage: str | Sequence[str] | None = None) ->
             )
         expected = [stage] if isinstance(stage, str) else stage
         if expected and reader.attrs["stage"] not in expected:
-            raise StoreSchema(f"a {reader.attrs['stage']!r} file where {' or '.join(expected)!r} was expected", where=path, fix="check the path")
+            raise StoreSchema(f"a {reader.attrs['stage']!r} file where {' or '.join(map(repr, expected))} was expected", where=path, fix="check the path")
         yield reader
+
+
+class Foreign(Mapping[str, np.ndarray]):
+    """The datasets of somebody else's HDF5 file by full name, read one at a time; use through `open_foreign`.
+
+    Published bundles hold one dataset per video or caption; `peek` reads the shape and type without the values.
+    """
+
+    def __init__(self, file: h5py.File) -> None:
+        self._file = file
+        self._names: dict[str, None] = {}
+        for key in file:
+            if file.get(key, getclass=True) is h5py.Dataset:
+                self._names[key] = None
+            else:
+                file[key].visititems(lambda name, node, key=key: self._found(f"{key}/{name}", node))
+
+    def _found(self, name: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset):
+            self._names[name] = None
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._names:
+            raise KeyError(name)
+        return _read(self._file[name])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def peek(self, name: str) -> tuple[tuple[int, ...], np.dtype]:
+        """Shape and dtype of one dataset."""
+        return self._file[name].shape, self._file[name].dtype
+
+
+@contextmanager
+def open_foreign(path: str | Path) -> Iterator[Foreign]:
+    """Open an HDF5 file that prvr did not write. Errors: StoreMissing, StoreDamaged."""
+    path = Path(path)
+    if not path.exists():
+        raise StoreMissing("the file does not exist", where=path, fix="check the path of the bundle")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise StoreDamaged(f"not a readable HDF5 file ({str(error).splitlines()[0]})", where=path, fix="download or copy the file again") from error
+    with file:
+        yield Foreign(file)
+
+
+@contextmanager
+def create_foreign(path: str | Path) -> Iterator[Callable[[str, np.ndarray], None]]:
+    """Write a plain HDF5 file, one dataset per name, atomically: yields `put(name, array)`."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Each file has one writer (the workflow's lock), so what lies here under a temporary name was left by a killed one.
+    for orphan in path.parent.glob(f".{path.name}.*.tmp"):
+        orphan.unlink(missing_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with h5py.File(temporary, "w") as file:
+            yield lambda name, array: _write(file, name, array)
+        publish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
