@@ -31,6 +31,7 @@ class Dataset(Section):
     annotations: str = Field("", description="CSV or JSONL of queries for `own`; the folder of the original annotation files for the benchmarks.")
     gallery: Name | None = Field(None, description="Which published evaluation gallery, where a dataset has several (activitynet: `val_1` or `mssl`).")
     allow_missing_videos: bool = Field(False, description="Go on with the videos that are on disk; the missing ones are listed.")
+    include_unlabelled: bool = Field(False, description="Own videos: also take in videos of the folder that no query names (for search, never evaluated).")
 
 
 class Demo(Section):

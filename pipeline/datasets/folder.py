@@ -1,0 +1,115 @@
+"""The folder of videos: which files lie in it, and which of them the annotations ask for."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from pipeline.datasets.rows import Rows, Video, refuse
+from pipeline.errors import DatasetError
+
+_KINDS = "mp4 m4v mov mkv webm avi ts mts m2ts mpg mpeg vob wmv asf flv f4v 3gp 3g2 ogv ogg gif mjpeg mxf h264 y4m"
+EXTENSIONS = frozenset(f".{kind}" for kind in _KINDS.split(" "))
+
+
+@dataclass(frozen=True)
+class File:
+    """One video found: `key` is its path relative to the folder, without extension, with `/`."""
+
+    key: str
+    path: str
+
+    @property
+    def stem(self) -> str:
+        return self.key.rsplit("/", 1)[-1]
+
+
+def key_of(relative: str) -> str:
+    """The id a relative path gives: posix, without the extension, Unicode composed (macOS stores names decomposed)."""
+    path = PurePosixPath(unicodedata.normalize("NFC", relative.replace(os.sep, "/")))
+    return str(path.with_suffix("")) if path.suffix.lower() in EXTENSIONS else str(path)
+
+
+def scan(root: str | Path, frame_folders: Collection[str] = ()) -> list[File]:
+    """Every video below `root`, sorted by path; a folder named in `frame_folders` counts as one video and is not entered.
+
+    Hidden files and folders are skipped, links are followed once. Errors: DatasetError when `root` is no folder.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DatasetError("the folder of videos does not exist", where=root, fix="set dataset.videos to the folder that holds them")
+    found: list[File] = []
+    visited: set[str] = set()
+    for base, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(base)
+        if real in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        relative = os.path.relpath(base, root)
+        prefix = "" if relative == "." else relative + os.sep
+        taken = [name for name in folders if name in frame_folders]
+        found += [File(unicodedata.normalize("NFC", (prefix + name).replace(os.sep, "/")), os.path.join(base, name)) for name in taken]
+        folders[:] = sorted(name for name in folders if name not in frame_folders and not name.startswith("."))
+        found += [
+            File(key_of(prefix + name), os.path.join(base, name))
+            for name in names
+            if os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith(".")
+        ]
+    return sorted(found, key=lambda file: file.path)
+
+
+def locate(rows: Rows, root: str | Path, *, allow_missing: bool, frame_folders: bool = False) -> tuple[Rows, list[str]]:
+    """The rows with every video's files looked up by name anywhere below `root`, and the lines describing what is missing.
+
+    Errors: DatasetError listing every name that fits two files; and, unless `allow_missing`, every file that is absent. With
+    `allow_missing` those videos and their queries are left out. A video of several files is missing when one of them is.
+    """
+    names = {name for video in rows.videos for part in video.parts for name in part}
+    by_stem: dict[str, list[File]] = {}
+    for file in scan(root, names if frame_folders else ()):
+        if file.stem in names:
+            by_stem.setdefault(file.stem, []).append(file)
+
+    twice, missing, kept = [], [], []
+    for video in rows.videos:
+        files: list[str] = []
+        for part in video.parts:
+            fits = [file for name in part for file in by_stem.get(name, [])]
+            if len(fits) > 1:
+                twice.append(f"{video.video_id}: " + ", ".join(file.path for file in fits))
+            if fits:
+                files.append(fits[0].path)
+            else:
+                missing.append(f"{video.video_id} ({video.split}): no file {' or '.join(f'{name}.*' for name in part)}")
+        if len(files) == len(video.parts):
+            kept.append(replace(video, files=tuple(files)))
+    refuse(twice, what="video with several file", where=root, fix="keep one file of each name below this folder")
+    if not allow_missing:
+        refuse(
+            missing,
+            what="missing video file",
+            where=root,
+            fix="add them, set dataset.videos to the right folder, or set dataset.allow_missing_videos: true to go on with the rest",
+        )
+    if missing and not kept:
+        raise DatasetError(
+            "not one of the dataset's videos is in the folder", where=root, fix="set dataset.videos to the folder that holds them"
+        )
+    return keep(rows, kept), missing
+
+
+def keep(rows: Rows, videos: list[Video]) -> Rows:
+    """The rows of these videos only, with a note on what was left out."""
+    ids = {video.video_id for video in videos}
+    queries = tuple(query for query in rows.queries if query.video_id in ids)
+    if len(videos) == len(rows.videos):
+        return replace(rows, videos=tuple(videos), queries=queries)
+    lost = (
+        f"{len(rows.videos) - len(videos)} of {len(rows.videos)} videos are not on disk: they and their "
+        f"{len(rows.queries) - len(queries)} queries are left out, so results are not comparable with published ones"
+    )
+    return replace(rows, videos=tuple(videos), queries=queries, notes=(*rows.notes, lost))

@@ -1,0 +1,243 @@
+"""Your own videos: a folder, and a CSV, TSV or JSONL of queries (or no queries at all)."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Dataset
+from pipeline.datasets.folder import File, key_of, scan
+from pipeline.datasets.rows import NO_SPLIT, SPLITS, Query, Rows, Video, check, normalise, refuse
+from pipeline.errors import DatasetError
+
+COLUMNS = ("path", "video_id", "query", "split", "start", "end", "moments", "query_id", "group")
+_FIX = "mend these rows and run again; docs/own-videos.md describes the columns"
+
+
+def read(dataset: Dataset) -> tuple[Rows, list[str]]:
+    """The videos and queries of an own dataset, and the lines of `allow_missing_videos` describing absent files.
+
+    Errors: DatasetError listing every bad row with its line number (no query, unknown split, bad time, missing file, an id used twice,
+    an id that fits two files, a video in two splits), or a file that is no CSV or JSONL.
+    """
+    root = Path(dataset.videos or (Path(dataset.annotations).parent if dataset.annotations else ""))
+    if not dataset.videos and not dataset.annotations:
+        raise DatasetError(
+            "neither videos nor annotations are named", where="dataset", fix="set dataset.videos, dataset.annotations, or both"
+        )
+    files = _Files(scan(root), root)
+    if not dataset.annotations:
+        refuse(files.collisions(), what="video id with several file", where=root, fix="rename one of the files of each line")
+        videos = tuple(Video(file.key, NO_SPLIT, files=(file.path,)) for file in files.all)
+        if not videos:
+            raise DatasetError("no video in the folder", where=root, fix="set dataset.videos to the folder that holds them")
+        return Rows(videos, (), notes=(f"{len(videos)} videos without queries: features and search only",)), []
+
+    reader = _Reader(files, dataset.allow_missing_videos)
+    for line, row in _records(Path(dataset.annotations), reader.problems):
+        reader.add(line, row)
+    rows = reader.rows(dataset.include_unlabelled)
+    refuse(reader.problems, what="bad row", where=dataset.annotations, fix=_FIX)
+    if not rows.queries:
+        raise DatasetError("no row to work with", where=dataset.annotations, fix=_FIX)
+    return check(rows, dataset.annotations), reader.missing
+
+
+class _Files:
+    """The folder's videos by id and by path."""
+
+    def __init__(self, found: list[File], root: Path) -> None:
+        self.all, self.root = found, root
+        self.by_key: dict[str, list[File]] = {}
+        for file in found:
+            self.by_key.setdefault(file.key, []).append(file)
+
+    def collisions(self) -> list[str]:
+        return [self.collision(key) for key, files in self.by_key.items() if len(files) > 1]
+
+    def collision(self, key: str) -> str:
+        return f"{key}: " + ", ".join(os.path.relpath(file.path, self.root) for file in self.by_key[key])
+
+    def resolve(self, path: str, video_id: str) -> tuple[str, str, str]:
+        """(id, file, problem) of a row's `path` or `video_id`; the problem is empty when the file is there."""
+        if path:
+            absolute = os.path.abspath(self.root / path)
+            relative = os.path.relpath(absolute, os.path.abspath(self.root))
+            if relative.startswith(".."):
+                return "", "", f"path {path!r} is outside the folder of videos"
+            if os.path.isdir(absolute):
+                return "", "", f"path {path!r} is a folder"
+            return key_of(relative), str(self.root / relative), "" if os.path.isfile(absolute) else f"no file {path!r}"
+        key = key_of(video_id)
+        files = self.by_key.get(key, [])
+        if not files:
+            near = difflib.get_close_matches(key, self.by_key, n=1)
+            return key, "", f"no video {video_id!r} in the folder" + (f" (nearest: {near[0]!r})" if near else "")
+        if len(files) > 1:
+            return key, "", f"video_id {video_id!r} fits several files: {self.collision(key).split(': ', 1)[1]}"
+        return key, files[0].path, ""
+
+
+class _Reader:
+    """Collects rows, and every problem of every row."""
+
+    def __init__(self, files: _Files, allow_missing: bool) -> None:
+        self.files, self.allow_missing = files, allow_missing
+        self.problems: list[str] = []
+        self.missing: list[str] = []
+        self.queries: list[Query] = []
+        self.lines: dict[str, int] = {}
+        self.videos: dict[str, tuple[str, str, int]] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, line: int, row: dict[str, Any]) -> None:
+        bad: list[str] = []
+        path, video_id = str(row.get("path") or "").strip(), str(row.get("video_id") or "").strip()
+        key, file, absent = "", "", ""
+        if not path and not video_id:
+            bad.append("neither path nor video_id")
+        else:
+            key, file, absent = self.files.resolve(path, video_id)
+            if absent and not (self.allow_missing and absent.startswith("no ")):
+                bad.append(absent)
+        text = normalise(str(row.get("query") or ""))
+        if not text:
+            bad.append("no query")
+        split = str(row.get("split") or "").strip()
+        if split not in SPLITS:
+            near = difflib.get_close_matches(split.lower(), SPLITS, n=1, cutoff=0.5)
+            bad.append(f"split {split!r} is none of {', '.join(SPLITS)}" + (f" (nearest: {near[0]})" if near else ""))
+        moments = _moments(row, bad)
+        query_id = str(row.get("query_id") if row.get("query_id") is not None else "").strip()
+        if query_id and query_id in self.lines:
+            bad.append(f"query_id {query_id!r} was used on line {self.lines[query_id]}")
+        if query_id:
+            self.lines.setdefault(query_id, line)
+        if key:
+            self._video(key, file, split, line, bad)
+        self.problems += [f"line {line}: {problem}" for problem in bad]
+        if bad:
+            return
+        number = self.counts.get(key, 0)
+        self.counts[key] = number + 1
+        if absent:
+            self.missing.append(f"{key} ({split}): line {line}: {absent}")
+            return
+        cap_id = f"{key}#enc#{number}"
+        extra = {name: value for name, value in row.items() if name not in COLUMNS and value not in (None, "")}
+        self.queries.append(Query(query_id or cap_id, key, split, text, moments, cap_id, str(row.get("group") or "").strip(), (), extra))
+
+    def _video(self, key: str, file: str, split: str, line: int, bad: list[str]) -> None:
+        known_file, known_split, known_line = self.videos.setdefault(key, (file, split, line))
+        if file and known_file and file != known_file:
+            bad.append(f"id {key!r} is {os.path.basename(file)} here and {os.path.basename(known_file)} on line {known_line}")
+        if split in SPLITS and known_split in SPLITS and split != known_split:
+            bad.append(f"video {key!r} is in split {split} here and in {known_split} on line {known_line}")
+
+    def rows(self, include_unlabelled: bool) -> Rows:
+        used = {query.video_id for query in self.queries}
+        videos = [Video(key, split, files=(file,)) for key, (file, split, _) in self.videos.items() if key in used]
+        others = [file for file in self.files.all if file.key not in self.videos]
+        notes = []
+        if others and include_unlabelled:
+            self.problems += [f"id {self.files.collision(key)}" for key in {f.key: None for f in others} if len(self.files.by_key[key]) > 1]
+            videos += [Video(file.key, NO_SPLIT, files=(file.path,)) for file in others]
+            notes.append(f"{len(others)} videos of the folder have no query: features and search only")
+        elif others:
+            notes.append(
+                f"{len(others)} videos of the folder have no query and are left alone (dataset.include_unlabelled: true takes them in)"
+            )
+        if self.missing:
+            absent = len({line.split(" (", 1)[0] for line in self.missing})
+            notes.append(f"{absent} videos with {len(self.missing)} queries are not on disk and left out")
+        return Rows(tuple(videos), tuple(self.queries), notes=tuple(notes))
+
+
+def _moments(row: dict[str, Any], bad: list[str]) -> tuple[tuple[float, float], ...]:
+    """The row's time spans, from `start` and `end` or from a list `moments` (JSONL); problems are added to `bad`."""
+    given = row.get("moments")
+    if given in (None, ""):
+        start, end = row.get("start"), row.get("end")
+        blank = [value is None or (isinstance(value, str) and not value.strip()) for value in (start, end)]
+        if all(blank):
+            return ()
+        if any(blank):
+            bad.append("start without end" if blank[1] else "end without start")
+            return ()
+        given = [[start, end]]
+    if isinstance(given, str):
+        try:
+            given = json.loads(given)
+        except json.JSONDecodeError:
+            given = None
+    if not isinstance(given, list) or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in given):
+        bad.append(f"moments {row.get('moments')!r} is no list of [start, end] pairs")
+        return ()
+    moments = []
+    for pair in given:
+        try:
+            start, end = float(pair[0]), float(pair[1])
+        except (TypeError, ValueError):
+            bad.append(f"time span {pair[0]!r} to {pair[1]!r}: seconds are expected")
+            continue
+        if not (math.isfinite(start) and math.isfinite(end) and 0 <= start < end):
+            bad.append(f"time span {start:g} to {end:g}: 0 <= start < end is expected")
+        moments.append((start, end))
+    return tuple(sorted(moments))
+
+
+def _records(path: Path, problems: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, fields) of a CSV, TSV or JSONL. Lines that are no record go to `problems`."""
+    if not path.is_file():
+        raise DatasetError("the annotation file does not exist", where=path, fix="set dataset.annotations to a CSV, TSV or JSONL file")
+    suffix = path.suffix.lower()
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            if suffix in (".jsonl", ".ndjson"):
+                yield from _jsonl(file, problems)
+            elif suffix in (".csv", ".tsv"):
+                yield from _csv(file, path, "\t" if suffix == ".tsv" else ",", problems)
+            else:
+                raise DatasetError(f"annotations of type {suffix!r} cannot be read", where=path, fix="use .csv, .tsv or .jsonl")
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"the file is not UTF-8 text (byte {error.start})", where=path, fix="save it again as UTF-8") from error
+    except csv.Error as error:
+        raise DatasetError(f"the file is not a CSV: {error}", where=path, fix="save it again as CSV") from error
+
+
+def _jsonl(file: Any, problems: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(file, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            problems.append(f"line {number}: no JSON ({error.msg})")
+            continue
+        if isinstance(row, dict):
+            yield number, row
+        else:
+            problems.append(f"line {number}: a JSON object is expected")
+
+
+def _csv(file: Any, path: Path, delimiter: str, problems: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    reader = csv.DictReader(file, delimiter=delimiter, strict=True)
+    names = [name.strip() for name in reader.fieldnames or []]
+    reader.fieldnames = names
+    lacking = [name for name in ("query", "split") if name not in names]
+    lacking += [] if {"path", "video_id"} & set(names) else ["path (or video_id)"]
+    if lacking:
+        raise DatasetError(f"columns are missing: {', '.join(lacking)}; there are {', '.join(names) or 'none'}", where=path, fix=_FIX)
+    for row in reader:
+        if not any(isinstance(value, str) and value.strip() for value in row.values()):
+            continue
+        if None in row:
+            problems.append(f"line {reader.line_num}: more fields than the header has (put quotes round a query with a comma)")
+            continue
+        yield reader.line_num, dict(row)

@@ -1,0 +1,50 @@
+"""Which videos there are, where they lie and what is in them: read each time the workflow starts, so nothing heavy is imported."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config import Config
+from pipeline.datasets.readers import read
+from pipeline.demo.world import world
+from pipeline.layout import Layout
+from pipeline.provenance import FileCache, fingerprint
+
+
+@dataclass(frozen=True)
+class Source:
+    """One video: `paths` are joined in order (QVHighlights cuts one source into clips); `duration` in seconds where it is annotated."""
+
+    video_id: str
+    paths: tuple[str, ...]
+    fingerprint: str
+    duration: float | None
+
+
+def videos(config: Config, layout: Layout) -> list[Source]:
+    """Every video of the dataset, in the order of the annotations.
+
+    The demo's list comes from the world's description, before and after it is rendered. Two files of one content have one fingerprint.
+    Errors: DatasetError, listing every instance.
+    """
+    if config.dataset.kind == "demo":
+        folder = layout.world / "videos"
+        return [Source(video.video_id, (str(folder / video.file),), video.fingerprint(), video.duration) for video in world(config.demo)]
+    rows, _ = read(config, layout)
+    cache = FileCache(layout.fingerprints)
+    found = [
+        Source(video.video_id, video.files, _content(video.files, cache), None if math.isnan(video.duration) else video.duration)
+        for video in rows.videos
+        if video.files
+    ]
+    cache.save()
+    return found
+
+
+def _content(files: tuple[str, ...], cache: FileCache) -> str:
+    """One fingerprint for the files of a video: that of the only one, or of all in order."""
+    each = [fingerprint(Path(file), cache) for file in files]
+    return each[0] if len(each) == 1 else hashlib.sha256(" ".join(each).encode()).hexdigest()[:16]
