@@ -74,6 +74,12 @@ class WeightsError(PrvrError):
     code = "WEIGHTS"
 
 
+class EncoderError(PrvrError):
+    """An encoder cannot do what the configuration asks of it (image size, preprocessing, token states)."""
+
+    code = "ENCODER"
+
+
 class VideoError(PrvrError):
     """A video cannot be used; `code` is a quarantine code (EMPTY, NOT_VIDEO, TIMEOUT, ...)."""
 
@@ -98,3 +104,9 @@ class QuarantineError(PrvrError):
     """More videos are unusable than the configuration allows."""
 
     code = "QUARANTINE"
+
+
+class BundleError(PrvrError):
+    """A published feature bundle or checkpoint is unusable; lists every problem found."""
+
+    code = "BUNDLE"

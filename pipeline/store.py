@@ -342,7 +342,8 @@ def open_foreign(path: str | Path) -> Iterator[Foreign]:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise StoreDamaged(f"not a readable HDF5 file ({str(error).splitlines()[0]})", where=path, fix="download or copy the file again") from error
+        reason = str(error).splitlines()[0]
+        raise StoreDamaged(f"not a readable HDF5 file ({reason})", where=path, fix="download or copy the file again") from error
     with file:
         yield Foreign(file)
 
