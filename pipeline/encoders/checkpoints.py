@@ -1,0 +1,145 @@
+"""State dictionaries from files of every published kind, without running any code a file may carry, loaded strictly."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import WeightsError
+
+_STORAGES = {
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "DoubleStorage": torch.float64,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "BoolStorage": torch.bool,
+}
+_WRAPPERS = ("state_dict", "model_state", "model")  # keys under which training scripts keep the parameters
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a weights file by name: safetensors, a PyTorch file (weights only), or a TorchScript archive such as OpenAI's.
+
+    Errors: WeightsError when the file is damaged, or holds objects other than tensors and plain values.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(path))
+        if is_torchscript(path):
+            return _torchscript(path)
+        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:  # every reader has its own exceptions for "not such a file"
+        raise WeightsError(
+            f"cannot read the weights ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})",
+            where=path,
+            fix="fetch the file again; a file that needs its pickled objects must be converted to safetensors first",
+        ) from error
+    for key in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
+    if not tensors:
+        raise WeightsError("the file holds no named tensors", where=path, fix="give the checkpoint of the model")
+    return {name.removeprefix("module."): value for name, value in tensors.items()}
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether the file is a TorchScript archive (it carries code beside its tensors)."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in name for name in archive.namelist())
+
+
+class _Object(dict):
+    """Stands for any TorchScript object: keeps its attributes, runs nothing."""
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.update(state)
+
+
+class _TorchScriptUnpickler(pickle.Unpickler):
+    """Reads only tensors, storages and attribute dictionaries; any other global is refused."""
+
+    def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
+        super().__init__(archive.open(f"{root}/data.pkl"))
+        self._archive, self._root = archive, root
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.startswith("__torch__"):
+            return _Object
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _tensor
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if module == "torch" and name.endswith("Storage"):
+            return name
+        raise pickle.UnpicklingError(f"refused to load {module}.{name}")
+
+    def persistent_load(self, pid: Any) -> Tensor:
+        _, storage, key, _, _ = pid
+        return torch.frombuffer(bytearray(self._archive.read(f"{self._root}/data/{key}")), dtype=_STORAGES[storage])
+
+
+def _tensor(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
+    return storage.as_strided(size, stride, offset)
+
+
+def _torchscript(path: Path) -> dict[str, Tensor]:
+    with zipfile.ZipFile(path) as archive:
+        root = next(name for name in archive.namelist() if name.endswith("/data.pkl")).removesuffix("/data.pkl")
+        tree = _TorchScriptUnpickler(archive, root).load()
+    found: dict[str, Tensor] = {}
+
+    def visit(node: Mapping[str, Any], prefix: str) -> None:
+        for key, value in node.items():
+            if isinstance(value, Tensor):
+                found[prefix + key] = value
+            elif isinstance(value, _Object):
+                visit(value, f"{prefix}{key}.")
+
+    visit(tree, "")
+    return found
+
+
+def load_strict(model: nn.Module, state: Mapping[str, Tensor], *, where: Path) -> None:
+    """Load `state` so that every parameter and buffer of `model` comes from it, in its own shape, all finite.
+
+    Errors: WeightsError listing what is missing, left over, of another shape or not finite.
+    """
+    wanted = model.state_dict()
+    missing, extra = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
+    shapes = [
+        f"{k} {tuple(state[k].shape)} for {tuple(wanted[k].shape)}"
+        for k in wanted.keys() & state.keys()
+        if state[k].shape != wanted[k].shape
+    ]
+    broken = [k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()]
+    problems = [
+        f"{len(names)} {what}: {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}"
+        for what, names in (
+            ("missing", missing),
+            ("not of this architecture", extra),
+            ("of another shape", sorted(shapes)),
+            ("not finite", broken),
+        )
+        if names
+    ]
+    if problems:
+        raise WeightsError(
+            f"the weights do not fit the architecture; parameters {'; '.join(problems)}",
+            where=where,
+            fix="name the architecture these weights were made for, or fetch the weights of this one",
+        )
+    model.load_state_dict(dict(state), strict=True)

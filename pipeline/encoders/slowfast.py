@@ -1,0 +1,111 @@
+"""SlowFast motion features of pytorchvideo: the published Kinetics checkpoints key for key, or a folder with a smaller model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipeline.config import SlowFast
+from pipeline.encoders import checkpoints, preprocess
+from pipeline.encoders.openclip import PRECISIONS
+from pipeline.encoders.weights import CONFIG_FILE, Weights, resolve
+from pipeline.errors import EncoderError, WeightsError
+
+_R101 = {"model_depth": 101, "slowfast_fusion_conv_kernel_size": (5, 1, 1)}
+_LONG = (
+    ((1, 1, 1),) * 2 + (((3, 1, 1),) * 6 + ((1, 1, 1),) * 17, (3, 1, 1)),
+    ((3, 1, 1),) * 2 + (((3, 1, 1),) * 6 + ((1, 1, 1),) * 17, (3, 1, 1)),
+)
+ARCHITECTURES: dict[str, dict[str, Any]] = {  # create_slowfast arguments (pytorchvideo.models.hub.slowfast)
+    "slowfast_r50": {"model_depth": 50, "slowfast_fusion_conv_kernel_size": (7, 1, 1)},
+    "slowfast_r101": _R101,
+    "slowfast_16x8_r101_50_50": _R101 | {"stage_conv_a_kernel_sizes": _LONG, "head_pool_kernel_sizes": ((16, 7, 7), (64, 7, 7))},
+}
+
+
+class PooledPathways(nn.Module):
+    """The mean over time and space of each pathway, slow then fast: what SlowFast's head pools at its own 224 pixels, at any size."""
+
+    def forward(self, paths: list[Tensor]) -> Tensor:
+        """Shapes: [[N, C1, T1, H, W], [N, C2, T2, H, W]] -> [N, C1 + C2]."""
+        return torch.cat([path.mean(dim=(2, 3, 4)) for path in paths], dim=1)
+
+
+class SlowFastEncoder:
+    """A loaded SlowFast without its classifier: windows of frames to motion vectors (2048 slow + 256 fast for R50; not normalised)."""
+
+    def __init__(self, model: nn.Module, weights: Weights, config: SlowFast, device: torch.device) -> None:
+        self.model = model.eval().requires_grad_(False).to(device)
+        self.weights, self.device, self.alpha = weights, device, config.alpha
+        self.preprocessing = {"mean": preprocess.SLOWFAST_MEAN, "std": preprocess.SLOWFAST_STD, "size": config.size, "alpha": config.alpha}
+        self.normalise = preprocess.Normalisation(preprocess.SLOWFAST_MEAN, preprocess.SLOWFAST_STD)
+        self._dtype = PRECISIONS[config.precision]
+        self.embed_dim = int(self.encode_windows(np.zeros((1, config.frames, config.size, config.size, 3), np.uint8)).shape[-1])
+
+    def encode_windows(self, windows: Tensor | np.ndarray) -> Tensor:
+        """Motion vectors. Shapes: windows uint8 [N, k, S, S, 3] RGB -> float32 [N, D] on the encoder's device."""
+        windows = torch.as_tensor(windows).to(self.device, non_blocking=True)
+        with torch.inference_mode(), torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
+            return self.model(preprocess.pathways(self.normalise(windows), self.alpha)).float()
+
+
+def load(config: SlowFast, device: torch.device | str = "cpu", name: str = "") -> SlowFastEncoder:
+    """The configured encoder with its pretrained weights on `device`.
+
+    Errors: WeightsError (missing, damaged, wrong checksum, not this architecture's), EncoderError (unknown architecture, window
+    lengths the pathways cannot share).
+    """
+    if config.frames % config.alpha:
+        raise EncoderError(
+            f"{config.frames} frames cannot be thinned to every {config.alpha}th", fix="set `frames` to a multiple of `alpha`"
+        )
+    weights = resolve(config, name)
+    model = build(_arguments(config, weights), config.alpha)
+    checkpoints.load_strict(model, checkpoints.read(weights.file), where=weights.file)
+    model.blocks = model.blocks[:-2].append(PooledPathways())  # pool and classifier of the published head; the pool is tied to 224 pixels
+    return SlowFastEncoder(model, weights, config, torch.device(device))
+
+
+def build(arguments: dict[str, Any], alpha: int) -> Any:
+    """pytorchvideo's SlowFast with its head, randomly initialised. EncoderError when its fusion does not fit `alpha`."""
+    from pytorchvideo.models.slowfast import create_slowfast
+
+    stride = arguments.get("slowfast_fusion_conv_stride", (4, 1, 1))[0]
+    if stride != alpha:
+        raise EncoderError(
+            f"the pathways are fused with a time stride of {stride}, the configuration says alpha: {alpha}", fix=f"set alpha: {stride}"
+        )
+    return create_slowfast(**arguments)
+
+
+def _arguments(config: SlowFast, weights: Weights) -> dict[str, Any]:
+    file = weights.folder / CONFIG_FILE["slowfast"] if weights.folder is not None else None
+    if file is not None and file.is_file():
+        return read_arguments(file)
+    if config.architecture not in ARCHITECTURES:
+        raise EncoderError(
+            f"unknown SlowFast architecture {config.architecture!r}",
+            where=file,
+            fix=f"one of {', '.join(ARCHITECTURES)}, or a folder with {CONFIG_FILE['slowfast']}",
+        )
+    return ARCHITECTURES[config.architecture]
+
+
+def read_arguments(file: Path) -> dict[str, Any]:
+    """create_slowfast arguments from JSON, lists as tuples. WeightsError when it is not a JSON object."""
+    try:
+        content = json.loads(file.read_text())
+        return {key: _tuples(value) for key, value in content.items()}
+    except (ValueError, AttributeError) as error:
+        raise WeightsError(
+            "not a JSON object of create_slowfast arguments", where=file, fix="see pytorchvideo.models.slowfast.create_slowfast"
+        ) from error
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
