@@ -15,21 +15,23 @@ from pipeline.clips.recipe import recipe_name
 from pipeline.config import Config
 from pipeline.datasets.sources import Source, videos
 from pipeline.layout import Layout
-from pipeline.provenance import code_digest
+from pipeline.provenance import FileCache, code_digest, sha256
 from pipeline.shards import assign
 from pipeline.store import recipe_hash, write_json
 from pipeline.streams import Stream, stream_of, streams
 
-STAGES = {
-    "world": "pipeline.demo.stage",
-    "annotations": "pipeline.datasets.stage",
-    "frames": "pipeline.video.stage",
-    "features": "pipeline.encoders.stage",
-    "text": "pipeline.encoders.stage",
-    "clips": "pipeline.clips.stage",
-    "train": "pipeline.training.stage",
-    "evaluate": "pipeline.evaluation.stage",
-    "table": "pipeline.evaluation.table",
+# The modules whose code, with everything they import, decides a stage's result.
+CODE = {
+    "world": ["pipeline.demo.stage"],
+    "annotations": ["pipeline.datasets.stage"],
+    "frames": ["pipeline.video.stage"],
+    "features": ["pipeline.video.stage", "pipeline.encoders.stage"],
+    "text": ["pipeline.encoders.stage"],
+    "quarantine": ["pipeline.video.quarantine"],
+    "clips": ["pipeline.clips.stage"],
+    "train": ["pipeline.training.stage"],
+    "evaluate": ["pipeline.evaluation.stage"],
+    "table": ["pipeline.evaluation.table"],
 }
 
 
@@ -54,7 +56,11 @@ class Dag:
     def streams(self) -> dict[str, Stream]:
         return streams(self.config)
 
-    @property
+    @functools.cached_property
+    def _memo(self) -> dict[tuple, dict[str, str]]:
+        return {}
+
+    @functools.cached_property
     def video_encoders(self) -> list[str]:
         """Encoders whose features some experiment uses, in the order they are configured."""
         used = {name for experiment in self.config.experiments for name in self.config.experiment(experiment).features}
@@ -101,34 +107,84 @@ class Dag:
         return missing
 
     def params(self, stage: str, **of: Any) -> dict[str, str]:
-        """What re-runs a job of `stage` when it changes: its recipe, the content of its shard, its code, and a store that went missing."""
-        recipe: dict[str, Any] = {}
-        code, watched = [STAGES[stage]], None
-        match stage:
-            case "world":
-                recipe = self.config.demo.model_dump()
-            case "annotations":
-                recipe = {"dataset": self.config.dataset.model_dump(exclude={"name"}), "videos": [(s.video_id, s.fingerprint) for v in self.shards.values() for s in v]}
-            case "frames":
-                recipe = recipes.frames(self.config, self.streams)
-            case "features":
-                recipe, watched = recipes.features(self.config, of["encoder"]), self.layout.features(of["encoder"], of["shard"])
-                code.append(STAGES["frames"])
-            case "text":
-                recipe, watched = recipes.text(self.config, of["encoder"]), self.layout.text(of["encoder"])
-            case "clips":
-                recipe = recipes.clips(self.config, self.owner(of["recipe"]))
-            case "train":
-                recipe = recipes.training(self.config, of["experiment"], of["seed"])
-            case "evaluate":
-                recipe = recipes.evaluation(self.config, of["experiment"])
-        found = {"recipe": recipe_hash(recipe), "code": code_digest(*code)}
-        if "shard" in of:
-            found["content"] = self.content(of["shard"])
-        if watched is not None:
-            # The declared output is a manifest; without this a deleted store would go unnoticed until a reader fails.
-            found["store"] = "" if watched.exists() or not watched.with_suffix(".json").exists() else "missing"
+        """The params of one job: what re-runs it when it changes.
+
+        Each value is a digest: `recipe` of the configuration it uses, `code` of the modules it runs, `data` of the files it reads
+        from outside, `after` of the params of the jobs before it. Together they decide the result, so the rules can ignore times.
+        """
+        key = (stage, *of.values())
+        if key in self._memo:
+            return self._memo[key]
+        found = {"code": code_digest(*CODE[stage])}
+        recipe, data, after = getattr(self, f"_{stage}")(**of)
+        for name, value in (("recipe", recipe), ("data", data), ("after", after)):
+            if value:
+                found[name] = recipe_hash({name: value})
+        if stage in ("features", "text") and self._lost(stage, **of):
+            found["store"] = "missing"
+        self._memo[key] = found
         return found
+
+    def trace(self, stage: str, **of: Any) -> str:
+        """One digest of a job's params."""
+        return recipe_hash({k: v for k, v in self.params(stage, **of).items() if k != "store"})
+
+    def current(self, encoder: str, shard: str) -> bool:
+        """Whether the features of a shard are stored and were made by exactly this job, so that no frames are needed."""
+        manifest = self.layout.features_manifest(encoder, shard)
+        if not manifest.exists() or not self.layout.features(encoder, shard).exists():
+            return False
+        return json.loads(manifest.read_text()).get("trace") == self.trace("features", encoder=encoder, shard=shard)
+
+    def _lost(self, stage: str, **of: str) -> bool:
+        # The declared output is a manifest; without this a deleted store would go unnoticed until a reader fails.
+        store = getattr(self.layout, stage)(*of.values())
+        return store.with_suffix(".json").exists() and not store.exists()
+
+    # One function per stage: (recipe, data from outside, traces of the jobs before).
+
+    def _world(self) -> tuple[Any, Any, Any]:
+        return self.config.demo.model_dump(), None, None
+
+    def _annotations(self) -> tuple[Any, Any, Any]:
+        cache = FileCache(self.layout.fingerprints)
+        files = {path.name: cache.get(path, sha256) for path in self.annotation_files}
+        ids = [source.video_id for shard in self.shards.values() for source in shard]
+        return self.config.dataset.model_dump(exclude={"name", "videos", "annotations"}), [files, ids], self._made()
+
+    def _frames(self, shard: str) -> tuple[Any, Any, Any]:
+        return recipes.frames(self.config, self.streams), self.content(shard), self._made()
+
+    def _features(self, encoder: str, shard: str) -> tuple[Any, Any, Any]:
+        return recipes.features(self.config, encoder), self.content(shard), self._made()
+
+    def _text(self, encoder: str) -> tuple[Any, Any, Any]:
+        return recipes.text(self.config, encoder), None, self.trace("annotations")
+
+    def _quarantine(self) -> tuple[Any, Any, Any]:
+        return {"max_bad_fraction": self.config.video.max_bad_fraction}, None, self._all_features()
+
+    def _all_features(self) -> list[str]:
+        return [self.trace("features", encoder=e, shard=s) for e in self.video_encoders for s in self.shards]
+
+    def _clips(self, recipe: str, shard: str) -> tuple[Any, Any, Any]:
+        name = self.owner(recipe)
+        encoders = self.config.experiment(name).features
+        return recipes.clips(self.config, name), None, [self.trace("features", encoder=e, shard=shard) for e in encoders]
+
+    def _train(self, experiment: str, seed: str) -> tuple[Any, Any, Any]:
+        recipe, texts = self.clips(experiment), self.texts(experiment)
+        before = [self.trace("clips", recipe=recipe, shard=s) for s in self.shards] + [self.trace("text", encoder=t) for t in texts]
+        return recipes.training(self.config, experiment, int(seed)), None, [*before, self.trace("annotations")]
+
+    def _evaluate(self, experiment: str, seed: str) -> tuple[Any, Any, Any]:
+        return recipes.evaluation(self.config, experiment), None, [*self._all_features(), self.trace("train", experiment=experiment, seed=seed)]
+
+    def _table(self) -> tuple[Any, Any, Any]:
+        return None, None, [self.trace("evaluate", experiment=e, seed=str(s)) for e in self.config.experiments for s in self.config.seeds]
+
+    def _made(self) -> Any:
+        return self.trace("world") if self.config.dataset.kind == "demo" else None
 
 
 def publish_config(config: Config, values: dict[str, Any]) -> Path:

@@ -1,7 +1,9 @@
 # Pooling, order-preserving token merging and context counting, once per video.
 rule clips:
     input:
-        lambda wildcards: [LAYOUT.features_manifest(e, wildcards.shard) for e in CONFIG.experiment(DAG.owner(wildcards.recipe)).features],
+        lambda wildcards: ancient(
+            [LAYOUT.features_manifest(e, wildcards.shard) for e in CONFIG.experiment(DAG.owner(wildcards.recipe)).features]
+        ),
     output:
         LAYOUT.clips("{recipe}", "{shard}"),
     log:

@@ -59,6 +59,7 @@ wildcard_constraints:
     experiment=r"[A-Za-z0-9._-]+",
 
 
+# Times decide nothing: every job's params hold digests of all it depends on (pipeline/dag.py), and inputs are `ancient`.
 def params_of(stage):
     """The params of a stage's job, as a function of its wildcards."""
     return lambda wildcards: DAG.params(stage, **dict(wildcards.items()))

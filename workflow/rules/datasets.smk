@@ -21,8 +21,8 @@ else:
 
 rule annotations:
     input:
-        WORLD,
-        DAG.annotation_files,
+        ancient(WORLD),
+        ancient(DAG.annotation_files),
     output:
         LAYOUT.annotations,
     log:

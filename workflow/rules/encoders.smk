@@ -1,9 +1,15 @@
 # The declared output is a small manifest; the HDF5 beside it is the job's own store, in which unchanged videos are kept.
-# Frames are `ancient`: they are made because features are wanted, never the other way round.
+# Frames are asked for only when the features are not current, so one encoder's change leaves the others alone.
+def frames_for(wildcards):
+    """The frames an encoder job reads: none when its features are already there."""
+    if DAG.current(wildcards.encoder, wildcards.shard):
+        return []
+    return [LAYOUT.frames(DAG.stream(wildcards.encoder), wildcards.shard), LAYOUT.frames_manifest(wildcards.shard)]
+
+
 rule features:
     input:
-        frames=lambda wildcards: ancient(LAYOUT.frames(DAG.stream(wildcards.encoder), wildcards.shard)),
-        manifest=ancient(LAYOUT.frames_manifest("{shard}")),
+        lambda wildcards: ancient(frames_for(wildcards)),
     output:
         LAYOUT.features_manifest("{encoder}", "{shard}"),
     log:
@@ -21,7 +27,7 @@ rule features:
 
 rule text:
     input:
-        LAYOUT.annotations,
+        ancient(LAYOUT.annotations),
     output:
         LAYOUT.text_manifest("{encoder}"),
     log:

@@ -2,8 +2,8 @@
 rule evaluate:
     input:
         unpack(training_inputs),
-        checkpoint=LAYOUT.checkpoint("{experiment}", "{seed}"),
-        features=ALL_FEATURES,
+        checkpoint=ancient(LAYOUT.checkpoint("{experiment}", "{seed}")),
+        features=ancient(ALL_FEATURES),
     output:
         store=LAYOUT.evaluation("{experiment}", "{seed}"),
         metrics=LAYOUT.metrics("{experiment}", "{seed}"),
@@ -22,7 +22,7 @@ rule evaluate:
 
 rule table:
     input:
-        [LAYOUT.metrics(experiment, seed) for experiment in EXPERIMENTS for seed in SEEDS],
+        ancient([LAYOUT.metrics(experiment, seed) for experiment in EXPERIMENTS for seed in SEEDS]),
     output:
         TABLE,
     log:

@@ -3,10 +3,10 @@ def training_inputs(wildcards):
     """Everything the training of an experiment reads."""
     name = wildcards.experiment
     return {
-        "annotations": LAYOUT.annotations,
-        "clips": [LAYOUT.clips(DAG.clips(name), shard) for shard in SHARDS],
-        "text": [LAYOUT.text_manifest(text) for text in DAG.texts(name)],
-        "quarantine": LAYOUT.quarantine,
+        "annotations": ancient(LAYOUT.annotations),
+        "clips": ancient([LAYOUT.clips(DAG.clips(name), shard) for shard in SHARDS]),
+        "text": ancient([LAYOUT.text_manifest(text) for text in DAG.texts(name)]),
+        "quarantine": ancient(LAYOUT.quarantine),
     }
 
 

@@ -4,7 +4,7 @@ STREAM_FILES = [LAYOUT.frames(stream, "{shard}") for stream in DAG.streams]
 
 rule frames:
     input:
-        WORLD,
+        ancient(WORLD),
     output:
         manifest=LAYOUT.frames_manifest("{shard}"),
         stores=STREAM_FILES if CONFIG.video.keep_frames else temp(STREAM_FILES),
@@ -21,12 +21,14 @@ rule frames:
 
 rule quarantine:
     input:
-        ALL_FEATURES,
+        ancient(ALL_FEATURES),
     output:
         LAYOUT.quarantine,
     log:
         f"{LOGS}/quarantine.log",
     benchmark:
         f"{BENCHMARKS}/quarantine.tsv"
+    params:
+        of=params_of("quarantine"),
     shell:
         "{PRVR} quarantine collect --config {CONFIG_FILE} 2> {log}"
