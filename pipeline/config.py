@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
+from pipeline import variants
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -25,13 +27,20 @@ class Dataset(Section):
 
     name: Name = Field("demo", description="Results go to `<results>/<name>/`.")
     kind: Literal["own", "demo", "qvhighlights", "tvr", "activitynet", "charades"] = Field(
-        "own", description="How the annotations are read: `own` is a CSV or JSONL; `demo` renders the embedded world first and then reads it as `own`."
+        "own",
+        description="How the annotations are read: `own` is a CSV or JSONL; `demo` renders the embedded world first and then reads it as `own`.",
     )
     videos: str = Field("", description="Folder of the videos (searched recursively). For `demo`, made when empty.")
-    annotations: str = Field("", description="CSV or JSONL of queries for `own`; the folder of the original annotation files for the benchmarks.")
-    gallery: Name | None = Field(None, description="Which published evaluation gallery, where a dataset has several (activitynet: `val_1` or `mssl`).")
+    annotations: str = Field(
+        "", description="CSV or JSONL of queries for `own`; the folder of the original annotation files for the benchmarks."
+    )
+    gallery: Name | None = Field(
+        None, description="Which published evaluation gallery, where a dataset has several (activitynet: `val_1` or `mssl`)."
+    )
     allow_missing_videos: bool = Field(False, description="Go on with the videos that are on disk; the missing ones are listed.")
-    include_unlabelled: bool = Field(False, description="Own videos: also take in videos of the folder that no query names (for search, never evaluated).")
+    include_unlabelled: bool = Field(
+        False, description="Own videos: also take in videos of the folder that no query names (for search, never evaluated)."
+    )
 
 
 class Demo(Section):
@@ -79,7 +88,9 @@ class SlowFast(Section):
     """A SlowFast motion encoder of pytorchvideo."""
 
     kind: Literal["slowfast"] = "slowfast"
-    architecture: str = Field("slowfast_r50", description="`slowfast_r50`, or a JSON file of `create_slowfast` arguments beside the weights.")
+    architecture: str = Field(
+        "slowfast_r50", description="`slowfast_r50`, or a JSON file of `create_slowfast` arguments beside the weights."
+    )
     weights: str = Field("SLOWFAST_8x8_R50.pyth", description="A checkpoint file or a folder.")
     sha256: str | None = Field(None, description="Expected sha256 of the weights file; checked when given.")
     size: PositiveInt = Field(224, description="Side of the square input, pixels.")
@@ -95,18 +106,51 @@ Encoder = Annotated[OpenClip | SlowFast, Field(discriminator="kind")]
 
 
 class Clips(Section):
-    """From feature rows to 128 frames and 32 clips per video (METHODS 6.1, 6.2, 6.5)."""
+    """From feature rows to 128 frames, 32 clips and their contexts, per video (METHODS 6.1, 6.2, 6.5; paper Eq. 5-9)."""
 
     frames: PositiveInt = Field(128, description="Pooled frame rows per video.")
-    clips: PositiveInt = Field(32, description="Clips per video.")
+    clips: int = Field(32, ge=1, le=256, description="Clips per video.")
     method: Literal["op_tome", "uniform"] = Field("op_tome", description="Order-preserving token merging, or uniform pooling (ablation).")
-    similarity: Literal["dot", "cosine"] = Field("dot", description="Pair similarity of the merging: released `dot`, paper `cosine`.")
-    schedule: list[PositiveInt] | None = Field(None, description="Lengths after each merge step; by default the variant's.")
-    levels: list[PositiveInt] | None = Field(None, description="Context counts, from no merging to most; by default the variant's.")
-    context_ratio: Literal["closure", "pairs"] = Field("closure", description="Released: share of pairs connected transitively; paper: share of pairs above tau.")
-    context_merge: Literal["greedy", "tome"] = Field("greedy", description="Released: greedy one-to-one matching; paper: ToMe's many-to-one.")
+    similarity: Literal["dot", "cosine"] = Field("dot", description="Pair similarity of the merging. By the variant: released `dot`, paper `cosine`.")
+    last_row: Literal["drop", "keep"] = Field(
+        "drop", description="`drop` loses the last feature row where there are more rows than frames. By the variant: released `drop`, paper `keep`."
+    )
+    size_unit: Literal["slots", "rows"] = Field(
+        "slots", description="What a clip's size counts: pooled frames, or the feature rows in them. By the variant: released `slots`, paper `rows`."
+    )
+    schedule: list[PositiveInt] | None = Field(None, description="Lengths after each merge step. null: released 80, 52, 32; paper Eq. 9 (80, 50, 32).")
+    levels: list[PositiveInt] | None = Field(
+        None, description="Context counts, from no merging to most. null: released 32, 20, 12, 8, 5; paper Eq. 9 (32, 20, 12, 8, 6, 5)."
+    )
+    merge_rate: Share = Field(0.75, description="Share of the pairs merged per step (Eq. 9), where `schedule` or `levels` is null.")
+    context_ratio: Literal["closure", "pairs"] = Field(
+        "closure", description="Share of clip pairs above tau, counted transitively or directly. By the variant: released `closure`, paper `pairs`."
+    )
+    context_choice: Literal["at_least", "above"] = Field(
+        "at_least", description="Whether a ratio on a level's threshold reaches it. By the variant: released `at_least`, paper `above`."
+    )
+    context_merge: Literal["greedy", "tome"] = Field(
+        "greedy", description="Greedy one-to-one matching, or ToMe's many-to-one. By the variant: released `greedy`, paper `tome`."
+    )
     tau: float = Field(0.8, ge=-1, le=1, description="Similarity above which two clips belong to one context (METHODS: .80 TVR, ANet; .85 Charades; .70 QVH).")
     dtype: Literal["float16", "float32"] = Field("float16", description="Stored precision of the pooled rows.")
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Clips:
+        if self.clips > self.frames:
+            raise ValueError(f"clips ({self.clips}) cannot be more than frames ({self.frames})")
+        for key, start, steps in (("schedule", self.frames, self.schedule), ("levels", None, self.levels)):
+            if steps is None:
+                continue
+            if key == "schedule" and [start, *steps][-1] != self.clips or key == "levels" and steps[:1] != [self.clips]:
+                raise ValueError(f"{key} must {'end' if key == 'schedule' else 'begin'} with clips ({self.clips}), given {steps}")
+            chain = steps if start is None else [start, *steps]
+            for before, after in zip(chain, chain[1:], strict=False):
+                if not -(-before // 2) <= after < before:
+                    raise ValueError(f"{key}: one step merges pairs, so {before} can become {-(-before // 2)} to {before - 1}, not {after}")
+        if "merge_rate" in self.model_fields_set and self.schedule is not None and self.levels is not None:
+            raise ValueError("merge_rate has no effect when both schedule and levels are given; leave one of them null")
+        return self
 
 
 class Model(Section):
@@ -114,10 +158,14 @@ class Model(Section):
 
     hidden: PositiveInt = Field(384, description="Hidden size.")
     heads: PositiveInt = Field(4, description="Attention heads.")
-    widths: list[float | None] = Field([None, 0.5, 1.0, 5.0, 10.0, 3.0, 0.1, 8.0], description="Gaussian widths, one branch each; null: plain attention.")
+    widths: list[float | None] = Field(
+        [None, 0.5, 1.0, 5.0, 10.0, 3.0, 0.1, 8.0], description="Gaussian widths, one branch each; null: plain attention."
+    )
     dropout: Share = Field(0.2, description="Dropout in the blocks.")
     input_dropout: Share = Field(0.2, description="Dropout of the input projections and positions.")
-    consolidation_temperature: PositiveFloat = Field(0.6, description="Temperature of temporal consolidation (sft_factor: .09 TVR, .6 others).")
+    consolidation_temperature: PositiveFloat = Field(
+        0.6, description="Temperature of temporal consolidation (sft_factor: .09 TVR, .6 others)."
+    )
     max_words: PositiveInt = Field(77, description="Query tokens kept.")
     proportional_attention: bool = Field(True, description="Add log clip size to the clip branch's attention logits.")
 
@@ -125,8 +173,8 @@ class Model(Section):
 class Nce(Section):
     """Symmetric multi-positive InfoNCE on dot products (METHODS 1.3)."""
 
-    clip: Weight = Field(0.02, description="Weight on the clip branch.")
-    frame: Weight = Field(0.04, description="Weight on the frame branch.")
+    clip: Weight = Field(0.02, description="Weight on the clip branch (.05 TVR, .02 others). By the variant: released .02, paper 1.")
+    frame: Weight = Field(0.04, description="Weight on the frame branch. By the variant: released .04, paper 1.")
 
 
 class Triplet(Section):
@@ -143,8 +191,10 @@ class Tcpl(Section):
 
     distance: Weight = Field(15.0, description="Weight of the distance term; 0 switches it off.")
     angle: Weight = Field(30.0, description="Weight of the angle term; 0 switches it off.")
-    normaliser: Literal["all", "off_diagonal"] = Field("all", description="Mean over Nq^2 (released) or Nq(Nq-1) entries (paper).")
-    chunk: PositiveInt = Field(64, description="Anchors per chunk of the angle term; changes memory, not values.")
+    normaliser: Literal["all", "off_diagonal"] = Field(
+        "all", description="Mean over Nq^2 or over Nq(Nq-1) entries. By the variant: released `all`, paper `off_diagonal`."
+    )
+    chunk: int = Field(0, ge=0, description="Anchors at once in the angle term; 0: 1 on a CPU, 64 on a GPU. Changes memory and speed, not values.")
 
 
 class Cbva(Section):
@@ -152,9 +202,13 @@ class Cbva(Section):
 
     weight: Weight = Field(0.1, description="Weight; 0 switches it off.")
     adaptive: bool = Field(True, description="Adaptive context count; false: one context per clip (naive CBVA).")
-    similarity: Literal["dot", "cosine"] = Field("dot", description="Released: dot product; paper: cosine.")
-    projection: bool = Field(True, description="Released: an extra linear layer shared by frames and clips.")
-    normaliser: Literal["mean", "sum"] = Field("mean", description="Released: mean over negatives; paper: sum.")
+    projection: bool = Field(True, description="An extra linear layer shared by frames and clips. By the variant: released true, paper false.")
+    similarity: Literal["dot", "cosine"] = Field("dot", description="By the variant: released `dot`, paper `cosine`.")
+    normaliser: Literal["mean", "sum"] = Field(
+        "mean", description="Means of exponentials over positives and negatives, or their sums. By the variant: released `mean`, paper `sum`."
+    )
+    stop_gradient: bool = Field(True, description="Each direction trains one branch only. By the variant: released true, paper false.")
+    epsilon: Annotated[float, Field(ge=0)] = Field(1e-8, description="Added to the frame-to-clip denominator. By the variant: released 1e-8, paper 0.")
 
 
 class Objectives(Section):
@@ -176,7 +230,9 @@ class Training(Section):
     warmup: Share = Field(0.01, description="Share of all steps spent warming up.")
     clip_norm: PositiveFloat = Field(1.0, description="Gradient norm limit of each parameter tensor.")
     patience: PositiveInt = Field(10, description="Epochs without a better SumR that are forgiven.")
-    selection_split: Literal["train", "val", "test"] = Field("val", description="Split whose SumR chooses the epoch. The field selects on the split it reports.")
+    selection_split: Literal["train", "val", "test"] = Field(
+        "val", description="Split whose SumR chooses the epoch. The field selects on the split it reports."
+    )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 uses autocast.")
     compile: bool = Field(False, description="torch.compile the model.")
 
@@ -192,10 +248,14 @@ class Evaluation(Section):
 class Experiment(Section):
     """Everything that makes one trained model; `experiments` entries override parts of it."""
 
-    variant: Literal["released", "paper"] = Field("released", description="Which side of METHODS 6.7 fills the values left out: the released code or the paper.")
+    variant: Literal["released", "paper"] = Field(
+        "released", description="Which side of METHODS 6.7 fills the values left out: the released code or the paper."
+    )
     features: list[Name] = Field(..., min_length=1, description="Encoders whose rows are concatenated.")
     text: Name = Field(..., description="Encoder of the queries.")
-    teacher: Name | None = Field(None, description="Text encoder whose sentence similarities TCPL preserves; by default `text`'s last token.")
+    teacher: Name | None = Field(
+        None, description="Text encoder whose sentence similarities TCPL preserves; by default `text`'s last token."
+    )
     clips: Clips = Clips()
     model: Model = Model()
     objectives: Objectives = Objectives()
@@ -230,7 +290,9 @@ class Config(Section):
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
     experiments: dict[Name, dict] = Field(
-        default_factory=lambda: {"main": {}}, min_length=1, description="Named models; each overrides any of the keys from `variant` to `evaluation`."
+        default_factory=lambda: {"main": {}},
+        min_length=1,
+        description="Named models; each overrides any of the keys from `variant` to `evaluation`.",
     )
     seeds: list[int] = Field([9527], min_length=1, description="One run per experiment and seed.")
     runtime: Runtime = Runtime()
@@ -239,7 +301,11 @@ class Config(Section):
     def _references(self) -> Config:
         for name in self.experiments:
             experiment = self.experiment(name)
-            for key, used in (("features", experiment.features), ("text", [experiment.text]), ("teacher", [experiment.teacher] if experiment.teacher else [])):
+            for key, used in (
+                ("features", experiment.features),
+                ("text", [experiment.text]),
+                ("teacher", [experiment.teacher] if experiment.teacher else []),
+            ):
                 for encoder in used:
                     if encoder not in self.encoders:
                         raise ValueError(f"{key} of experiment {name!r} names encoder {encoder!r}; defined are {', '.join(self.encoders)}")
@@ -249,9 +315,10 @@ class Config(Section):
         return self
 
     def experiment(self, name: str) -> Experiment:
-        """The named experiment: the top-level values with its overrides merged in. ValidationError when an override does not fit."""
+        """The named experiment: its overrides on the top-level values on the variant's. ValidationError when an override does not fit."""
         base = self.model_dump(include=set(Experiment.model_fields), exclude_unset=True)
-        return Experiment.model_validate(merge(base, self.experiments[name]))
+        given = merge(base, self.experiments[name])
+        return Experiment.model_validate(merge(variants.defaults(given.get("variant", "released")), given))
 
 
 def merge(base: dict, over: dict) -> dict:

@@ -1,21 +1,16 @@
-"""Reading configurations with messages that say what to type, and writing what is generated from the model."""
+"""Reading configurations, with messages that say what to type instead."""
 
 from __future__ import annotations
 
 import difflib
-import json
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 
 from pipeline.config import Config, Experiment, merge
 from pipeline.errors import ConfigError
-
-SCHEMA_FILE = Path("workflow/schemas/config.schema.json")
-REFERENCE_FILE = Path("docs/configuration.md")
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -45,7 +40,9 @@ def validate(values: dict[str, Any], *, source: str) -> Config:
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_explain(error, Config), where=source, fix="correct the keys above; docs/configuration.md lists them all") from error
+        raise ConfigError(
+            _explain(error, Config), where=source, fix="correct the keys above; docs/configuration.md lists them all"
+        ) from error
     for name in config.experiments:
         try:
             config.experiment(name)
@@ -81,7 +78,7 @@ def _walk(model: type[BaseModel], loc: list[str]) -> tuple[type[BaseModel] | Non
     section: type[BaseModel] | None = model
     for part in loc[:-1]:
         field = section.model_fields.get(part) if section is not None else None
-        models = _models(field.annotation) if field is not None else []
+        models = models_in(field.annotation) if field is not None else []
         if len(models) == 1:
             section = models[0]
         elif models:
@@ -89,76 +86,18 @@ def _walk(model: type[BaseModel], loc: list[str]) -> tuple[type[BaseModel] | Non
     return section, loc[-1] if loc else ""
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The sections a type annotation mentions."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for argument in get_args(annotation) for model in _models(argument)]
+    return [model for argument in get_args(annotation) for model in models_in(argument)]
 
 
 def _choices(section: type[BaseModel] | None, key: str) -> list[Any]:
     field = section.model_fields.get(key) if section is not None else None
-    return [value for value in _flatten(field.annotation)] if field is not None else []
+    return _flatten(field.annotation) if field is not None else []
 
 
 def _flatten(annotation: Any) -> list[Any]:
     arguments = get_args(annotation)
     return [leaf for argument in arguments for leaf in _flatten(argument)] if arguments else [annotation]
-
-
-def schema() -> str:
-    """The JSON schema of the configuration (workflow/schemas/config.schema.json)."""
-    generated = Config.model_json_schema()
-    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **generated}, indent=1, sort_keys=True) + "\n"
-
-
-def reference() -> str:
-    """The configuration reference (docs/configuration.md)."""
-    lines = [
-        "# Configuration reference",
-        "",
-        "Generated from `pipeline/config.py` by `prvr config docs`; do not edit. `config.yaml` is the demo's configuration and explains itself.",
-        "The keys from `variant` to `evaluation` describe one trained model; each entry of `experiments` may override any of them.",
-        "",
-    ]
-    seen: set[type[BaseModel]] = set()
-
-    def section(model: type[BaseModel], path: str) -> None:
-        lines.extend([f"## {path or 'Top level'}", "", " ".join((model.__doc__ or "").split()), "", "| key | type | default | meaning |", "| --- | --- | --- | --- |"])
-        below: list[tuple[type[BaseModel], str]] = []
-        for name, field in model.model_fields.items():
-            nested = _models(field.annotation)
-            if nested:
-                # a dictionary of named sections, or one section
-                named = "dict" in str(field.annotation)
-                below += [(m, f"{path}{name}.{'<name>' if named else ''}".rstrip(".") + "." * bool(0)) for m in nested]
-                what = field.description or "see below"
-                lines.append(f"| `{name}` | section{'s by name' if named else ''} | {_default(field, nested=True)} | {what} |")
-            else:
-                lines.append(f"| `{name}` | {_type(field.annotation)} | {_default(field)} | {field.description or ''} |")
-        lines.append("")
-        for child, child_path in below:
-            if child not in seen:
-                seen.add(child)
-                kind = child.model_fields.get("kind")
-                section(child, child_path + (f" (kind: {kind.default})" if kind is not None and len(child_path.split(".")) > 1 else "") + "")
-
-    section(Config, "")
-    return "\n".join(lines).replace(" .", ".")
-
-
-def _type(annotation: Any) -> str:
-    text = str(annotation) if get_args(annotation) else getattr(annotation, "__name__", str(annotation))
-    for old, new in (("typing.", ""), ("Literal[", "one of ["), ("NoneType", "null"), ("None", "null"), (" | ", " or ")):
-        text = text.replace(old, new)
-    if "Annotated[" in text:
-        text = "list" if text.startswith("list") else "str" if "str" in text else "float" if "float" in text else "int"
-    return text.replace("|", "\\|")
-
-
-def _default(field: FieldInfo, nested: bool = False) -> str:
-    if field.is_required():
-        return "required"
-    if nested:
-        return ""
-    value = field.get_default(call_default_factory=True)
-    return f"`{json.dumps(value)}`"

@@ -178,7 +178,11 @@ class Dag:
         return recipes.training(self.config, experiment, int(seed)), None, [*before, self.trace("annotations")]
 
     def _evaluate(self, experiment: str, seed: str) -> tuple[Any, Any, Any]:
-        return recipes.evaluation(self.config, experiment), None, [*self._all_features(), self.trace("train", experiment=experiment, seed=seed)]
+        return (
+            recipes.evaluation(self.config, experiment),
+            None,
+            [*self._all_features(), self.trace("train", experiment=experiment, seed=seed)],
+        )
 
     def _table(self) -> tuple[Any, Any, Any]:
         return None, None, [self.trace("evaluate", experiment=e, seed=str(s)) for e in self.config.experiments for s in self.config.seeds]

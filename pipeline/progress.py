@@ -46,7 +46,11 @@ class Meter:
         rate = self.done / seconds if seconds > 0 else 0.0
         left = f", {(self.total - self.done) / rate:.0f} s left" if self.total and rate and self.done < self.total else ""
         of = f"/{self.total}" if self.total is not None else ""
-        print(f"{self.label}: {self.done}{of} {self.unit}, {seconds:.1f} s, {rate:.1f} {self.unit}/s{left} {self.note}".rstrip(), file=sys.stderr, flush=True)
+        print(
+            f"{self.label}: {self.done}{of} {self.unit}, {seconds:.1f} s, {rate:.1f} {self.unit}/s{left} {self.note}".rstrip(),
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def track(iterable: Iterable[T], *, total: int | None = None, label: str = "", unit: str = "it") -> Iterator[T]:

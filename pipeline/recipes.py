@@ -18,7 +18,12 @@ from pipeline.streams import stream_of
 
 def decoding(config: Config) -> dict[str, Any]:
     """What decides the pixels of a frame, whatever the stream."""
-    return {"keep_truncated": config.video.keep_truncated, "frames_fps": config.video.frames_fps, "decord": version("decord"), "av": version("av")}
+    return {
+        "keep_truncated": config.video.keep_truncated,
+        "frames_fps": config.video.frames_fps,
+        "decord": version("decord"),
+        "av": version("av"),
+    }
 
 
 def frames(config: Config, streams: dict) -> dict[str, Any]:
@@ -59,7 +64,13 @@ def training(config: Config, experiment: str, seed: int) -> dict[str, Any]:
     """One trained model."""
     chosen = config.experiment(experiment)
     texts = {name: text(config, name) for name in {chosen.text, chosen.teacher or chosen.text}}
-    return {"experiment": chosen.model_dump(exclude={"evaluation"}), "fusion": fusion(config, experiment), "clips": clips(config, experiment), "text": texts, "seed": seed}
+    return {
+        "experiment": chosen.model_dump(exclude={"evaluation"}),
+        "fusion": fusion(config, experiment),
+        "clips": clips(config, experiment),
+        "text": texts,
+        "seed": seed,
+    }
 
 
 def fusion(config: Config, experiment: str) -> dict[str, float]:

@@ -81,7 +81,14 @@ class ShardStore:
         """item -> key of everything already there."""
         return dict(self._keys)
 
-    def add(self, item: str, key: str, values: np.ndarray, columns: Mapping[str, np.ndarray] | None = None, items: Mapping[str, Any] | None = None) -> None:
+    def add(
+        self,
+        item: str,
+        key: str,
+        values: np.ndarray,
+        columns: Mapping[str, np.ndarray] | None = None,
+        items: Mapping[str, Any] | None = None,
+    ) -> None:
         """Add a computed item (see store.Writer.append)."""
         self._pending.append((item, values, dict(columns or {}), {**(items or {}), "key": key}))
         self._keys[item] = key
@@ -117,7 +124,11 @@ class ShardStore:
                 data = loaded[self._files[item]]
                 place, i = data.rows(item), data.index[item]
                 writer.append(
-                    self.group, item, data.values[place], {k: v[place] for k, v in data.columns.items()}, {k: v[i] for k, v in data.items.items()}
+                    self.group,
+                    item,
+                    data.values[place],
+                    {k: v[place] for k, v in data.columns.items()},
+                    {k: v[i] for k, v in data.items.items()},
                 )
                 rows += place.stop - place.start
         shutil.rmtree(self._parts, ignore_errors=True)

@@ -110,7 +110,12 @@ class Writer:
             for key, array in {"values": values, **{f"columns/{k}": np.asarray(v) for k, v in columns.items()}}.items():
                 rows = max(1, (1 << 18) // max(1, array.dtype.itemsize * int(np.prod(array.shape[1:]))))
                 group.create_dataset(
-                    key, (0, *array.shape[1:]), array.dtype, maxshape=(None, *array.shape[1:]), chunks=(rows, *array.shape[1:]), track_times=False
+                    key,
+                    (0, *array.shape[1:]),
+                    array.dtype,
+                    maxshape=(None, *array.shape[1:]),
+                    chunks=(rows, *array.shape[1:]),
+                    track_times=False,
                 )
             self._open[name] = state
         if item_id in state["ids"]:
@@ -121,7 +126,9 @@ class Writer:
         for key, array in {"values": values, **{f"columns/{k}": np.asarray(v) for k, v in columns.items()}}.items():
             data = group[key]
             if len(array) != len(values) or array.shape[1:] != data.shape[1:]:
-                raise ValueError(f"{name}/{key}: {item_id!r} has shape {array.shape}, the file holds rows of {data.shape[1:]}, {len(values)} expected")
+                raise ValueError(
+                    f"{name}/{key}: {item_id!r} has shape {array.shape}, the file holds rows of {data.shape[1:]}, {len(values)} expected"
+                )
             data.resize(stop, axis=0)
             data[start:stop] = array
         state["ids"][item_id] = None
@@ -163,7 +170,9 @@ class Writer:
             _write(group, "ids", np.asarray(list(state["ids"]), dtype=object))
             _write(group, "offsets", np.asarray(state["offsets"], dtype=np.int64))
             for key, values in state["items"].items():
-                _write(group, f"items/{key}", np.asarray(values, dtype=object) if values and isinstance(values[0], str) else np.asarray(values))
+                _write(
+                    group, f"items/{key}", np.asarray(values, dtype=object) if values and isinstance(values[0], str) else np.asarray(values)
+                )
 
 
 @contextmanager
@@ -247,12 +256,16 @@ class Reader:
     def array(self, name: str) -> np.ndarray:
         """A dense array; StoreSchema when it is absent."""
         if name not in self._file:
-            raise StoreSchema(f"no array {name!r}; the file holds {sorted(self._file)}", where=self.path, fix="delete the file and run again")
+            raise StoreSchema(
+                f"no array {name!r}; the file holds {sorted(self._file)}", where=self.path, fix="delete the file and run again"
+            )
         return _read(self._file[name])
 
     def _group(self, name: str, kind: str) -> h5py.Group:
         if name not in self._file or self._file[name].attrs.get("kind") != kind:
-            raise StoreSchema(f"no {kind} {name!r}; the file holds {sorted(self._file)}", where=self.path, fix="delete the file and run again")
+            raise StoreSchema(
+                f"no {kind} {name!r}; the file holds {sorted(self._file)}", where=self.path, fix="delete the file and run again"
+            )
         return self._file[name]
 
 
@@ -281,17 +294,25 @@ def open_store(path: str | Path, *, stage: str | Sequence[str] | None = None) ->
         raise StoreDamaged(f"not a readable HDF5 file ({reason})", where=path, fix="delete the file and run the workflow again") from error
     with file:
         if "prvr_schema" not in file.attrs:
-            raise StoreForeign("HDF5, but not written by prvr", where=path, fix="published bundles enter through `prvr import`; anything else: move it away")
+            raise StoreForeign(
+                "HDF5, but not written by prvr",
+                where=path,
+                fix="published bundles enter through `prvr import`; anything else: move it away",
+            )
         if "complete" not in file.attrs:
             raise StoreDamaged("the file was never finished", where=path, fix="delete the file and run the workflow again")
         reader = Reader(file, path)
         if reader.attrs["prvr_schema"] != SCHEMA:
             raise StoreSchema(
-                f"schema {reader.attrs['prvr_schema']}, this version reads {SCHEMA}", where=path, fix="delete the file and run the workflow again"
+                f"schema {reader.attrs['prvr_schema']}, this version reads {SCHEMA}",
+                where=path,
+                fix="delete the file and run the workflow again",
             )
         expected = [stage] if isinstance(stage, str) else stage
         if expected and reader.attrs["stage"] not in expected:
-            raise StoreSchema(f"a {reader.attrs['stage']!r} file where {' or '.join(map(repr, expected))} was expected", where=path, fix="check the path")
+            raise StoreSchema(
+                f"a {reader.attrs['stage']!r} file where {' or '.join(map(repr, expected))} was expected", where=path, fix="check the path"
+            )
         yield reader
 
 

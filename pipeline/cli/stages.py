@@ -62,9 +62,7 @@ def frames(shard: Shard, config: Config = "config.yaml", threads: Threads = 1) -
 
 
 @features.callback()
-def encode(
-    context: typer.Context, encoder: Encoder = "", shard: Shard = "", config: Config = "config.yaml", threads: Threads = 1
-) -> None:
+def encode(context: typer.Context, encoder: Encoder = "", shard: Shard = "", config: Config = "config.yaml", threads: Threads = 1) -> None:
     """Encode one shard's frames."""
     if context.invoked_subcommand is not None:
         return

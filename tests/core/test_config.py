@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import config_io
+from pipeline import config_docs, config_io
 from pipeline.errors import ConfigError
 
 SMALL = {
@@ -33,7 +33,10 @@ def test_experiments_inherit_and_override() -> None:
         ({"training": {"epoch": 3}}, r"training\.epoch: unknown key; did you mean `epochs`\?.*allowed here: epochs, batch_videos"),
         ({"training": {"epochs": "many"}}, r"training\.epochs: .*valid integer.*given: 'many'"),
         ({"dataset": {"kind": "charade"}}, r"dataset\.kind: 'charade' is not one of .*did you mean charades\?"),
-        ({"encoders": {"clip": {"kind": "open_clip", "wheights": "x"}}}, r"encoders\.clip.*wheights: unknown key; did you mean `weights`\?"),
+        (
+            {"encoders": {"clip": {"kind": "open_clip", "wheights": "x"}}},
+            r"encoders\.clip.*wheights: unknown key; did you mean `weights`\?",
+        ),
         ({"features": ["clipp"]}, r"names encoder 'clipp'; defined are clip, motion"),
         ({"text": "motion"}, r"has no text tower"),
         ({"experiments": {"x": {"trainin": {}}}}, r"trainin.*did you mean `training`\?"),
@@ -62,13 +65,13 @@ def test_unreadable_files(tmp_path: Path) -> None:
 
 
 def test_generated_files_do_not_drift(root: Path) -> None:
-    assert (root / config_io.SCHEMA_FILE).read_text() == config_io.schema(), "run `prvr config docs`"
-    assert (root / config_io.REFERENCE_FILE).read_text() == config_io.reference(), "run `prvr config docs`"
+    assert (root / config_docs.SCHEMA_FILE).read_text() == config_docs.schema(), "run `prvr config docs`"
+    assert (root / config_docs.REFERENCE_FILE).read_text() == config_docs.reference(), "run `prvr config docs`"
 
 
 def test_every_shipped_configuration_loads_and_fits_the_schema(root: Path) -> None:
     jsonschema = pytest.importorskip("jsonschema")
-    schema = yaml.safe_load(config_io.schema())
+    schema = yaml.safe_load(config_docs.schema())
     files = [root / "config.yaml", *sorted((root / "config").glob("*.yaml"))]
     assert len(files) > 1
     for path in files:

@@ -43,7 +43,9 @@ def test_cache_is_kept_and_not_read_again(tmp_path: Path, monkeypatch: pytest.Mo
 def test_digest_ignores_comments_and_follows_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "pipeline"
     (package / "room").mkdir(parents=True)
-    (package / "room" / "stage.py").write_text('"""Doc."""\nfrom pipeline.room import maths\n\ndef run():\n    """Doc."""\n    return maths.f()\n')
+    (package / "room" / "stage.py").write_text(
+        '"""Doc."""\nfrom pipeline.room import maths\n\ndef run():\n    """Doc."""\n    return maths.f()\n'
+    )
     (package / "room" / "maths.py").write_text("def f():\n    return 1\n")
     (package / "room" / "other.py").write_text("x = 1\n")
     monkeypatch.setattr(provenance, "PACKAGE", package)
@@ -53,7 +55,9 @@ def test_digest_ignores_comments_and_follows_imports(tmp_path: Path, monkeypatch
         return code_digest("pipeline.room.stage")
 
     first = digest()
-    (package / "room" / "stage.py").write_text('"""Other."""\nfrom pipeline.room import maths  # why\n\n\ndef run():\n    return maths.f()\n')
+    (package / "room" / "stage.py").write_text(
+        '"""Other."""\nfrom pipeline.room import maths  # why\n\n\ndef run():\n    return maths.f()\n'
+    )
     assert digest() == first
     (package / "room" / "other.py").write_text("x = 2\n")
     assert digest() == first
