@@ -37,6 +37,11 @@ class Layout:
     def quarantine(self) -> Path:
         return self.root / "quarantine.tsv"
 
+    @property
+    def missing_videos(self) -> Path:
+        """Videos the annotations name that are not on disk."""
+        return self.root / "missing-videos.txt"
+
     def frames(self, stream: str, shard: str) -> Path:
         return self.root / "frames" / stream / f"{shard}.h5"
 

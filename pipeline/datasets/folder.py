@@ -12,6 +12,7 @@ from pipeline.datasets.rows import Rows, Video, refuse
 from pipeline.errors import DatasetError
 
 _KINDS = "mp4 m4v mov mkv webm avi ts mts m2ts mpg mpeg vob wmv asf flv f4v 3gp 3g2 ogv ogg gif mjpeg mxf h264 y4m"
+LISTED = 100  # absent files named in an error message before it points to a file
 EXTENSIONS = frozenset(f".{kind}" for kind in _KINDS.split(" "))
 
 
@@ -62,11 +63,14 @@ def scan(root: str | Path, frame_folders: Collection[str] = ()) -> list[File]:
     return sorted(found, key=lambda file: file.path)
 
 
-def locate(rows: Rows, root: str | Path, *, allow_missing: bool, frame_folders: bool = False) -> tuple[Rows, list[str]]:
+def locate(
+    rows: Rows, root: str | Path, *, report: Path, allow_missing: bool = False, frame_folders: bool = False
+) -> tuple[Rows, list[str]]:
     """The rows with every video's files looked up by name anywhere below `root`, and the lines describing what is missing.
 
-    Errors: DatasetError listing every name that fits two files; and, unless `allow_missing`, every file that is absent. With
-    `allow_missing` those videos and their queries are left out. A video of several files is missing when one of them is.
+    Errors: DatasetError listing every name that fits two files; and, unless `allow_missing`, every file that is absent (a long list
+    goes to `report`). With `allow_missing` those videos and their queries are left out. A video of several files is missing when one
+    of them is: its time line would shift.
     """
     names = {name for video in rows.videos for part in video.parts for name in part}
     by_stem: dict[str, list[File]] = {}
@@ -88,18 +92,26 @@ def locate(rows: Rows, root: str | Path, *, allow_missing: bool, frame_folders: 
         if len(files) == len(video.parts):
             kept.append(replace(video, files=tuple(files)))
     refuse(twice, what="video with several file", where=root, fix="keep one file of each name below this folder")
-    if not allow_missing:
-        refuse(
-            missing,
-            what="missing video file",
-            where=root,
-            fix="add them, set dataset.videos to the right folder, or set dataset.allow_missing_videos: true to go on with the rest",
-        )
     if missing and not kept:
         raise DatasetError(
             "not one of the dataset's videos is in the folder", where=root, fix="set dataset.videos to the folder that holds them"
         )
+    if missing and not allow_missing:
+        _refuse_missing(missing, root, report)
     return keep(rows, kept), missing
+
+
+def _refuse_missing(missing: list[str], root: str | Path, report: Path) -> None:
+    listing = [f"    {line}" for line in missing[:LISTED]]
+    if len(missing) > LISTED:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text("".join(f"{line}\n" for line in missing))
+        listing.append(f"    ... and {len(missing) - LISTED} more; all are listed in {report}")
+    raise DatasetError(
+        f"{len(missing)} missing video file{'s' if len(missing) > 1 else ''}:\n" + "\n".join(listing),
+        where=root,
+        fix="add them, set dataset.videos to the right folder, or set dataset.allow_missing_videos: true to go on with the rest",
+    )
 
 
 def keep(rows: Rows, videos: list[Video]) -> Rows:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.config import Config, Dataset
-from pipeline.datasets import own
+from pipeline.datasets import activitynet, charades, own, qvhighlights, tvr
 from pipeline.datasets.folder import locate
 from pipeline.datasets.rows import Rows, check
 from pipeline.errors import DatasetError
 from pipeline.layout import Layout
 
-BENCHMARKS: dict = {}
+BENCHMARKS = {"qvhighlights": qvhighlights, "tvr": tvr, "activitynet": activitynet, "charades": charades}
 
 
 def as_own(config: Config, layout: Layout) -> Dataset:
@@ -20,7 +20,7 @@ def as_own(config: Config, layout: Layout) -> Dataset:
 
 
 def read(config: Config, layout: Layout) -> tuple[Rows, list[str]]:
-    """The dataset's rows with every video's files looked up, and the lines of `allow_missing_videos` describing absent ones.
+    """The dataset's rows with every video's files looked up, and one line for each file that `allow_missing_videos` let pass.
 
     A benchmark without `dataset.videos` keeps all its rows and no files: features may come from a published bundle.
     Errors: DatasetError, each listing every instance.
@@ -30,18 +30,27 @@ def read(config: Config, layout: Layout) -> tuple[Rows, list[str]]:
         return own.read(as_own(config, layout))
     if dataset.kind == "own":
         return own.read(dataset)
+    rows = benchmark(dataset)
+    if not dataset.videos:
+        return rows, []
+    frame_folders = BENCHMARKS[dataset.kind].FRAME_FOLDERS
+    return locate(
+        rows, dataset.videos, report=layout.missing_videos, allow_missing=dataset.allow_missing_videos, frame_folders=frame_folders
+    )
+
+
+def benchmark(dataset: Dataset) -> Rows:
+    """The rows of one of the four benchmarks, from its original annotation files alone."""
     reader = BENCHMARKS[dataset.kind]
-    if dataset.gallery not in (None, *reader.GALLERIES):
+    galleries: tuple[str, ...] = reader.GALLERIES
+    if dataset.gallery is not None and dataset.gallery not in galleries:
         raise DatasetError(
-            f"gallery {dataset.gallery!r} does not exist",
+            f"{dataset.kind} has no gallery {dataset.gallery!r}",
             where="dataset.gallery",
-            fix=f"choose {' or '.join(reader.GALLERIES)} (docs/datasets.md)",
+            fix=f"choose {' or '.join(galleries)} (docs/datasets.md)",
         )
     if not dataset.annotations:
         raise DatasetError(
             "dataset.annotations is empty", where="dataset.annotations", fix="name the folder of the original annotation files"
         )
-    rows = check(reader.read(Path(dataset.annotations), dataset.gallery), dataset.annotations)
-    if not dataset.videos:
-        return rows, []
-    return locate(rows, dataset.videos, allow_missing=dataset.allow_missing_videos, frame_folders=reader.FRAME_FOLDERS)
+    return check(reader.read(Path(dataset.annotations), dataset.gallery), dataset.annotations)

@@ -1,0 +1,65 @@
+"""TVR as PRVR uses it: the official train release and, as the test set, the official val release (2,179 videos, 10,895 queries).
+
+Videos are files, or the folders of 3 fps frames that TVQA gives out. Source: METHODS 0.3; DATASETS section 1.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from pipeline.datasets import caption_list
+from pipeline.datasets.files import document, find, records, require
+from pipeline.datasets.rows import Query, Rows, Video, normalise, repair
+from pipeline.errors import DatasetError
+
+GALLERIES: tuple[str, ...] = ("val",)
+FRAME_FOLDERS = True
+DURATIONS = "tvr_video2dur_idx.json"
+RELEASES = {"train": "tvr_train_release.jsonl", "val": "tvr_val_release.jsonl"}
+CAPTIONS = "tvrtrain.caption.txt"
+_NAMES = {"train": "train", "val": "test"}  # official name -> role in PRVR
+
+
+def read(folder: Path, gallery: str | None) -> Rows:
+    """Train and test. Where the train release is absent, the bundle's caption list gives the training queries, without moments."""
+    durations_file, val_file = require(folder, (DURATIONS, RELEASES["val"]))
+    durations = document(durations_file)
+    train_file, listing = find(folder, RELEASES["train"]), find(folder, CAPTIONS)
+    notes: tuple[str, ...] = ()
+    if train_file is not None:
+        train = _queries(train_file, "train", durations)
+    elif listing is not None:
+        train = [Query(c.cap_id, c.video_id, "train", c.text, (), c.cap_id) for c in caption_list.read(listing)]
+        notes = (f"training queries come from {CAPTIONS}: their moments are unknown",)
+    else:
+        raise DatasetError(
+            f"neither {RELEASES['train']} nor {CAPTIONS} is there: no training queries",
+            where=folder,
+            fix="fetch one of them as docs/datasets.md says",
+        )
+    found = tuple(videos(durations))
+    return Rows(found, (*train, *_queries(val_file, "val", durations)), gallery or "val", notes)
+
+
+def videos(durations: dict[str, Any]) -> list[Video]:
+    """The 17,435 training and 2,179 test videos of `tvr_video2dur_idx.json` ({split: {name: [seconds, index]}}).
+
+    Big Bang Theory clips carry no show prefix (`s02e14_seg02_clip_02`); every name is used as it is.
+    """
+    return [Video(name, _NAMES[split], float(entry[0]), ((name,),)) for split in _NAMES for name, entry in durations[split].items()]
+
+
+def _queries(path: Path, split: str, durations: dict[str, Any]) -> list[Query]:
+    found: list[Query] = []
+    count: Counter[str] = Counter()
+    for row in records(path, ("vid_name", "desc", "desc_id", "ts")):
+        name = row["vid_name"]
+        length = durations[split].get(name, [row.get("duration", 0.0)])[0]
+        moments, flags = repair([row["ts"]], float(length))
+        cap_id = f"{name}#enc#{count[name]}"
+        count[name] += 1
+        extra = {"type": row.get("type", ""), "span": row["ts"]}
+        found.append(Query(str(row["desc_id"]), name, _NAMES[split], normalise(row["desc"]), moments, cap_id, flags=flags, extra=extra))
+    return found
