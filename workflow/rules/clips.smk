@@ -2,7 +2,10 @@
 rule clips:
     input:
         lambda wildcards: ancient(
-            [LAYOUT.features_manifest(e, wildcards.shard) for e in CONFIG.experiment(DAG.owner(wildcards.recipe)).features]
+            [
+                LAYOUT.features_manifest(e, wildcards.shard)
+                for e in CONFIG.experiment(DAG.owner(wildcards.recipe)).features
+            ]
         ),
     output:
         LAYOUT.clips("{recipe}", "{shard}"),
@@ -10,9 +13,11 @@ rule clips:
         f"{LOGS}/clips/{{recipe}}/{{shard}}.log",
     benchmark:
         f"{BENCHMARKS}/clips/{{recipe}}/{{shard}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: CONFIG.runtime.threads
     params:
         of=params_of("clips"),
         experiment=lambda wildcards: DAG.owner(wildcards.recipe),
-    threads: CONFIG.runtime.threads
     shell:
         "{PRVR} clips --config {CONFIG_FILE} --experiment {params.experiment} --shard {wildcards.shard} --threads {threads} 2> {log}"

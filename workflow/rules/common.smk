@@ -23,8 +23,9 @@ except PrvrError as error:
 
 LAYOUT = DAG.layout
 CONFIG_FILE = publish_config(CONFIG, dict(config))
-# Jobs share the cores: each library thread pool is told its job's share.
-PRVR = f"{sys.executable} -m pipeline.cli"
+# This interpreter runs the jobs too, unless --sdm gives each rule its own environment.
+DEPLOYED = bool(workflow.deployment_settings.deployment_method)
+PRVR = f"{'python' if DEPLOYED else sys.executable} -m pipeline.cli"
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(workflow.basedir)), os.environ.get("PYTHONPATH", "")]))
 
 EXPERIMENTS = list(CONFIG.experiments)

@@ -11,6 +11,8 @@ if CONFIG.dataset.kind == "demo":
         params:
             of=params_of("world"),
         threads: workflow.cores
+        conda:
+            "../../envs/cpu.yaml"
         shell:
             "{PRVR} world --config {CONFIG_FILE} --threads {threads} 2> {log}"
 
@@ -31,5 +33,7 @@ rule annotations:
         f"{BENCHMARKS}/annotations.tsv"
     params:
         of=params_of("annotations"),
+    conda:
+        "../../envs/cpu.yaml"
     shell:
         "{PRVR} annotations --config {CONFIG_FILE} 2> {log}"

@@ -4,7 +4,10 @@ def frames_for(wildcards):
     """The frames an encoder job reads: none when its features are already there."""
     if DAG.current(wildcards.encoder, wildcards.shard):
         return []
-    return [LAYOUT.frames(DAG.stream(wildcards.encoder), wildcards.shard), LAYOUT.frames_manifest(wildcards.shard)]
+    return [
+        LAYOUT.frames(DAG.stream(wildcards.encoder), wildcards.shard),
+        LAYOUT.frames_manifest(wildcards.shard),
+    ]
 
 
 rule features:
@@ -16,11 +19,13 @@ rule features:
         f"{LOGS}/features/{{encoder}}/{{shard}}.log",
     benchmark:
         f"{BENCHMARKS}/features/{{encoder}}/{{shard}}.tsv"
-    params:
-        of=params_of("features"),
+    conda:
+        "../../envs/gpu.yaml"
     threads: CONFIG.runtime.threads
     resources:
         gpu=GPU,
+    params:
+        of=params_of("features"),
     shell:
         "{PRVR} features --config {CONFIG_FILE} --encoder {wildcards.encoder} --shard {wildcards.shard} --threads {threads} 2> {log}"
 
@@ -34,10 +39,12 @@ rule text:
         f"{LOGS}/text/{{encoder}}.log",
     benchmark:
         f"{BENCHMARKS}/text/{{encoder}}.tsv"
-    params:
-        of=params_of("text"),
+    conda:
+        "../../envs/gpu.yaml"
     threads: CONFIG.runtime.threads
     resources:
         gpu=GPU,
+    params:
+        of=params_of("text"),
     shell:
         "{PRVR} text --config {CONFIG_FILE} --encoder {wildcards.encoder} --threads {threads} 2> {log}"

@@ -16,6 +16,8 @@ rule evaluate:
     threads: CONFIG.runtime.threads
     resources:
         gpu=GPU,
+    conda:
+        "../../envs/gpu.yaml"
     shell:
         "{PRVR} evaluate --config {CONFIG_FILE} --experiment {wildcards.experiment} --seed {wildcards.seed} --threads {threads} 2> {log}"
 
@@ -31,5 +33,7 @@ rule table:
         f"{BENCHMARKS}/table.tsv"
     params:
         of=params_of("table"),
+    conda:
+        "../../envs/gpu.yaml"
     shell:
         "{PRVR} table --config {CONFIG_FILE} 2> {log}"

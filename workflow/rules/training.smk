@@ -19,10 +19,12 @@ rule train:
         f"{LOGS}/train/{{experiment}}/seed{{seed}}.log",
     benchmark:
         f"{BENCHMARKS}/train/{{experiment}}/seed{{seed}}.tsv"
-    params:
-        of=params_of("train"),
+    conda:
+        "../../envs/gpu.yaml"
     threads: CONFIG.runtime.threads
     resources:
         gpu=GPU,
+    params:
+        of=params_of("train"),
     shell:
         "{PRVR} train --config {CONFIG_FILE} --experiment {wildcards.experiment} --seed {wildcards.seed} --threads {threads} 2> {log}"

@@ -15,6 +15,8 @@ rule frames:
     params:
         of=params_of("frames"),
     threads: CONFIG.runtime.threads
+    conda:
+        "../../envs/cpu.yaml"
     shell:
         "{PRVR} frames --config {CONFIG_FILE} --shard {wildcards.shard} --threads {threads} 2> {log}"
 
@@ -30,5 +32,7 @@ rule quarantine:
         f"{BENCHMARKS}/quarantine.tsv"
     params:
         of=params_of("quarantine"),
+    conda:
+        "../../envs/cpu.yaml"
     shell:
         "{PRVR} quarantine collect --config {CONFIG_FILE} 2> {log}"
