@@ -58,6 +58,7 @@ class Video(Section):
     shard_size: PositiveInt = Field(64, description="Videos per shard: one job decodes one shard. 50 to 200 on a real collection.")
     keep_frames: bool = Field(False, description="Keep the decoded frames after the encoders have read them.")
     keep_truncated: bool = Field(False, description="Use the frames a truncated file still holds instead of quarantining it.")
+    frames_fps: PositiveFloat = Field(3.0, description="Rate of a folder of extracted frames, where one stands for a video (TVR ships 3 per second).")
     max_bad_fraction: Share = Field(0.05, description="The run fails when a larger share of the videos is quarantined.")
     timeout: PositiveFloat = Field(60.0, description="Seconds a video may take before its decoding process is killed.")
     timeout_per_second: PositiveFloat = Field(2.0, description="Further seconds allowed per second of video.")
@@ -267,6 +268,7 @@ class Runtime(Section):
     """How jobs run on this machine; nothing here changes a result or re-runs a stage."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto`: CUDA where there is one.")
+    share_gpu: bool = Field(False, description="Let several jobs use one GPU at once; otherwise each job waits for a device of its own.")
     batch_size: int = Field(0, ge=0, description="Rows per encoder batch; 0: found automatically.")
     threads: PositiveInt = Field(2, description="CPU threads a job asks for.")
     gpus: PositiveInt = Field(1, description="GPU jobs at once when `--resources gpu=` is not given.")
