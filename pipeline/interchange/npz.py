@@ -1,0 +1,114 @@
+"""Bundles of moment_detr, HERO and lighthouse: a folder of npz files per encoder and a QVHighlights-style annotation file per split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import BundleError
+from pipeline.interchange.bundle import Bundle, Caption
+from pipeline.interchange.times import Merged, merge_clips, read_jsonl
+
+_TEXT_KEYS = ("last_hidden_state", "features")
+SECONDS_PER_ROW = 2.0  # DATASETS 4: these bundles hold a row every 2 s
+
+
+class NpzFolders:
+    """Rows of one or more folders of `<name>.npz`, side by side; `pieces` maps a name to the files whose rows follow one another.
+
+    Encoders may differ by a row or two at the end of a clip; the shortest decides, as in the published loaders.
+    """
+
+    def __init__(self, folders: Sequence[Path], keys: Sequence[str], pieces: dict[str, list[str]] | None = None) -> None:
+        self._folders, self._keys = list(folders), keys
+        available = set.intersection(
+            *({str(p.relative_to(folder))[: -len(".npz")] for p in folder.rglob("*.npz")} for folder in self._folders)
+        )
+        named = pieces if pieces is not None else {name: [name] for name in sorted(available)}
+        self._pieces = {name: parts for name, parts in named.items() if all(part in available for part in parts)}
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._pieces
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._pieces)
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return np.concatenate([self._joined(part) for part in self._pieces[name]])
+
+    def _joined(self, part: str) -> np.ndarray:
+        arrays = [self._read(folder / f"{part}.npz") for folder in self._folders]
+        rows = min(len(array) for array in arrays)
+        return np.concatenate([array[:rows] for array in arrays], axis=1)
+
+    def _read(self, path: Path) -> np.ndarray:
+        with np.load(path, allow_pickle=False) as file:
+            key = next((key for key in self._keys if key in file), None)
+            if key is None:
+                raise BundleError(
+                    f"holds {', '.join(file) or 'nothing'}; one of {', '.join(self._keys)} expected", where=path, fix="check the folder"
+                )
+            array = np.asarray(file[key])
+        return array[None] if array.ndim == 1 else array
+
+    def peek(self, name: str) -> tuple[tuple[int, ...], np.dtype]:
+        array = self[name]
+        return array.shape, array.dtype
+
+
+@contextmanager
+def open_npz(
+    annotations: dict[str, Path], videos: Sequence[Path], text: Path, *, merge: bool = False, every: float = SECONDS_PER_ROW
+) -> Iterator[Bundle]:
+    """Open npz features with their annotation files.
+
+    Args: `annotations` split -> jsonl with qid, query, vid, duration, relevant_windows; `videos` one folder per encoder, rows set side by
+    side; `text` the folder of `qid<qid>.npz`; `merge` joins the clips cut from one source video, in order, and moves the moments along
+    (QVHighlights as PRVR uses it: 2,214 / 474 videos); `every` seconds per row.
+    Errors: BundleError. Source: DATASETS 1 (QVHighlights merging), 4.
+    """
+    for folder in (*videos, text):
+        if not folder.is_dir():
+            raise BundleError("no such folder of npz files", where=folder, fix="check the path")
+    rows = {split: read_jsonl(path) for split, path in annotations.items()}
+    lengths: dict[str, float] = {row["vid"]: float(row["duration"]) for found in rows.values() for row in found}
+    merged = (
+        merge_clips(lengths) if merge else Merged({v: v for v in lengths}, dict.fromkeys(lengths, 0.0), lengths, {v: [v] for v in lengths})
+    )
+    splits = {
+        split: [
+            Caption(
+                str(row["qid"]),
+                merged.owner[row["vid"]],
+                " ".join(row["query"].split()),
+                tuple((a + merged.shift[row["vid"]], b + merged.shift[row["vid"]]) for a, b in row.get("relevant_windows", [])),
+            )
+            for row in found
+        ]
+        for split, found in rows.items()
+    }
+    yield Bundle(
+        collection="qvhighlights" if merge else "npz",
+        layout="npz",
+        splits=splits,
+        videos=NpzFolders(videos, ("features",), merged.pieces),
+        texts=NpzFolders([text], _TEXT_KEYS),
+        durations=merged.durations,
+        every=every,
+        sentences=_pooled(text),
+    )
+
+
+def _pooled(text: Path) -> NpzFolders | None:
+    """The sentence vectors stored beside the tokens, where the files have them."""
+    first = next(iter(sorted(text.glob("*.npz"))), None)
+    if first is None:
+        return None
+    with np.load(first, allow_pickle=False) as file:
+        return NpzFolders([text], ("pooler_output",)) if "pooler_output" in file else None

@@ -1,0 +1,72 @@
+"""Durations and moments from the release files that lie beside bundles (TVR's and QVHighlights' fields)."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.interchange.bundle import Caption
+
+
+@dataclass
+class Merged:
+    """Clips cut from one source video, laid end to end: `owner` and `shift` (s) per clip, `durations` (s) and `pieces` per source video."""
+
+    owner: dict[str, str] = field(default_factory=dict)
+    shift: dict[str, float] = field(default_factory=dict)
+    durations: dict[str, float] = field(default_factory=dict)
+    pieces: dict[str, list[str]] = field(default_factory=dict)
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """One dictionary per line that is not empty."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def merge_clips(lengths: dict[str, float]) -> Merged:
+    """Join the 150 s clips of each YouTube video in the order of their start: concatenated, gaps closed.
+
+    `lengths` is clip id `<ytid>_<start>_<end>` -> seconds (the annotated duration: 38 clips are shorter than end - start).
+    The ytid may hold underscores. Source: DATASETS 1 (QVHighlights PRVR split).
+    """
+
+    def place(clip: str) -> tuple[str, float]:
+        source, start, _ = clip.rsplit("_", 2)
+        return source, float(start)
+
+    merged = Merged()
+    for clip in sorted(lengths, key=place):
+        source = merged.owner[clip] = place(clip)[0]
+        merged.shift[clip] = merged.durations.get(source, 0.0)
+        merged.durations[source] = merged.shift[clip] + lengths[clip]
+        merged.pieces.setdefault(source, []).append(clip)
+    return merged
+
+
+def add_times(captions: list[Caption], files: list[Path]) -> tuple[list[Caption], dict[str, float]]:
+    """Captions with their moments, and the durations (s) of their videos, as far as the release files know them.
+
+    Captions are found by video and text: the text alone, by which the released code joins, repeats within a dataset.
+    """
+    wanted = {caption.video_id for caption in captions}
+    rows = [row for path in files for row in read_jsonl(path)]
+    durations: dict[str, float] = {}
+    moments: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    merged = merge_clips({row["vid"]: float(row["duration"]) for row in rows if str(row.get("vid", "")).count("_") >= 2})
+    for row in rows:
+        if "vid_name" in row:
+            video, text, spans, shift = row["vid_name"], row["desc"], [row["ts"]], 0.0
+            durations[video] = float(row["duration"])
+        else:
+            video, text, spans, shift = row["vid"], row["query"], row.get("relevant_windows", []), 0.0
+            if video not in wanted and video in merged.owner:
+                video, shift = merged.owner[video], merged.shift[video]
+                durations[video] = merged.durations[video]
+            else:
+                durations[video] = float(row["duration"])
+        moments[video, " ".join(text.split())] += [(float(a) + shift, float(b) + shift) for a, b in spans]
+    timed = [Caption(c.query_id, c.video_id, c.text, tuple(dict.fromkeys(moments.get((c.video_id, c.text), ())))) for c in captions]
+    return timed, {video: seconds for video, seconds in durations.items() if video in wanted}
