@@ -28,5 +28,3 @@ rule extract:
     input:
         ALL_FEATURES,
         ALL_TEXTS,
-
-

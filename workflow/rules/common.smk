@@ -15,7 +15,9 @@ if not workflow.configfiles:
     config = merge(read(Path(workflow.basedir) / "config.yaml"), config)
 
 try:
-    CONFIG = validate(dict(config), source=" + ".join(map(str, workflow.configfiles)) or "config.yaml")
+    CONFIG = validate(
+        dict(config), source=" + ".join(map(str, workflow.configfiles)) or "config.yaml"
+    )
     DAG = Dag.of(CONFIG)
     SHARDS = list(DAG.shards)
 except PrvrError as error:
@@ -26,7 +28,9 @@ CONFIG_FILE = publish_config(CONFIG, dict(config))
 # This interpreter runs the jobs too, unless --sdm gives each rule its own environment.
 DEPLOYED = bool(workflow.deployment_settings.deployment_method)
 PRVR = f"{'python' if DEPLOYED else sys.executable} -m pipeline.cli"
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(workflow.basedir)), os.environ.get("PYTHONPATH", "")]))
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(Path(workflow.basedir)), os.environ.get("PYTHONPATH", "")])
+)
 
 EXPERIMENTS = list(CONFIG.experiments)
 SEEDS = CONFIG.seeds
@@ -47,8 +51,12 @@ resource_scopes:
 if workflow.is_main_process and workflow.local_exec and GPU:
     workflow.global_resources.setdefault("gpu", CONFIG.runtime.gpus)
 
+# Only the demo has a rule that makes its videos.
+WORLD = [LAYOUT.world / "world.json"] if CONFIG.dataset.kind == "demo" else []
 TABLE = f"{LAYOUT.root}/table.md"
-ALL_FEATURES = [LAYOUT.features_manifest(e, s) for e in DAG.video_encoders for s in SHARDS]
+ALL_FEATURES = [
+    LAYOUT.features_manifest(e, s) for e in DAG.video_encoders for s in SHARDS
+]
 ALL_TEXTS = [LAYOUT.text_manifest(t) for t in TEXTS]
 ALL_CLIPS = [LAYOUT.clips(r, s) for r in RECIPES for s in SHARDS]
 

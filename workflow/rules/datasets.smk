@@ -8,17 +8,13 @@ if CONFIG.dataset.kind == "demo":
             f"{LOGS}/world.log",
         benchmark:
             f"{BENCHMARKS}/world.tsv"
-        params:
-            of=params_of("world"),
-        threads: workflow.cores
         conda:
             "../../envs/cpu.yaml"
+        threads: workflow.cores
+        params:
+            of=params_of("world"),
         shell:
             "{PRVR} world --config {CONFIG_FILE} --threads {threads} 2> {log}"
-
-    WORLD = [LAYOUT.world / "world.json"]
-else:
-    WORLD = []
 
 
 rule annotations:
@@ -31,9 +27,9 @@ rule annotations:
         f"{LOGS}/annotations.log",
     benchmark:
         f"{BENCHMARKS}/annotations.tsv"
-    params:
-        of=params_of("annotations"),
     conda:
         "../../envs/cpu.yaml"
+    params:
+        of=params_of("annotations"),
     shell:
         "{PRVR} annotations --config {CONFIG_FILE} 2> {log}"

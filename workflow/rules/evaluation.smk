@@ -11,29 +11,35 @@ rule evaluate:
         f"{LOGS}/evaluate/{{experiment}}/seed{{seed}}.log",
     benchmark:
         f"{BENCHMARKS}/evaluate/{{experiment}}/seed{{seed}}.tsv"
-    params:
-        of=params_of("evaluate"),
+    conda:
+        "../../envs/gpu.yaml"
     threads: CONFIG.runtime.threads
     resources:
         gpu=GPU,
-    conda:
-        "../../envs/gpu.yaml"
+    params:
+        of=params_of("evaluate"),
     shell:
         "{PRVR} evaluate --config {CONFIG_FILE} --experiment {wildcards.experiment} --seed {wildcards.seed} --threads {threads} 2> {log}"
 
 
 rule table:
     input:
-        ancient([LAYOUT.metrics(experiment, seed) for experiment in EXPERIMENTS for seed in SEEDS]),
+        ancient(
+            [
+                LAYOUT.metrics(experiment, seed)
+                for experiment in EXPERIMENTS
+                for seed in SEEDS
+            ]
+        ),
     output:
         TABLE,
     log:
         f"{LOGS}/table.log",
     benchmark:
         f"{BENCHMARKS}/table.tsv"
-    params:
-        of=params_of("table"),
     conda:
         "../../envs/gpu.yaml"
+    params:
+        of=params_of("table"),
     shell:
         "{PRVR} table --config {CONFIG_FILE} 2> {log}"

@@ -12,11 +12,11 @@ rule frames:
         f"{LOGS}/frames/{{shard}}.log",
     benchmark:
         f"{BENCHMARKS}/frames/{{shard}}.tsv"
-    params:
-        of=params_of("frames"),
-    threads: CONFIG.runtime.threads
     conda:
         "../../envs/cpu.yaml"
+    threads: CONFIG.runtime.threads
+    params:
+        of=params_of("frames"),
     shell:
         "{PRVR} frames --config {CONFIG_FILE} --shard {wildcards.shard} --threads {threads} 2> {log}"
 
@@ -30,9 +30,9 @@ rule quarantine:
         f"{LOGS}/quarantine.log",
     benchmark:
         f"{BENCHMARKS}/quarantine.tsv"
-    params:
-        of=params_of("quarantine"),
     conda:
         "../../envs/cpu.yaml"
+    params:
+        of=params_of("quarantine"),
     shell:
         "{PRVR} quarantine collect --config {CONFIG_FILE} 2> {log}"
