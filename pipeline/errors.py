@@ -80,6 +80,12 @@ class EncoderError(PrvrError):
     code = "ENCODER"
 
 
+class DeviceError(PrvrError):
+    """The GPU that was asked for is not there, is taken, or is too small for one row."""
+
+    code = "DEVICE"
+
+
 class VideoError(PrvrError):
     """A video cannot be used; `code` is a quarantine code (EMPTY, NOT_VIDEO, TIMEOUT, ...)."""
 

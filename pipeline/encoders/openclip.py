@@ -21,7 +21,7 @@ from pipeline.encoders.weights import CONFIG_FILE, Weights, resolve
 from pipeline.errors import EncoderError, WeightsError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-TEXT_BATCH = 64
+TEXT_BATCH = {"cpu": 16, "cuda": 256}  # captions computed at once, always as many: see OpenClipEncoder.encode_texts
 _OPENAI_BUFFERS = ("input_resolution", "context_length", "vocab_size")  # only OpenAI's archives carry these
 
 
@@ -68,9 +68,10 @@ class OpenClipEncoder:
         tower = text.text_tower(self.model)
         ids, truncated = text.tokenize(self.tokenizer, texts, self.context_length)
         found: dict[int, tuple[Tensor, Tensor, bool]] = {}
-        for group in text.by_length(ids, TEXT_BATCH):
+        batch = TEXT_BATCH[self.device.type]
+        for group in text.by_length(ids, batch):
             # The batch always has the same size: what a caption gets does not depend on which others are computed with it.
-            rows = torch.stack([ids[i] for i in group] + [ids[group[0]]] * (TEXT_BATCH - len(group)))
+            rows = torch.stack([ids[i] for i in group] + [ids[group[0]]] * (batch - len(group)))
             with self._computing():
                 states, sentences = text.states(tower, rows.to(self.device))
             states, sentences = states.float().cpu(), sentences.float().cpu()

@@ -1,0 +1,195 @@
+"""Features of videos and states of queries: from the stored frames and annotations, through one encoder, into the store."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline import recipes
+from pipeline.config import Config, OpenClip
+from pipeline.datasets.sources import Source
+from pipeline.encoders import batching, openclip, slowfast
+from pipeline.encoders.batching import BatchSize, Stats, Video
+from pipeline.encoders.openclip import OpenClipEncoder
+from pipeline.encoders.slowfast import SlowFastEncoder
+from pipeline.errors import EncoderError, StoreError, StoreMissing
+from pipeline.layout import Layout
+from pipeline.lease import device as leased
+from pipeline.progress import Meter, track
+from pipeline.shards import ShardStore
+from pipeline.store import Ragged, Reader, open_store, write_json
+from pipeline.streams import stream_of
+
+FLUSH_EVERY = 20.0  # seconds of finished work a kill may cost
+TEXT_CHUNK = 2048  # captions between two looks at the clock
+
+
+def run_video(config: Config, layout: Layout, encoder: str, shard: str, sources: list[Source]) -> None:
+    """Features of one shard's videos by one encoder: features/<encoder>/<shard>.h5 and its manifest.
+
+    Videos whose features are already stored (same content, same recipe) are kept; those in the frames' quarantine are carried into the
+    manifest. Errors: WeightsError, EncoderError, DeviceError, StoreError (frames missing or of another content).
+    """
+    recipe, path = recipes.features(config, encoder), layout.features(encoder, shard)
+    store = ShardStore(path, stage="features", recipe=recipe, group="features")
+    quarantine = json.loads(layout.frames_manifest(shard).read_text())["quarantine"]
+    dropped = {entry["id"] for entry in quarantine}
+    good = [source for source in sources if source.video_id not in dropped]
+    todo = [source for source in good if not store.has(source.video_id, recipes.key(source.fingerprint, recipe))]
+    stats, attrs = Stats(), _previous(path)
+    if todo or (good and attrs is None):
+        torch.set_num_threads(config.runtime.threads)
+        with leased(config.runtime) as device:
+            model = _load(config, encoder, device)
+            attrs = _attributes(config, encoder, model)
+            stats = _encode(config, layout, encoder, shard, todo, model, store, recipe) if todo else stats
+    rows = store.finish([source.video_id for source in good], **(attrs or _empty(config, encoder)))
+    manifest = {"videos": len(good), "rows": rows, "computed": len(todo), "quarantine": quarantine, "stats": stats.as_dict()}
+    write_json(layout.features_manifest(encoder, shard), manifest)
+
+
+def _load(config: Config, encoder: str, device: torch.device) -> OpenClipEncoder | SlowFastEncoder:
+    settings = config.encoders[encoder]
+    if isinstance(settings, OpenClip):
+        return openclip.load(settings, device, encoder)
+    return slowfast.load(settings, device, encoder)
+
+
+def _attributes(config: Config, encoder: str, model: OpenClipEncoder | SlowFastEncoder) -> dict[str, Any]:
+    return {
+        "encoder": encoder,
+        "architecture": config.encoders[encoder].architecture,
+        "weights_sha256": model.weights.sha256,
+        "preprocessing": model.preprocessing,
+        "dim": model.embed_dim,
+        "normalised": False,
+    }
+
+
+def _empty(config: Config, encoder: str) -> dict[str, Any]:
+    """Attributes of a shard without a single usable video: no model was loaded for it."""
+    return {"encoder": encoder, "architecture": config.encoders[encoder].architecture, "dim": 0, "normalised": False}
+
+
+def _previous(path: Any) -> dict[str, Any] | None:
+    """The stage's own attributes of the file that is there, for when nothing is computed."""
+    names = ("encoder", "architecture", "weights_sha256", "preprocessing", "dim", "normalised")
+    try:
+        with open_store(path, stage="features") as store:
+            return {name: store.attrs[name] for name in names if name in store.attrs}
+    except StoreError:
+        return None
+
+
+def _encode(
+    config: Config,
+    layout: Layout,
+    encoder: str,
+    shard: str,
+    todo: list[Source],
+    model: OpenClipEncoder | SlowFastEncoder,
+    store: ShardStore,
+    recipe: dict[str, Any],
+) -> Stats:
+    stream = stream_of(config.encoders[encoder])
+    encode: Callable[[Any], torch.Tensor] = model.encode_images if isinstance(model, OpenClipEncoder) else model.encode_windows
+    with open_store(layout.frames(stream.name, shard), stage="frames") as frames:
+        windows = frames.ragged("windows")
+        pixels = frames.ragged("frames", lazy=True)
+        videos = [_video(source, windows, pixels, frames) for source in todo]
+        shape = (*([stream.count] if stream.count > 1 else []), *pixels.values.shape[1:])
+        size = BatchSize(config.runtime.batch_size or batching.find_batch(encode, shape, model.device))
+        fingerprints = {source.video_id: source.fingerprint for source in todo}
+        flushed = time.monotonic()
+
+        def write(video_id: str, rows: np.ndarray) -> None:
+            nonlocal flushed
+            place = windows.rows(video_id)
+            with np.errstate(over="ignore"):
+                values = rows.astype(np.float16)
+            if not np.isfinite(values).all():
+                raise EncoderError(
+                    f"{encoder}: the features of {video_id!r} are not finite in float16",
+                    fix="set precision: fp32 (or bf16); check the weights",
+                )
+            store.add(
+                video_id,
+                recipes.key(fingerprints[video_id], recipe),
+                values,
+                {"start": windows.columns["start"][place], "end": windows.columns["end"][place]},
+                {"duration": windows.items["duration"][windows.index[video_id]]},
+            )
+            if time.monotonic() - flushed > FLUSH_EVERY:
+                store.flush()
+                flushed = time.monotonic()
+
+        with Meter(sum(video.rows for video in videos), f"{encoder} {shard}", "rows") as meter:
+
+            def report(stats: Stats, rows: int) -> None:
+                memory = f", out of memory {stats.halved}x" if stats.halved else ""
+                meter.update(rows, f"{stats.videos}/{len(videos)} videos, idle {stats.idle:.0%}, batch {stats.batch}{memory}")
+
+            return batching.run(videos, encode, size, write, pin=model.device.type == "cuda", report=report)
+
+
+def _video(source: Source, windows: Ragged, pixels: Ragged, frames: Reader) -> Video:
+    """A video's rows as the encoder takes them: stills uint8 [n, S, S, 3], windows uint8 [n, k, S, S, 3].
+
+    Errors: StoreMissing when the frames are not there or were decoded from another content.
+    """
+    video_id = source.video_id
+    if video_id not in windows or windows.items["fingerprint"][windows.index[video_id]] != source.fingerprint:
+        raise StoreMissing(
+            f"no frames of the present content of {video_id!r}",
+            where=frames.path,
+            fix="run the workflow again: it decodes the video once more",
+        )
+    index, first = windows[video_id], pixels.rows(video_id).start
+
+    def read(start: int, stop: int) -> np.ndarray:
+        wanted = index[start:stop]
+        low, high = int(wanted.min()), int(wanted.max()) + 1
+        rows = np.asarray(pixels.values[first + low : first + high])[wanted - low]
+        return rows[:, 0] if index.shape[1] == 1 else rows
+
+    return Video(video_id, len(index), read)
+
+
+def run_text(config: Config, layout: Layout, encoder: str) -> None:
+    """Token states and sentence vectors of every query: text/<encoder>.h5 and its manifest.
+
+    A query whose text did not change is kept. Errors: WeightsError, EncoderError, DeviceError.
+    """
+    started, recipe = time.monotonic(), recipes.text(config, encoder)
+    with open_store(layout.annotations, stage="annotations") as store:
+        queries = store.table("queries")
+    ids, texts = [str(i) for i in queries["query_id"]], [str(q) for q in queries["query"]]
+    keys = {i: recipes.key(hashlib.sha256(text.encode()).hexdigest()[:16], recipe) for i, text in zip(ids, texts, strict=True)}
+    shard = ShardStore(layout.text(encoder), stage="text", recipe=recipe, group="tokens")
+    todo = [(i, text) for i, text in zip(ids, texts, strict=True) if not shard.has(i, keys[i])]
+    settings = config.encoders[encoder]
+    if not isinstance(settings, OpenClip):
+        raise EncoderError(f"{encoder} has no text tower", fix="name an open_clip encoder as `text` or `teacher`")
+    attrs: dict[str, Any] = {"encoder": encoder, "architecture": settings.architecture, "normalised": False}
+    if todo:
+        torch.set_num_threads(config.runtime.threads)
+        with leased(config.runtime) as device:
+            model = openclip.load(settings, device, encoder)
+            chunks = [todo[i : i + TEXT_CHUNK] for i in range(0, len(todo), TEXT_CHUNK)]
+            for chunk in track(chunks, label=f"{encoder} queries", unit=f"x{TEXT_CHUNK}"):
+                for (query_id, _), (states, sentence, cut) in zip(chunk, model.encode_texts([text for _, text in chunk]), strict=True):
+                    items = {"sentence": sentence.numpy().astype(np.float16), "truncated": cut}
+                    shard.add(query_id, keys[query_id], states.numpy().astype(np.float16), items=items)
+                shard.flush()
+    rows = shard.finish(ids, **attrs)
+    with open_store(layout.text(encoder), stage="text") as store:
+        flags = store.ragged("tokens", lazy=True).items["truncated"] if ids else np.zeros(0, bool)
+    truncated = [i for i, flag in zip(ids, flags, strict=True) if flag]
+    stats = {"seconds": round(time.monotonic() - started, 3), "computed": len(todo)}
+    write_json(layout.text_manifest(encoder), {"queries": len(ids), "rows": rows, "truncated": truncated, "stats": stats})
