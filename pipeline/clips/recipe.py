@@ -50,7 +50,11 @@ def recipe(experiment: Experiment) -> dict[str, Any]:
     """Every value that decides the content of a clips file: the switches with their variant resolved, and the encoders in order."""
     settings = experiment.clips
     made = settings.model_dump(exclude={"merge_rate"})
-    made |= {"features": list(experiment.features), "schedule": schedule(settings, experiment.variant), "levels": levels(settings, experiment.variant)}
+    made |= {
+        "features": list(experiment.features),
+        "schedule": schedule(settings, experiment.variant),
+        "levels": levels(settings, experiment.variant),
+    }
     if settings.method == "uniform":
         made |= {"schedule": None, "similarity": None}  # not used, so they must not make another file
     return made
@@ -60,4 +64,5 @@ def recipe_name(experiment: Experiment) -> str:
     """The folder of the clips: what one wants to see at a glance, and the recipe's hash."""
     settings = experiment.clips
     method = settings.method.replace("_", "")
-    return f"{'-'.join(experiment.features)}-{method}{settings.frames}to{settings.clips}-tau{settings.tau:g}-{recipe_hash(recipe(experiment))[:8]}"
+    shape = f"{method}{settings.frames}to{settings.clips}-tau{settings.tau:g}"
+    return f"{'-'.join(experiment.features)}-{shape}-{recipe_hash(recipe(experiment))[:8]}"

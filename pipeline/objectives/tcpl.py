@@ -1,0 +1,140 @@
+"""Text correlation preservation: the queries keep the distances and angles their frozen text encoder gives them (paper Eq. 1-4).
+
+The literal angle term holds Q^2 x D differences and Q^3 angles. Here an angle comes from three distances, some anchors at a time, and
+the gradient is gathered in the same sweep, so memory is O(chunk * Q^2) and nothing of it waits for the backward pass.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+SAME = 1e-13  # squared distance over squared norms below which two rows are one: under float32's own resolution of the rows
+LEAST = 1e-12  # squared distance two coincident queries count as (METHODS 6.9)
+
+
+def distance(student: Tensor, teacher: Tensor, normaliser: str = "all") -> Tensor:
+    """Mean smooth-L1 difference of the two sets' pairwise distances, each divided by its own mean.
+
+    Shapes: `student` [Q, H], `teacher` [Q, T] -> scalar; 0 for a single query. `normaliser` "all": mean over Q^2 entries (released);
+    "off_diagonal": over Q(Q-1) (paper). Source: paper Eq. 2, METHODS 6.4.
+    """
+    queries = len(student)
+    if queries < 2:
+        return student.sum() * 0.0
+    with torch.no_grad():
+        target = _relative(teacher)
+    difference = torch.nn.functional.smooth_l1_loss(_relative(student), target, reduction="sum")
+    return (difference / (queries * queries if normaliser == "all" else queries * (queries - 1))).to(student.dtype)
+
+
+def angle(student: Tensor, teacher: Tensor, chunk: int = 0) -> Tensor:
+    """Mean smooth-L1 difference of the two sets' angles, cos(x_j - x_i, x_k - x_i), over all Q^3 triples.
+
+    An angle with a coincident pair is 0 and passes no gradient (its direction does not exist; the literal form sends 1e9 there).
+
+    Shapes: `student` [Q, H], `teacher` [Q, T] -> scalar. `chunk` anchors at a time, 0 chooses: it changes memory and speed, not the
+    value. No second derivative. Source: paper Eq. 3, METHODS 6.4.
+    """
+    if chunk == 0:
+        chunk = 1 if student.device.type == "cpu" else 64  # one anchor's Q x Q arrays fit a processor's cache
+    result: Tensor = _Angle.apply(student, teacher.detach(), chunk)
+    return result
+
+
+def squared_distances(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared distances in float64, and which pairs are apart (not the same point). Shapes: [Q, D] -> [Q, Q], bool [Q, Q].
+
+    Queries of a trained model lie close together: centring and double precision keep what the Gram matrix would cancel.
+    """
+    rows = rows.double()
+    rows = rows - rows.mean(dim=0)
+    gram = rows @ rows.T
+    norms = gram.diagonal()
+    squared = norms[:, None] + norms - 2 * gram
+    # Only products of the rows matter here, but their own size decides what rounding may have put between two equal ones.
+    apart = squared.detach() > SAME * (norms[:, None] + norms).detach()
+    return squared, apart & ~torch.eye(len(rows), dtype=torch.bool, device=rows.device)
+
+
+def _relative(rows: Tensor) -> Tensor:
+    """Pairwise distances over their mean. Shapes: [Q, D] -> float64 [Q, Q], diagonal 0."""
+    squared, apart = squared_distances(rows)
+    lengths = torch.where(apart, squared, LEAST).sqrt()
+    lengths = lengths * ~torch.eye(len(rows), dtype=torch.bool, device=rows.device)
+    return lengths / (lengths.sum() / (len(rows) * (len(rows) - 1)))
+
+
+class _Angle(torch.autograd.Function):
+    """The angle term and its gradient in one sweep over the anchors.
+
+    With E = squared distances, d = sqrt(E), r = 1/d (0 for coincident pairs), the law of cosines gives for anchor i
+        cos_jk = (d_j r_k + r_j d_k - r_j r_k E_jk) / 2,   d_j = d_ij, r_j = r_ij.
+    With W = the derivative of smooth-L1 at cos(student) - cos(teacher) (symmetric in j, k) the derivatives are
+        by E_jk, as a constant beside d and r:  -1/2 sum_i W_jk r_j r_k
+        by d_ij:                                sum_k W_jk (r_k - r_j^2 d_k + r_j^2 r_k E_jk)
+    and, through E_ij = |x_i - x_j|^2 and d = sqrt(E), by the rows.
+    """
+
+    @staticmethod
+    def forward(context: Any, student: Tensor, teacher: Tensor, chunk: int) -> Tensor:
+        queries, dtype = len(student), student.dtype
+        squared, lengths, inverse = _sides(student)
+        theirs, their_lengths, their_inverse = (side.to(dtype) for side in _sides(teacher))
+        ours, our_lengths, our_inverse = squared.to(dtype), lengths.to(dtype), inverse.to(dtype)
+        # cos(student) - cos(teacher) = left @ right + the two terms in E; the halves and signs go into `right` and E.
+        left = torch.stack([our_lengths, our_inverse, their_lengths, their_inverse], dim=2)
+        right = torch.stack([our_inverse, our_lengths, -their_inverse, -their_lengths], dim=1) / 2
+        minus_half_ours, half_theirs = ours * -0.5, theirs * 0.5
+        trained = context.needs_input_grad[0]
+        total = torch.zeros((), dtype=torch.float64, device=student.device)
+        by_squared, by_length = torch.zeros_like(ours), torch.zeros_like(ours)
+        buffers = torch.empty(3, min(chunk, queries), queries, queries, dtype=dtype, device=student.device)
+        for start in range(0, queries, chunk):
+            anchors = slice(start, min(start + chunk, queries))
+            difference, work, slope = buffers[:, : anchors.stop - start]
+            r, d, q = our_inverse[anchors], our_lengths[anchors], their_inverse[anchors]
+            torch.bmm(left[anchors], right[anchors], out=difference)
+            difference.addcmul_(torch.mul(minus_half_ours, r[:, :, None], out=work), r[:, None])
+            difference.addcmul_(torch.mul(half_theirs, q[:, :, None], out=work), q[:, None])
+            torch.clamp(difference, -1, 1, out=slope)
+            if trained:
+                torch.mul(slope, r[:, :, None], out=work).mul_(r[:, None])
+                by_squared += work.sum(dim=0) if chunk > 1 else work[0]
+                straight, along, across = _apply(slope, r), _apply(slope, d), work.mul_(ours).sum(dim=2)
+                by_length[anchors] = straight - r * r * along + r * across
+            # smooth-L1 of x with slope w = clamp(x) is w (x - w / 2); row sums first, they keep float32 exact enough
+            total += torch.mul(slope, difference.sub_(slope, alpha=0.5), out=work).sum(dim=2).sum(dtype=torch.float64)
+        scale = 1.0 / queries**3
+        if trained:
+            by_pair = by_length.double() * inverse / 2 - by_squared.double() / 2
+            by_pair = by_pair + by_pair.T
+            rows = student.double()
+            rows = rows - rows.mean(dim=0)
+            gradient = 2 * scale * (by_pair.sum(dim=1, keepdim=True) * rows - by_pair @ rows)
+            context.save_for_backward(gradient.to(dtype))
+        return (total * scale).to(dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, *incoming: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = context.saved_tensors
+        return gradient * incoming[0], None, None
+
+
+def _sides(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Squared distances, distances and inverse distances, all 0 for coincident pairs. Shapes: [Q, D] -> 3 x float64 [Q, Q]."""
+    squared, apart = squared_distances(rows)
+    squared = torch.where(apart, squared, 0.0)
+    lengths = squared.sqrt()
+    return squared, lengths, torch.where(apart, 1 / lengths, 0.0)
+
+
+def _apply(matrices: Tensor, vectors: Tensor) -> Tensor:
+    """Matrix-vector products. Shapes: [m, Q, Q], [m, Q] -> [m, Q]."""
+    if len(matrices) == 1:  # several times faster on a CPU than the batched routine
+        return torch.mv(matrices[0], vectors[0])[None]
+    return torch.bmm(matrices, vectors[:, :, None]).squeeze(2)

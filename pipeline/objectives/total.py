@@ -1,0 +1,81 @@
+"""The whole objective: every term by its weight."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pipeline.config import Objectives
+from pipeline.objectives import cbva, retrieval, tcpl
+from pipeline.objectives.scores import max_similarity
+
+
+def total(
+    settings: Objectives,
+    *,
+    query: Tensor,
+    frames: Tensor,
+    clips: Tensor,
+    labels: Tensor,
+    teacher: Tensor | None = None,
+    aligned_frames: Tensor | None = None,
+    aligned_clips: Tensor | None = None,
+    sizes: Tensor | None = None,
+    frame_to_clip: Tensor | None = None,
+    context: Tensor | None = None,
+    hard: bool = False,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of a batch and its weighted, detached terms (they sum to it); a term of weight 0 is not computed and not listed.
+
+    Shapes: `query` [Q, H]; `frames` [B, F, H], `clips` [B, C, H] encoded tokens; `labels` [Q] the query's video; `teacher` [Q, T] frozen
+    sentence vectors (TCPL); `aligned_frames`, `aligned_clips` what CBVA compares: the tokens, after the shared layer where
+    `objectives.cbva.projection`; `sizes` [B, C], `frame_to_clip` [B, F], `context` [B, C] of the clips stage. `hard`: hard negatives.
+    ValueError names a field that a switched-on term needs and did not get. Source: METHODS 6.6.
+    """
+    terms: dict[str, Tensor] = {}
+    # Sums of exponentials and differences of distances need float32, whatever the encoder computed in.
+    with torch.autocast(query.device.type, enabled=False):
+        query = _full(query)
+        nce, triplet = settings.nce, settings.triplet
+        for branch, tokens, weight in (("clip", clips, nce.clip), ("frame", frames, nce.frame)):
+            if not weight and not triplet.weight:
+                continue
+            cosine, dot = max_similarity(query, _full(tokens))
+            if weight:
+                terms[f"nce_{branch}"] = weight * retrieval.nce(dot, labels)
+            if triplet.weight:
+                value = retrieval.triplet(cosine, labels, triplet.margin, hard=hard, pool=triplet.hard_pool, generator=generator)
+                terms[f"triplet_{branch}"] = triplet.weight * value
+        if settings.tcpl.distance or settings.tcpl.angle:
+            target = _full(_given(teacher=teacher))
+            if settings.tcpl.distance:
+                terms["tcpl_distance"] = settings.tcpl.distance * tcpl.distance(query, target, settings.tcpl.normaliser)
+            if settings.tcpl.angle:
+                terms["tcpl_angle"] = settings.tcpl.angle * tcpl.angle(query, target, settings.tcpl.chunk)
+        if settings.cbva.weight:
+            terms["cbva"] = settings.cbva.weight * cbva.loss(
+                _full(_given(aligned_frames=aligned_frames)),
+                _full(_given(aligned_clips=aligned_clips)),
+                _given(sizes=sizes),
+                _given(frame_to_clip=frame_to_clip),
+                _given(context=context) if settings.cbva.adaptive else None,
+                similarity=settings.cbva.similarity,
+                normaliser=settings.cbva.normaliser,
+                stop_gradient=settings.cbva.stop_gradient,
+                epsilon=settings.cbva.epsilon,
+            )
+    if not terms:
+        raise ValueError("every objective has weight 0: there is nothing to train")
+    return torch.stack(list(terms.values())).sum(), {name: value.detach() for name, value in terms.items()}
+
+
+def _full(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def _given(**field: Tensor | None) -> Tensor:
+    ((name, value),) = field.items()
+    if value is None:
+        raise ValueError(f"an objective that is switched on needs `{name}`")
+    return value
