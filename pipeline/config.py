@@ -77,30 +77,36 @@ class OpenClip(Section):
     """A CLIP image and text encoder of open_clip."""
 
     kind: Literal["open_clip"] = "open_clip"
-    architecture: str = Field("ViT-B-16-quickgelu", description="open_clip architecture; OpenAI weights need the `-quickgelu` ones.")
+    architecture: str = Field(
+        "ViT-B-16-quickgelu",
+        description="open_clip architecture; OpenAI weights need the `-quickgelu` ones. With a folder of your own model: any name open_clip does not use.",
+    )
     weights: str = Field("openai", description="A pretrained tag, a weights file, or a folder with `open_clip_config.json`.")
     sha256: str | None = Field(None, description="Expected sha256 of the weights file; checked when given.")
     size: PositiveInt = Field(224, description="Side of the square input, pixels; must be the architecture's.")
     sampling: Sampling = Sampling()
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Arithmetic of the encoder.")
+    compile: bool = Field(False, description="torch.compile the image tower: faster on long runs, other last bits.")
 
 
 class SlowFast(Section):
     """A SlowFast motion encoder of pytorchvideo."""
 
     kind: Literal["slowfast"] = "slowfast"
-    architecture: str = Field(
-        "slowfast_r50", description="`slowfast_r50`, or a JSON file of `create_slowfast` arguments beside the weights."
+    architecture: str = Field("slowfast_r50", description="`slowfast_r50`, `slowfast_r101`, `slowfast_16x8_r101_50_50`, or a name of your own with a folder.")
+    weights: str = Field(
+        "SLOWFAST_8x8_R50.pyth",
+        description="A checkpoint file, or a folder with `slowfast_config.json` (arguments of `create_slowfast`) and `slowfast_model.safetensors`.",
     )
-    weights: str = Field("SLOWFAST_8x8_R50.pyth", description="A checkpoint file or a folder.")
     sha256: str | None = Field(None, description="Expected sha256 of the weights file; checked when given.")
     size: PositiveInt = Field(224, description="Side of the square input, pixels.")
     frames: PositiveInt = Field(32, description="Frames of the fast pathway per window.")
     fps: PositiveFloat = Field(30.0, description="Rate the window is read at, frames per second.")
     stride: PositiveInt = Field(2, description="Take every n-th frame at `fps`; past the window's end the last is repeated.")
-    alpha: PositiveInt = Field(4, description="The slow pathway takes every alpha-th of them.")
+    alpha: PositiveInt = Field(4, description="The slow pathway takes one in alpha of them.")
     sampling: Sampling = Sampling()
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Arithmetic of the encoder.")
+    compile: bool = Field(False, description="torch.compile the network: faster on long runs, other last bits.")
 
 
 Encoder = Annotated[OpenClip | SlowFast, Field(discriminator="kind")]

@@ -43,6 +43,8 @@ class OpenClipEncoder:
         self._dtype = PRECISIONS[config.precision]
         with torch.inference_mode():
             self.embed_dim = int(self.encode_images(np.zeros((1, config.size, config.size, 3), np.uint8)).shape[-1])
+        if config.compile:
+            self.model.visual = torch.compile(self.model.visual)
 
     @property
     def text_dim(self) -> int:

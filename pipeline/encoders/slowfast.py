@@ -47,6 +47,9 @@ class SlowFastEncoder:
         self._dtype = PRECISIONS[config.precision]
         self.embed_dim = int(self.encode_windows(np.zeros((1, config.frames, config.size, config.size, 3), np.uint8)).shape[-1])
 
+        if config.compile:
+            self.model = torch.compile(self.model)
+
     def encode_windows(self, windows: Tensor | np.ndarray) -> Tensor:
         """Motion vectors. Shapes: windows uint8 [N, k, S, S, 3] RGB -> float32 [N, D] on the encoder's device."""
         windows = torch.as_tensor(windows).to(self.device, non_blocking=True)

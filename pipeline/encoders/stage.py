@@ -44,7 +44,6 @@ def run_video(config: Config, layout: Layout, encoder: str, shard: str, sources:
     todo = [source for source in good if not store.has(source.video_id, recipes.key(source.fingerprint, recipe))]
     stats, attrs = Stats(), _previous(path)
     if todo or (good and attrs is None):
-        torch.set_num_threads(config.runtime.threads)
         with leased(config.runtime) as device:
             model = _load(config, encoder, device)
             attrs = _attributes(config, encoder, model)
@@ -178,7 +177,6 @@ def run_text(config: Config, layout: Layout, encoder: str) -> None:
         raise EncoderError(f"{encoder} has no text tower", fix="name an open_clip encoder as `text` or `teacher`")
     attrs: dict[str, Any] = {"encoder": encoder, "architecture": settings.architecture, "normalised": False}
     if todo:
-        torch.set_num_threads(config.runtime.threads)
         with leased(config.runtime) as device:
             model = openclip.load(settings, device, encoder)
             chunks = [todo[i : i + TEXT_CHUNK] for i in range(0, len(todo), TEXT_CHUNK)]
