@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.model import kernels
+from pipeline.model import fused, kernels
+from pipeline.model.branches import mix, read
 from pipeline.model.layers import Attention, FeedForward, gaussian_window
 
 
@@ -27,21 +28,44 @@ class EncoderLayer(nn.Module):
         self.feed_forward = FeedForward(hidden, 4 * hidden)
         self.norm2 = nn.LayerNorm(hidden)
         self.dropout = dropout
+        self.recompute = False
 
     def forward(self, tokens: Tensor, window: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+        if kernels.fast(tokens):
+            return fused.encoder_layer(
+                tokens,
+                window,
+                bias,
+                self.weights(),
+                heads=self.attention.heads,
+                dropout=self.dropout,
+                training=self.training,
+                dtype=kernels.compute_dtype(tokens),
+                recompute=self.recompute,
+            )
+        return self.plain(tokens, window, bias)
+
+    def plain(self, tokens: Tensor, window: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+        """The same in torch's own operations: on a GPU, under torch.compile, and what the fused form is tested against."""
         attended = self.attention(tokens, window, bias, self.dropout)
         tokens = self.norm1(tokens + kernels.dropout(attended, self.dropout, self.training))
         changed = self.feed_forward(tokens, self.dropout)
         return self.norm2(tokens + kernels.dropout(changed, self.dropout, self.training))
+
+    def weights(self) -> fused.Weights:
+        """The parameters in the fused form's order."""
+        attention, inner = self.attention, self.feed_forward
+        modules = (attention.query, attention.key, attention.value, self.norm1, inner.expand, inner.contract, self.norm2)
+        return fused.Weights(*(parameter for module in modules for parameter in (module.weight, module.bias)))
 
 
 class TemporalConsolidation(nn.Module):
     """Weighs the branches at every position by what one learned token reads from each of them.
 
     The token attends to each branch's whole output; a small network turns what it read into one logit per position, and a softmax over the
-    branches gives the weights. The token is the same for every video, so its query is folded into the key projection and the value projection
-    is applied after the sum: per branch a product of [L, H] with [H, heads] replaces two of [L, H] with [H, H]. The key bias shifts
-    all logits of a head alike and has no effect; it stays a parameter because released checkpoints hold it.
+    branches gives the weights. The token is the same for every video, so its query is folded into the key projection, and the value
+    projection is applied after the sum: per branch a product of [L, H] with [H, heads] replaces two of [L, H] with [H, H]. The key bias
+    shifts all logits of a head alike, so it is left out; it stays a parameter because released checkpoints hold it.
 
     Shapes: `branches` K tensors [B, L, H], `token` [1, 1, H]; returns [B, L, H]. Source: METHODS 4b, 6.9.
     """
@@ -56,36 +80,30 @@ class TemporalConsolidation(nn.Module):
         self.logits = nn.Linear(hidden, length)
         self.temperature, self.dropout = temperature, dropout
 
-    def read(self, branches: Sequence[Tensor], token: Tensor) -> Tensor:
-        """What the token reads from each branch. Shapes: K tensors [B, L, H], token [1, 1, H] -> [B, K, H]."""
+    def forward(self, branches: list[Tensor], token: Tensor) -> Tensor:
         attention, heads = self.attention, self.attention.heads
         query = F.linear(token.flatten(), attention.query.weight, attention.query.bias).view(heads, -1)
         folded = torch.einsum("nd,ndh->nh", query, attention.key.weight.unflatten(0, (heads, -1))) / math.sqrt(query.shape[1])
-        shift = (query * attention.key.bias.view(heads, -1)).sum(1) / math.sqrt(query.shape[1])
-        means, shares = [], []
-        for branch in branches:
-            logits = (F.linear(branch, folded) + shift).transpose(1, 2)
-            weights = kernels.dropout(logits.float().softmax(-1), self.dropout, self.training).to(branch.dtype)
-            means.append(weights @ branch)
-            shares.append(weights.sum(-1))
-        mean, share = torch.stack(means, 1), torch.stack(shares, 1)  # [B, K, heads, H], [B, K, heads]
+        hand_written = kernels.fast(token)
+        if hand_written:
+            mean, share, branches = read(folded.to(branches[0].dtype), branches, self.dropout, self.training)
+        else:
+            mean, share = self.plain_read(folded, branches)
         value = torch.einsum("bknh,ndh->bknd", mean, attention.value.weight.unflatten(0, (heads, -1)))
         value = value + share[..., None] * attention.value.bias.view(heads, -1)
-        read = self.norm1(token + kernels.dropout(value.flatten(2), self.dropout, self.training))
-        return self.norm2(read + kernels.dropout(self.feed_forward(read, self.dropout), self.dropout, self.training))
+        found = self.norm1(token + kernels.dropout(value.flatten(2), self.dropout, self.training))
+        found = self.norm2(found + kernels.dropout(self.feed_forward(found, self.dropout), self.dropout, self.training))
+        inner = kernels.dropout(F.relu(self.hidden(found)), self.dropout, self.training)
+        weights = (self.logits(inner) / self.temperature).softmax(1).to(branches[0].dtype)  # [B, K, L]
+        if hand_written:
+            return mix(branches, weights)
+        return torch.einsum("bkl,bklh->blh", weights, torch.stack(branches, 1))
 
-    def forward(self, branches: Sequence[Tensor], token: Tensor) -> Tensor:
-        inner = kernels.dropout(F.relu(self.hidden(self.read(branches, token))), self.dropout, self.training)
-        weights = (self.logits(inner).float() / self.temperature).softmax(1).to(branches[0].dtype)  # [B, K, L]
-        return sum_weighted(branches, weights)
-
-
-def sum_weighted(branches: Sequence[Tensor], weights: Tensor) -> Tensor:
-    """sum_k weights[:, k, :, None] * branches[k]. Shapes: K tensors [B, L, H], [B, K, L] -> [B, L, H]."""
-    total = branches[0] * weights[:, 0, :, None]
-    for k in range(1, len(branches)):
-        total = total + branches[k] * weights[:, k, :, None]
-    return total
+    def plain_read(self, folded: Tensor, branches: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """`branches.read` in torch's own operations: on a GPU, and under torch.compile."""
+        stacked = torch.stack(branches, 1)  # [B, K, L, H]
+        weights = kernels.dropout((stacked @ folded.t()).transpose(-1, -2).softmax(-1), self.dropout, self.training).to(stacked.dtype)
+        return weights @ stacked, weights.sum(-1)
 
 
 class GaussianMixtureBlock(nn.Module):
@@ -99,10 +117,15 @@ class GaussianMixtureBlock(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(EncoderLayer(hidden, heads, dropout) for _ in widths)
         self.consolidation = TemporalConsolidation(hidden, heads, length, temperature, dropout)
-        self.plain = [width is None for width in widths]
+        self.widths = list(widths)
+        self.windows: Tensor
         self.register_buffer("windows", torch.stack([gaussian_window(length, width) for width in widths]), persistent=False)
 
     def forward(self, tokens: Tensor, token: Tensor, sizes: Tensor | None = None) -> Tensor:
         bias = None if sizes is None else sizes.float().log()
-        windows = [None if plain else window for plain, window in zip(self.plain, self.windows, strict=True)]
-        return self.consolidation([layer(tokens, window, bias) for layer, window in zip(self.layers, windows, strict=True)], token)
+        return self.consolidation(self.branches(tokens, bias), token)
+
+    def branches(self, tokens: Tensor, bias: Tensor | None) -> list[Tensor]:
+        """Every branch's output. Shapes: `tokens` [B, L, H], `bias` [B, L] or None -> K tensors [B, L, H]."""
+        windows = [None if width is None else window for width, window in zip(self.widths, self.windows.unbind(), strict=True)]
+        return [layer(tokens, window, bias) for layer, window in zip(self.layers, windows, strict=True)]

@@ -93,8 +93,17 @@ class DualBranch(nn.Module):
         return VideoTokens(self.frame(frames, self.token), self.clip(clips, self.token, proportional))
 
     def encode_query(self, words: Tensor, mask: Tensor) -> Tensor:
-        """Encode queries into one vector each. Shapes: `words` [Q, L, Dt] (rows normalised, zero padded), `mask` [Q, L] 1 = word -> [Q, H]."""
+        """Encode queries into one vector each.
+
+        Shapes: `words` [Q, L, Dt] (rows normalised, zero padded), `mask` [Q, L] 1 = word -> [Q, H].
+        """
         return self.query(words, mask)
+
+    def recompute(self, wanted: bool) -> None:
+        """Whether the encoder layers keep only their input for the backward pass: less memory, a third more work."""
+        for module in self.modules():
+            if isinstance(module, EncoderLayer):
+                module.recompute = wanted
 
     def project(self, tokens: Tensor) -> Tensor:
         """CBVA's linear layer, shared by both branches. Shapes: [..., H] -> same. Source: METHODS 6.3."""

@@ -17,7 +17,7 @@ MASKED_POOLING = -1e10
 def gaussian_window(length: int, width: float | None) -> Tensor:
     """The Gaussian that multiplies the attention logits of one branch; ones for `width` None (plain attention).
 
-    The centre of row i is i/length while positions are j/(length - 1), so the peak drifts off the diagonal; rows are divided by their maximum.
+    The centre of row i is i/length while positions are j/(length - 1), so the peak drifts off the diagonal; each row's maximum is 1.
 
     Shapes: returns [length, length] float32, query position first. Errors: ValueError when `length` < 2 and a width is given.
     Source: METHODS 1.2 (golden `gauss32_*`, `gauss128_*`).
@@ -48,7 +48,10 @@ class InputProjection(nn.Module):
 
 
 class LearnedPositionalEncoding(nn.Module):
-    """Adds a learned vector per position, then LayerNorm and dropout. Shapes: [B, L, hidden] -> same, L <= `length`. Source: METHODS 1.2."""
+    """Adds a learned vector per position, then LayerNorm and dropout.
+
+    Shapes: [B, L, hidden] -> same, L <= `length`. Source: METHODS 1.2.
+    """
 
     def __init__(self, length: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -75,7 +78,7 @@ class Attention(nn.Module):
     def forward(self, tokens: Tensor, window: Tensor | None, bias: Tensor | None, dropout: float) -> Tensor:
         """Attend within each sequence: softmax(QK/sqrt(d) * window + bias) V.
 
-        Shapes: `tokens` [B, L, H]; `window` [L, L] or None; `bias` [B, L] added to the logits of each key (log sizes, or MASKED); returns [B, L, H].
+        Shapes: `tokens` [B, L, H]; `window` [L, L] or None; `bias` [B, L] or None, added to each key's logit; returns [B, L, H].
         """
         query, key, value = (
             kernels.linear(tokens, m.weight, m.bias).unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -86,7 +89,7 @@ class Attention(nn.Module):
             logits = logits * window.to(logits.dtype)
         if bias is not None:
             logits = logits + bias[:, None, None, :]
-        attention = kernels.dropout(logits.float().softmax(-1), dropout, self.training)
+        attention = kernels.dropout(logits.softmax(-1), dropout, self.training)
         return (attention.to(value.dtype) @ value).transpose(1, 2).flatten(2)
 
 
@@ -104,7 +107,10 @@ class FeedForward(nn.Module):
 
 
 class AttentionPooling(nn.Module):
-    """One vector per query: a learned softmax-weighted mean over its words. Shapes: [Q, L, H], mask [Q, L] -> [Q, H]. Source: METHODS 1.2."""
+    """One vector per query: a learned softmax-weighted mean over its words.
+
+    Shapes: [Q, L, H], mask [Q, L] -> [Q, H]. Source: METHODS 1.2.
+    """
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
