@@ -4,7 +4,7 @@ rule clips:
         lambda wildcards: ancient(
             [
                 LAYOUT.features_manifest(e, wildcards.shard)
-                for e in CONFIG.experiment(DAG.owner(wildcards.recipe)).features
+                for e in CONFIG.experiment(JOBS.owner(wildcards.recipe)).features
             ]
         ),
     output:
@@ -18,6 +18,6 @@ rule clips:
     threads: CONFIG.runtime.threads
     params:
         of=params_of("clips"),
-        experiment=lambda wildcards: DAG.owner(wildcards.recipe),
+        experiment=lambda wildcards: JOBS.owner(wildcards.recipe),
     shell:
         "{PRVR} clips --config {CONFIG_FILE} --experiment {params.experiment} --shard {wildcards.shard} --threads {threads} 2> {log}"

@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(workflow.basedir)))
 
 from pipeline.config_io import read, validate
 from pipeline.config import merge
-from pipeline.dag import Dag, gpus_per_job, publish_config
+from pipeline.dag import Dag as Plan, gpus_per_job, publish_config
 from pipeline.errors import PrvrError
 
 # A --configfile replaces config.yaml (the demo) instead of being laid on top of it; --config values are laid on top of either.
@@ -18,12 +18,12 @@ try:
     CONFIG = validate(
         dict(config), source=" + ".join(map(str, workflow.configfiles)) or "config.yaml"
     )
-    DAG = Dag.of(CONFIG)
-    SHARDS = list(DAG.shards)
+    JOBS = Plan.of(CONFIG)
+    SHARDS = list(JOBS.shards)
 except PrvrError as error:
     raise WorkflowError(f"\n{error}") from None
 
-LAYOUT = DAG.layout
+LAYOUT = JOBS.layout
 CONFIG_FILE = publish_config(CONFIG, dict(config))
 # This interpreter runs the jobs too, unless --sdm gives each rule its own environment.
 DEPLOYED = bool(workflow.deployment_settings.deployment_method)
@@ -34,8 +34,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 
 EXPERIMENTS = list(CONFIG.experiments)
 SEEDS = CONFIG.seeds
-RECIPES = sorted({DAG.clips(name) for name in EXPERIMENTS})
-TEXTS = sorted({text for name in EXPERIMENTS for text in DAG.texts(name)})
+RECIPES = sorted({JOBS.clips(name) for name in EXPERIMENTS})
+TEXTS = sorted({text for name in EXPERIMENTS for text in JOBS.texts(name)})
 LOGS = f"{LAYOUT.root}/logs"
 BENCHMARKS = f"{LAYOUT.root}/benchmarks"
 
@@ -55,7 +55,7 @@ if workflow.is_main_process and workflow.local_exec and GPU:
 WORLD = [LAYOUT.world / "world.json"] if CONFIG.dataset.kind == "demo" else []
 TABLE = f"{LAYOUT.root}/table.md"
 ALL_FEATURES = [
-    LAYOUT.features_manifest(e, s) for e in DAG.video_encoders for s in SHARDS
+    LAYOUT.features_manifest(e, s) for e in JOBS.video_encoders for s in SHARDS
 ]
 ALL_TEXTS = [LAYOUT.text_manifest(t) for t in TEXTS]
 ALL_CLIPS = [LAYOUT.clips(r, s) for r in RECIPES for s in SHARDS]
@@ -71,4 +71,4 @@ wildcard_constraints:
 # Times decide nothing: every job's params hold digests of all it depends on (pipeline/dag.py), and inputs are `ancient`.
 def params_of(stage):
     """The params of a stage's job, as a function of its wildcards."""
-    return lambda wildcards: DAG.params(stage, **dict(wildcards.items()))
+    return lambda wildcards: JOBS.params(stage, **dict(wildcards.items()))

@@ -20,7 +20,7 @@ if CONFIG.dataset.kind == "demo":
 rule annotations:
     input:
         ancient(WORLD),
-        ancient(DAG.annotation_files),
+        ancient(JOBS.annotation_files),
     output:
         LAYOUT.annotations,
     log:

@@ -2,10 +2,10 @@
 # Frames are asked for only when the features are not current, so one encoder's change leaves the others alone.
 def frames_for(wildcards):
     """The frames an encoder job reads: none when its features are already there."""
-    if DAG.current(wildcards.encoder, wildcards.shard):
+    if JOBS.current(wildcards.encoder, wildcards.shard):
         return []
     return [
-        LAYOUT.frames(DAG.stream(wildcards.encoder), wildcards.shard),
+        LAYOUT.frames(JOBS.stream(wildcards.encoder), wildcards.shard),
         LAYOUT.frames_manifest(wildcards.shard),
     ]
 

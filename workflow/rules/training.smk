@@ -4,8 +4,8 @@ def training_inputs(wildcards):
     name = wildcards.experiment
     return {
         "annotations": ancient(LAYOUT.annotations),
-        "clips": ancient([LAYOUT.clips(DAG.clips(name), shard) for shard in SHARDS]),
-        "text": ancient([LAYOUT.text_manifest(text) for text in DAG.texts(name)]),
+        "clips": ancient([LAYOUT.clips(JOBS.clips(name), shard) for shard in SHARDS]),
+        "text": ancient([LAYOUT.text_manifest(text) for text in JOBS.texts(name)]),
         "quarantine": ancient(LAYOUT.quarantine),
     }
 

@@ -1,5 +1,5 @@
 # One decode pass feeds every stream of a shard. The frames are temporary; the manifest says what became of each video.
-STREAM_FILES = [LAYOUT.frames(stream, "{shard}") for stream in DAG.streams]
+STREAM_FILES = [LAYOUT.frames(stream, "{shard}") for stream in JOBS.streams]
 
 
 rule frames:
