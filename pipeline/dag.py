@@ -14,6 +14,7 @@ from pipeline import recipes
 from pipeline.clips.recipe import recipe_name
 from pipeline.config import Config
 from pipeline.datasets.sources import Source, videos
+from pipeline.encoders.weights import inventory
 from pipeline.layout import Layout
 from pipeline.provenance import FileCache, code_digest, sha256
 from pipeline.shards import assign
@@ -105,6 +106,13 @@ class Dag:
             store = ShardStore(self.layout.features(encoder, shard), stage="features", recipe=recipe, group="features")
             missing |= {s.video_id for s in self.shards[shard] if not store.has(s.video_id, recipes.key(s.fingerprint, recipe))}
         return missing
+
+    def missing_weights(self) -> list[str]:
+        """What is wrong with the weights of the encoders that have something left to encode; empty when all are here."""
+        used = {e for e in self.video_encoders if not all(self.current(e, s) for s in self.shards)}
+        texts = {text for experiment in self.config.experiments for text in self.texts(experiment)}
+        used |= {text for text in texts if not self.layout.text_manifest(text).exists()}
+        return [needed.problem for needed in inventory(self.config) if needed.encoder in used and needed.problem]
 
     def params(self, stage: str, **of: Any) -> dict[str, str]:
         """The params of one job: what re-runs it when it changes.

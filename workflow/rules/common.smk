@@ -61,6 +61,13 @@ ALL_TEXTS = [LAYOUT.text_manifest(t) for t in TEXTS]
 ALL_CLIPS = [LAYOUT.clips(r, s) for r in RECIPES for s in SHARDS]
 
 
+onstart:
+    # Before the first job, not after hours of decoding. A dry run needs no weights.
+    missing = JOBS.missing_weights()
+    if missing:
+        raise WorkflowError("\n" + "\n".join(missing))
+
+
 wildcard_constraints:
     shard=r"\d+",
     seed=r"\d+",
