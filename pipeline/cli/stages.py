@@ -71,7 +71,7 @@ def encode(context: typer.Context, encoder: Encoder = "", shard: Shard = "", con
     dag = _open(config, threads)
     from pipeline.encoders import stage
 
-    stage.run_video(dag.config, dag.layout, encoder, shard, dag.shards[shard])
+    stage.run_video(dag.config, dag.layout, encoder, shard, dag.shards[shard], dag.trace("features", encoder=encoder, shard=shard))
 
 
 def text(encoder: Encoder, config: Config = "config.yaml", threads: Threads = 1) -> None:

@@ -30,11 +30,11 @@ FLUSH_EVERY = 20.0  # seconds of finished work a kill may cost
 TEXT_CHUNK = 2048  # captions between two looks at the clock
 
 
-def run_video(config: Config, layout: Layout, encoder: str, shard: str, sources: list[Source]) -> None:
+def run_video(config: Config, layout: Layout, encoder: str, shard: str, sources: list[Source], trace: str = "") -> None:
     """Features of one shard's videos by one encoder: features/<encoder>/<shard>.h5 and its manifest.
 
     Videos whose features are already stored (same content, same recipe) are kept; those in the frames' quarantine are carried into the
-    manifest. Errors: WeightsError, EncoderError, DeviceError, StoreError (frames missing or of another content).
+    manifest, as is `trace`, by which the workflow knows which job made it. Errors: WeightsError, EncoderError, DeviceError, StoreError (frames missing or of another content).
     """
     recipe, path = recipes.features(config, encoder), layout.features(encoder, shard)
     store = ShardStore(path, stage="features", recipe=recipe, group="features")
@@ -49,7 +49,14 @@ def run_video(config: Config, layout: Layout, encoder: str, shard: str, sources:
             attrs = _attributes(config, encoder, model)
             stats = _encode(config, layout, encoder, shard, todo, model, store, recipe) if todo else stats
     rows = store.finish([source.video_id for source in good], **(attrs or _empty(config, encoder)))
-    manifest = {"videos": len(good), "rows": rows, "computed": len(todo), "quarantine": quarantine, "stats": stats.as_dict()}
+    manifest = {
+        "videos": len(good),
+        "rows": rows,
+        "computed": len(todo),
+        "quarantine": quarantine,
+        "trace": trace,
+        "stats": stats.as_dict(),
+    }
     write_json(layout.features_manifest(encoder, shard), manifest)
 
 
