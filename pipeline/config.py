@@ -120,7 +120,7 @@ class Clips(Section):
     method: Literal["op_tome", "uniform"] = Field("op_tome", description="Order-preserving token merging, or uniform pooling (ablation).")
     similarity: Literal["dot", "cosine"] = Field("dot", description="Pair similarity of the merging. By the variant: released `dot`, paper `cosine`.")
     last_row: Literal["drop", "keep"] = Field(
-        "drop", description="`drop` loses the last feature row where there are more rows than frames. By the variant: released `drop`, paper `keep`."
+        "drop", description="`drop` loses the last feature row where there are over 1.5 rows a frame. By the variant: released `drop`, paper `keep`."
     )
     size_unit: Literal["slots", "rows"] = Field(
         "slots", description="What a clip's size counts: pooled frames, or the feature rows in them. By the variant: released `slots`, paper `rows`."

@@ -1,0 +1,55 @@
+"""From any number of feature rows to a fixed number, with the time and the mass of every pooled row."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def edges(rows: int, length: int, last_row: str = "drop") -> np.ndarray:
+    """Where the pooled rows begin, and where the last one ends: pooled row i is the mean of rows [e_i, e_i+1), or row e_i if that is empty.
+
+    "drop": e_i = min(round_half_even(i * rows / length), rows - 1), so the last row is never averaged in when rows exceed
+    1.5 * length, and rows repeat when there are fewer. "keep": the last edge is `rows`.
+
+    Shapes: -> int64 [length + 1]. Source: METHODS 1.1 (`average_to_fixed_length`), 6.7.
+    """
+    found = np.minimum(np.round(np.arange(length + 1) / length * rows), rows - 1).astype(np.int64)
+    if last_row == "keep":
+        found[-1] = rows
+    return found
+
+
+def average_to_fixed_length(rows: np.ndarray, length: int, last_row: str = "drop") -> np.ndarray:
+    """Pool rows to `length` by averaging (see `edges`). Shapes: [N, D] -> float32 [length, D]. ValueError for N = 0. Source: METHODS 1.1."""
+    if len(rows) == 0:
+        raise ValueError("no rows to pool")
+    found = edges(len(rows), length, last_row)
+    spans = _spans(found)
+    # reduceat yields the single row e_i where the span is empty, which is the rule; it runs to the end, hence the cut
+    sums = np.add.reduceat(rows[: found[-2] + spans[-1]], found[:-1], axis=0, dtype=np.float32)
+    sums /= spans[:, None]
+    return sums
+
+
+def times(start: np.ndarray, end: np.ndarray, length: int, last_row: str = "drop") -> tuple[np.ndarray, np.ndarray]:
+    """The time each pooled row covers. Shapes: [N], [N] s -> float32 [length], [length] s."""
+    found = edges(len(start), length, last_row)
+    last = found[:-1] + _spans(found) - 1
+    return start[found[:-1]].astype(np.float32), end[last].astype(np.float32)
+
+
+def sizes(rows: int, length: int, unit: str = "slots", last_row: str = "drop") -> np.ndarray:
+    """What each pooled row weighs: 1 ("slots"), or the rows in it, a repeated row shared by its repeats ("rows").
+
+    Shapes: -> float32 [length], sum `length` or (with "keep") `rows`. Source: METHODS 6.7 (OP-ToMe input).
+    """
+    if unit == "slots":
+        return np.ones(length, dtype=np.float32)
+    found = edges(rows, length, last_row)
+    repeats = np.bincount(found[:-1], minlength=rows)[found[:-1]]
+    return (_spans(found) / repeats).astype(np.float32)
+
+
+def _spans(found: np.ndarray) -> np.ndarray:
+    """Rows averaged into each pooled row, at least one. Shapes: [length + 1] -> [length]."""
+    return np.maximum(np.diff(found), 1)
