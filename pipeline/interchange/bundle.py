@@ -9,17 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
+from pipeline.datasets.rows import Query
 from pipeline.errors import BundleError
-
-
-@dataclass(frozen=True)
-class Caption:
-    """One query. `moments` are [start, end] in seconds of the video's own time line, empty when unknown."""
-
-    query_id: str
-    video_id: str
-    text: str
-    moments: tuple[tuple[float, float], ...] = ()
 
 
 class Rows(Protocol):
@@ -47,14 +38,14 @@ class Bundle:
 
     collection: str
     layout: str
-    splits: dict[str, list[Caption]]
+    splits: dict[str, list[Query]]
     videos: Rows
     texts: Rows
     durations: dict[str, float] = field(default_factory=dict)
     every: float | None = None
     sentences: Rows | None = None
 
-    def captions(self) -> Iterator[Caption]:
+    def captions(self) -> Iterator[Query]:
         """Every caption of every split, each id once (a list may be given under two names)."""
         seen: set[str] = set()
         for captions in self.splits.values():
@@ -74,9 +65,9 @@ def video_key(video_id: str, rows: Rows) -> str | None:
     return next((key for key in candidates if key in rows), None)
 
 
-def text_key(caption: Caption, rows: Rows) -> str | None:
-    """The key a caption is stored under: its id, the id without `enc`, or moment_detr's `qid<id>`; or None. Source: METHODS 9.1."""
-    candidates = (caption.query_id, caption.query_id.replace("#enc#", "#"), f"qid{caption.query_id}")
+def text_key(caption: Query, rows: Rows) -> str | None:
+    """The key a caption is stored under: its caption id, that without `enc`, or moment_detr's `qid<id>`; or None. Source: METHODS 9.1."""
+    candidates = (caption.cap_id, caption.cap_id.replace("#enc#", "#"), caption.query_id, f"qid{caption.query_id}")
     return next((key for key in candidates if key in rows), None)
 
 

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from pipeline.datasets import caption_list
+from pipeline.datasets.rows import Query
 from pipeline.errors import BundleError
-from pipeline.interchange.bundle import BigFile, Bundle, Caption, Rows
+from pipeline.interchange.bundle import BigFile, Bundle, Rows
 from pipeline.interchange.times import add_times
 from pipeline.store import open_foreign
 
@@ -16,25 +18,9 @@ _LIST = re.compile(r"^(?P<collection>.+?)(?P<split>train|val|test)\.caption\.txt
 _HDF5 = (".h5", ".hdf5")
 
 
-def read_captions(path: Path) -> list[Caption]:
-    """A caption list: `<video_id>#enc#<k> <sentence>` a line, split at the first space. BundleError listing every line that is not.
-
-    Source: METHODS 9.1.
-    """
-    captions, bad = [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        query_id, _, text = line.strip().partition(" ")
-        if "#" not in query_id or not text.strip():
-            bad.append(f"line {number}: {line[:80]!r}")
-        else:
-            captions.append(Caption(query_id, query_id.split("#")[0], " ".join(text.split())))
-    if bad:
-        raise BundleError(
-            "lines that are not `<video>#enc#<k> <sentence>`:\n  " + "\n  ".join(bad), where=path, fix="correct or delete these lines"
-        )
-    return captions
+def read_list(path: Path, split: str) -> list[Query]:
+    """The queries of a caption list; DatasetError listing every bad line."""
+    return [Query(c.cap_id, c.video_id, split, c.text, cap_id=c.cap_id) for c in caption_list.read(path)]
 
 
 def _choose(kind: str, found: Sequence[Path], wanted: str | None, root: Path) -> Path:
@@ -60,7 +46,7 @@ def open_captioned(root: Path, *, video: str | None = None, text: str | None = N
     """Open a bundle of the MSC (METHODS 9.2) or MS-SL (9.1) layout.
 
     Args: `root` holds `TextData` and `FeatureData`; `video`, `text` name the file (its stem) or big-file folder where there are several.
-    Errors: BundleError, StoreError.
+    Errors: BundleError, DatasetError, StoreError.
     """
     lists: dict[str, Path] = {}
     collections: set[str] = set()
@@ -81,10 +67,10 @@ def open_captioned(root: Path, *, video: str | None = None, text: str | None = N
     video_path = _choose("video", [*folders, *(p for p in sorted(features.glob("*")) if p.suffix in _HDF5)], video, features)
     text_path = _choose("text", [p for p in sorted(texts.glob("*")) if p.suffix in _HDF5], text, texts)
 
-    splits: dict[str, list[Caption]] = {}
+    splits: dict[str, list[Query]] = {}
     durations: dict[str, float] = {}
     for split, path in sorted(lists.items(), key=lambda item: ("train", "val", "test").index(item[0])):
-        splits[split], known = add_times(read_captions(path), sorted(root.glob(f"*{split}_release.jsonl")))
+        splits[split], known = add_times(read_list(path, split), sorted(root.glob(f"*{split}_release.jsonl")))
         durations |= known
     with ExitStack() as stack:
         videos: Rows = BigFile(video_path) if video_path.is_dir() else stack.enter_context(open_foreign(video_path))

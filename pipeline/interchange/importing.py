@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 
 from pipeline.config import Config
+from pipeline.datasets import table
+from pipeline.datasets.rows import Query, Video
+from pipeline.datasets.rows import Rows as DatasetRows
+from pipeline.datasets.table import Annotations
 from pipeline.errors import BundleError
-from pipeline.interchange.bundle import Bundle, Caption, Rows, as_rows, text_key, video_key
+from pipeline.interchange.bundle import Bundle, Rows, as_rows, text_key, video_key
 from pipeline.interchange.checks import Findings, check, require
 from pipeline.layout import Layout
 from pipeline.progress import track
 from pipeline.shards import assign
-from pipeline.store import Ragged, create, write_json
+from pipeline.store import create, write_json
 
 Teacher = Literal["auto", "sentences", "last_token", "last_row", "none"]
 
 
 def import_bundle(
-    bundle: Bundle, config: Config, layout: Layout, *, video: str, text: str, teacher: Teacher = "auto", allow_missing: bool = False
+    bundle: Bundle,
+    config: Config,
+    layout: Layout,
+    *,
+    video: str,
+    text: str,
+    teacher: Teacher = "auto",
+    annotations: Annotations | None = None,
+    allow_missing: bool = False,
 ) -> Findings:
-    """Check a bundle, then write annotations.h5, features/<video>/*.h5 and text/<text>.h5; nothing is written when a check fails.
+    """Check a bundle, then write features/<video>/*.h5, text/<text>.h5 and, unless given, annotations.h5; nothing when a check fails.
 
+    `video` and `text` are the encoder names the files go under. With `annotations` (read from the dataset's own files) these decide which
+    videos and queries there are, and captions are found by their caption ids; without, the bundle's caption lists become the annotations.
     Values keep their precision (float32 stays float32). Row i of T covers [i*d/T, (i+1)*d/T) of a video of d seconds, or the publisher's
     grid where it is fixed; without either its times are NaN. `teacher` says what the sentence vector of a query is: `sentences` stored
     beside the tokens, `last_token` (the last row that fits the word limit, which is what the released code takes for [EOS]), `last_row`
@@ -34,7 +49,11 @@ def import_bundle(
 
     Errors: BundleError listing every problem. Source: METHODS 9.1-9.3.
     """
+    differing: list[str] = []
+    if annotations is not None:
+        bundle, differing = annotated(bundle, annotations)
     findings = check(bundle, allow_missing=allow_missing)
+    findings.add("captions whose text differs between the annotations and the bundle", differing)
     require(findings, layout.root)
     if teacher == "auto":
         teacher = "sentences" if bundle.sentences is not None else "none" if bundle.layout == "mssl" else "last_token"
@@ -43,43 +62,34 @@ def import_bundle(
             "the bundle holds no sentence vectors", where=layout.root, fix="choose another teacher: last_token, last_row or none"
         )
     recipe = {"bundle": bundle.collection, "layout": bundle.layout}
-    _annotations(bundle, layout, recipe)
+    if annotations is None:
+        found = table.of(_dataset_rows(bundle))
+        table.save(layout.annotations, found, recipe=recipe, dataset=config.dataset.name, kind="bundle", notes=findings.notes)
     _features(bundle, config, layout, video, recipe)
     _text(bundle, layout, text, {**recipe, "teacher": teacher, "max_words": config.model.max_words}, teacher, config.model.max_words)
     return findings
 
 
-def _annotations(bundle: Bundle, layout: Layout, recipe: dict[str, Any]) -> None:
+def annotated(bundle: Bundle, annotations: Annotations) -> tuple[Bundle, list[str]]:
+    """The bundle with the videos, queries and times of `annotations` in place of its own, and the captions whose texts disagree."""
+    own = {caption.cap_id: caption.text for caption in bundle.captions() if caption.cap_id}
+    rows = table.rows_of(annotations)
+    splits: dict[str, list[Query]] = {}
+    for query in rows.queries:
+        splits.setdefault(query.split, []).append(query)
+    differing = [f"{q.cap_id}: {q.text!r} / {own[q.cap_id]!r}" for q in rows.queries if q.cap_id in own and own[q.cap_id] != q.text]
+    durations = {video.video_id: video.duration for video in rows.videos if video.duration > 0}
+    return replace(bundle, splits=splits, durations=bundle.durations | durations), differing
+
+
+def _dataset_rows(bundle: Bundle) -> DatasetRows:
+    """The bundle's caption lists as a dataset; a list that repeats an earlier one adds nothing."""
     split_of: dict[str, str] = {}
-    owner: dict[str, str] = {}
     for split, captions in bundle.splits.items():
         for caption in captions:
             split_of.setdefault(caption.video_id, split)
-            owner.setdefault(caption.query_id, split)
-    captions = list(bundle.captions())
-    videos = pd.DataFrame(
-        {
-            "video_id": list(split_of),
-            "split": list(split_of.values()),
-            "duration": [bundle.durations.get(video, float("nan")) for video in split_of],
-        }
-    )
-    queries = pd.DataFrame(
-        {
-            "query_id": [c.query_id for c in captions],
-            "video_id": [c.video_id for c in captions],
-            "split": [owner[c.query_id] for c in captions],
-            "query": [c.text for c in captions],
-        }
-    )
-    spans = [np.asarray(c.moments, dtype=np.float64).reshape(-1, 2) for c in captions]
-    moments = Ragged(
-        [c.query_id for c in captions], np.cumsum([0, *(len(s) for s in spans)]), np.concatenate(spans) if spans else np.zeros((0, 2))
-    )
-    with create(layout.annotations, stage="annotations", recipe=recipe, gallery=bundle.collection) as writer:
-        writer.table("videos", videos)
-        writer.table("queries", queries)
-        writer.ragged("moments", moments)
+    videos = tuple(Video(video, split, bundle.durations.get(video, math.nan)) for video, split in split_of.items())
+    return DatasetRows(videos, tuple(bundle.captions()), bundle.collection)
 
 
 def _dtype(rows: Rows, keys: list[str]) -> np.dtype:
@@ -122,7 +132,7 @@ def _features(bundle: Bundle, config: Config, layout: Layout, encoder: str, reci
         write_json(layout.features_manifest(encoder, shard), {"videos": len(stored), "rows": rows, "quarantine": [], "stats": stats})
 
 
-def _sentence(caption: Caption, tokens: np.ndarray, bundle: Bundle, teacher: Teacher, max_words: int) -> np.ndarray:
+def _sentence(caption: Query, tokens: np.ndarray, bundle: Bundle, teacher: Teacher, max_words: int) -> np.ndarray:
     if teacher == "sentences" and bundle.sentences is not None:
         key = text_key(caption, bundle.sentences)
         if key is None:
@@ -132,7 +142,7 @@ def _sentence(caption: Caption, tokens: np.ndarray, bundle: Bundle, teacher: Tea
 
 
 def _text(bundle: Bundle, layout: Layout, encoder: str, recipe: dict[str, Any], teacher: Teacher, max_words: int) -> None:
-    found: list[tuple[Caption, str]] = [(c, key) for c in bundle.captions() if (key := text_key(c, bundle.texts)) is not None]
+    found: list[tuple[Query, str]] = [(c, key) for c in bundle.captions() if (key := text_key(c, bundle.texts)) is not None]
     dtype = _dtype(bundle.texts, [key for _, key in found])
     truncated = 0
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.datasets.rows import Query, normalise
 from pipeline.errors import BundleError
-from pipeline.interchange.bundle import Bundle, Caption
+from pipeline.interchange.bundle import Bundle
 from pipeline.interchange.times import Merged, merge_clips, read_jsonl
 
 _TEXT_KEYS = ("last_hidden_state", "features")
@@ -77,17 +78,18 @@ def open_npz(
         if not folder.is_dir():
             raise BundleError("no such folder of npz files", where=folder, fix="check the path")
     rows = {split: read_jsonl(path) for split, path in annotations.items()}
-    lengths: dict[str, float] = {row["vid"]: float(row["duration"]) for found in rows.values() for row in found}
+    lengths: dict[str, float] = {row["vid"]: float(row.get("duration") or "nan") for found in rows.values() for row in found}
     merged = (
         merge_clips(lengths) if merge else Merged({v: v for v in lengths}, dict.fromkeys(lengths, 0.0), lengths, {v: [v] for v in lengths})
     )
     splits = {
         split: [
-            Caption(
-                str(row["qid"]),
-                merged.owner[row["vid"]],
-                " ".join(row["query"].split()),
-                tuple((a + merged.shift[row["vid"]], b + merged.shift[row["vid"]]) for a, b in row.get("relevant_windows", [])),
+            Query(
+                query_id=str(row["qid"]),
+                video_id=merged.owner[row["vid"]],
+                split=split,
+                text=normalise(row["query"]),
+                moments=tuple((a + merged.shift[row["vid"]], b + merged.shift[row["vid"]]) for a, b in row.get("relevant_windows", [])),
             )
             for row in found
         ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.interchange.bundle import Caption
+from pipeline.datasets.qvhighlights import source_of
+from pipeline.datasets.rows import Query
 
 
 @dataclass
@@ -32,21 +33,16 @@ def merge_clips(lengths: dict[str, float]) -> Merged:
     `lengths` is clip id `<ytid>_<start>_<end>` -> seconds (the annotated duration: 38 clips are shorter than end - start).
     The ytid may hold underscores. Source: DATASETS 1 (QVHighlights PRVR split).
     """
-
-    def place(clip: str) -> tuple[str, float]:
-        source, start, _ = clip.rsplit("_", 2)
-        return source, float(start)
-
     merged = Merged()
-    for clip in sorted(lengths, key=place):
-        source = merged.owner[clip] = place(clip)[0]
+    for clip in sorted(lengths, key=source_of):
+        source = merged.owner[clip] = source_of(clip)[0]
         merged.shift[clip] = merged.durations.get(source, 0.0)
         merged.durations[source] = merged.shift[clip] + lengths[clip]
         merged.pieces.setdefault(source, []).append(clip)
     return merged
 
 
-def add_times(captions: list[Caption], files: list[Path]) -> tuple[list[Caption], dict[str, float]]:
+def add_times(captions: list[Query], files: list[Path]) -> tuple[list[Query], dict[str, float]]:
     """Captions with their moments, and the durations (s) of their videos, as far as the release files know them.
 
     Captions are found by video and text: the text alone, by which the released code joins, repeats within a dataset.
@@ -68,5 +64,5 @@ def add_times(captions: list[Caption], files: list[Path]) -> tuple[list[Caption]
             else:
                 durations[video] = float(row["duration"])
         moments[video, " ".join(text.split())] += [(float(a) + shift, float(b) + shift) for a, b in spans]
-    timed = [Caption(c.query_id, c.video_id, c.text, tuple(dict.fromkeys(moments.get((c.video_id, c.text), ())))) for c in captions]
+    timed = [replace(c, moments=tuple(dict.fromkeys(moments.get((c.video_id, c.text), ())))) for c in captions]
     return timed, {video: seconds for video, seconds in durations.items() if video in wanted}
