@@ -5,6 +5,7 @@ Loading, error messages and generated documents live in `pipeline/config_io.py`.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
@@ -117,21 +118,31 @@ class Clips(Section):
 
     frames: PositiveInt = Field(128, description="Pooled frame rows per video.")
     clips: int = Field(32, ge=1, le=256, description="Clips per video.")
-    method: Literal["op_tome", "uniform"] = Field("op_tome", description="Order-preserving token merging, or uniform pooling (ablation).")
-    similarity: Literal["dot", "cosine"] = Field("dot", description="Pair similarity of the merging. By the variant: released `dot`, paper `cosine`.")
+    method: Literal["op_tome", "uniform"] = Field("op_tome", description="Order-preserving token merging, or equal parts (ablation).")
+    similarity: Literal["dot", "cosine"] = Field(
+        "dot", description="Pair similarity of the merging. By the variant: released `dot`, paper `cosine`."
+    )
     last_row: Literal["drop", "keep"] = Field(
-        "drop", description="`drop` loses the last feature row where there are over 1.5 rows a frame. By the variant: released `drop`, paper `keep`."
+        "drop",
+        description="`drop` loses the last feature row where there are over 1.5 rows a frame. "
+        "By the variant: released `drop`, paper `keep`.",
     )
     size_unit: Literal["slots", "rows"] = Field(
-        "slots", description="What a clip's size counts: pooled frames, or the feature rows in them. By the variant: released `slots`, paper `rows`."
+        "slots",
+        description="What a clip's size counts: pooled frames, or the feature rows in them. "
+        "By the variant: released `slots`, paper `rows`.",
     )
-    schedule: list[PositiveInt] | None = Field(None, description="Lengths after each merge step. null: released 80, 52, 32; paper Eq. 9 (80, 50, 32).")
+    schedule: list[PositiveInt] | None = Field(
+        None, description="Lengths after each merge step. null: released 80, 52, 32; paper Eq. 9 (80, 50, 32)."
+    )
     levels: list[PositiveInt] | None = Field(
-        None, description="Context counts, from no merging to most. null: released 32, 20, 12, 8, 5; paper Eq. 9 (32, 20, 12, 8, 6, 5)."
+        None,
+        description="Context counts, from no merging to most. null: released 32, 20, 12, 8, 5; paper Eq. 9 (32, 20, 12, 8, 6, 5).",
     )
     merge_rate: Share = Field(0.75, description="Share of the pairs merged per step (Eq. 9), where `schedule` or `levels` is null.")
     context_ratio: Literal["closure", "pairs"] = Field(
-        "closure", description="Share of clip pairs above tau, counted transitively or directly. By the variant: released `closure`, paper `pairs`."
+        "closure",
+        description="Share of clip pairs above tau, counted transitively or directly. By the variant: released `closure`, paper `pairs`.",
     )
     context_choice: Literal["at_least", "above"] = Field(
         "at_least", description="Whether a ratio on a level's threshold reaches it. By the variant: released `at_least`, paper `above`."
@@ -139,25 +150,34 @@ class Clips(Section):
     context_merge: Literal["greedy", "tome"] = Field(
         "greedy", description="Greedy one-to-one matching, or ToMe's many-to-one. By the variant: released `greedy`, paper `tome`."
     )
-    tau: float = Field(0.8, ge=-1, le=1, description="Similarity above which two clips belong to one context (METHODS: .80 TVR, ANet; .85 Charades; .70 QVH).")
+    tau: float = Field(
+        0.8, ge=-1, le=1, description="Similarity above which two clips belong to one context (.80 TVR, ANet; .85 Charades; .70 QVH)."
+    )
     dtype: Literal["float16", "float32"] = Field("float16", description="Stored precision of the pooled rows.")
 
     @model_validator(mode="after")
     def _lengths(self) -> Clips:
         if self.clips > self.frames:
             raise ValueError(f"clips ({self.clips}) cannot be more than frames ({self.frames})")
-        for key, start, steps in (("schedule", self.frames, self.schedule), ("levels", None, self.levels)):
-            if steps is None:
-                continue
-            if key == "schedule" and [start, *steps][-1] != self.clips or key == "levels" and steps[:1] != [self.clips]:
-                raise ValueError(f"{key} must {'end' if key == 'schedule' else 'begin'} with clips ({self.clips}), given {steps}")
-            chain = steps if start is None else [start, *steps]
-            for before, after in zip(chain, chain[1:], strict=False):
-                if not -(-before // 2) <= after < before:
-                    raise ValueError(f"{key}: one step merges pairs, so {before} can become {-(-before // 2)} to {before - 1}, not {after}")
+        if self.schedule is not None:
+            chain = [self.frames, *self.schedule]
+            if chain[-1] != self.clips:
+                raise ValueError(f"schedule must end with clips ({self.clips}), given {self.schedule}")
+            _check_merges("schedule", chain)
+        if self.levels is not None:
+            if self.levels[:1] != [self.clips]:
+                raise ValueError(f"levels must begin with clips ({self.clips}), given {self.levels}")
+            _check_merges("levels", self.levels)
         if "merge_rate" in self.model_fields_set and self.schedule is not None and self.levels is not None:
             raise ValueError("merge_rate has no effect when both schedule and levels are given; leave one of them null")
         return self
+
+
+def _check_merges(key: str, lengths: list[int]) -> None:
+    for before, after in pairwise(lengths):
+        least = -(-before // 2)
+        if not least <= after < before:
+            raise ValueError(f"{key}: one step merges pairs, so {before} can become {least} to {before - 1}, not {after}")
 
 
 class Model(Section):
@@ -201,7 +221,7 @@ class Tcpl(Section):
     normaliser: Literal["all", "off_diagonal"] = Field(
         "all", description="Mean over Nq^2 or over Nq(Nq-1) entries. By the variant: released `all`, paper `off_diagonal`."
     )
-    chunk: int = Field(0, ge=0, description="Anchors at once in the angle term; 0: 1 on a CPU, 64 on a GPU. Changes memory and speed, not values.")
+    chunk: int = Field(0, ge=0, description="Anchors at once in the angle term; 0: 1 on a CPU, 64 on a GPU. Changes no value.")
 
 
 class Cbva(Section):
@@ -209,13 +229,13 @@ class Cbva(Section):
 
     weight: Weight = Field(0.1, description="Weight; 0 switches it off.")
     adaptive: bool = Field(True, description="Adaptive context count; false: one context per clip (naive CBVA).")
-    projection: bool = Field(True, description="An extra linear layer shared by frames and clips. By the variant: released true, paper false.")
+    projection: bool = Field(True, description="An extra linear layer for frames and clips. By the variant: released true, paper false.")
     similarity: Literal["dot", "cosine"] = Field("dot", description="By the variant: released `dot`, paper `cosine`.")
     normaliser: Literal["mean", "sum"] = Field(
-        "mean", description="Means of exponentials over positives and negatives, or their sums. By the variant: released `mean`, paper `sum`."
+        "mean", description="Means of exponentials over positives and negatives, or sums. By the variant: released `mean`, paper `sum`."
     )
     stop_gradient: bool = Field(True, description="Each direction trains one branch only. By the variant: released true, paper false.")
-    epsilon: Annotated[float, Field(ge=0)] = Field(1e-8, description="Added to the frame-to-clip denominator. By the variant: released 1e-8, paper 0.")
+    epsilon: float = Field(1e-8, ge=0, description="Added to the frame-to-clip denominator. By the variant: released 1e-8, paper 0.")
 
 
 class Objectives(Section):
@@ -317,9 +337,9 @@ class Config(Section):
                 for encoder in used:
                     if encoder not in self.encoders:
                         raise ValueError(f"{key} of experiment {name!r} names encoder {encoder!r}; defined are {', '.join(self.encoders)}")
-            for key, encoder in (("text", experiment.text), ("teacher", experiment.teacher)):
-                if encoder and self.encoders[encoder].kind != "open_clip":
-                    raise ValueError(f"{key} of experiment {name!r} is {encoder!r}, which has no text tower")
+            for key, tower in (("text", experiment.text), ("teacher", experiment.teacher)):
+                if tower and self.encoders[tower].kind != "open_clip":
+                    raise ValueError(f"{key} of experiment {name!r} is {tower!r}, which has no text tower")
         return self
 
     def experiment(self, name: str) -> Experiment:

@@ -11,10 +11,10 @@ from torch.nn.functional import normalize
 
 
 class Contexts(NamedTuple):
-    """Contexts of a batch of videos. Shapes: `assignment` [V, C] int64 context of each clip, `count` [V] int64, `ratio` [V] in [0, 1]."""
+    """Contexts of a batch of videos. Shapes: `assignment` [V, C] int64 context of each clip, `counts` [V] int64, `ratio` [V] in [0, 1]."""
 
     assignment: Tensor
-    count: Tensor
+    counts: Tensor
     ratio: Tensor
 
 

@@ -20,7 +20,10 @@ def edges(rows: int, length: int, last_row: str = "drop") -> np.ndarray:
 
 
 def average_to_fixed_length(rows: np.ndarray, length: int, last_row: str = "drop") -> np.ndarray:
-    """Pool rows to `length` by averaging (see `edges`). Shapes: [N, D] -> float32 [length, D]. ValueError for N = 0. Source: METHODS 1.1."""
+    """Pool rows to `length` by averaging (see `edges`). Shapes: [N, D] -> float32 [length, D]. ValueError for N = 0.
+
+    Source: METHODS 1.1.
+    """
     if len(rows) == 0:
         raise ValueError("no rows to pool")
     found = edges(len(rows), length, last_row)
