@@ -39,14 +39,13 @@ class PooledPathways(nn.Module):
 class SlowFastEncoder:
     """A loaded SlowFast without its classifier: windows of frames to motion vectors (2048 slow + 256 fast for R50; not normalised)."""
 
-    def __init__(self, model: nn.Module, weights: Weights, config: SlowFast, device: torch.device) -> None:
+    def __init__(self, model: Any, weights: Weights, config: SlowFast, device: torch.device) -> None:
         self.model = model.eval().requires_grad_(False).to(device)
         self.weights, self.device, self.alpha = weights, device, config.alpha
         self.preprocessing = {"mean": preprocess.SLOWFAST_MEAN, "std": preprocess.SLOWFAST_STD, "size": config.size, "alpha": config.alpha}
         self.normalise = preprocess.Normalisation(preprocess.SLOWFAST_MEAN, preprocess.SLOWFAST_STD)
         self._dtype = PRECISIONS[config.precision]
         self.embed_dim = int(self.encode_windows(np.zeros((1, config.frames, config.size, config.size, 3), np.uint8)).shape[-1])
-
         if config.compile:
             self.model = torch.compile(self.model)
 
