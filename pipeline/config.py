@@ -153,6 +153,9 @@ class Clips(Section):
     tau: float = Field(
         0.8, ge=-1, le=1, description="Similarity above which two clips belong to one context (.80 TVR, ANet; .85 Charades; .70 QVH)."
     )
+    join: Literal["as_stored", "unit"] = Field(
+        "as_stored", description="How several encoders' rows are joined: as they are, or each scaled to unit length first."
+    )
     dtype: Literal["float16", "float32"] = Field("float16", description="Stored precision of the pooled rows.")
 
     @model_validator(mode="after")

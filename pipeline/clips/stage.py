@@ -1,0 +1,124 @@
+"""The clips stage: one shard's feature rows become 128 frames, 32 clips and their contexts per video."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import numpy as np
+import pandas as pd
+import torch
+
+from pipeline.clips import grids, pooling
+from pipeline.clips.context import contexts
+from pipeline.clips.op_tome import op_tome, uniform
+from pipeline.clips.recipe import levels, recipe, recipe_name, schedule
+from pipeline.config import Clips, Config, Experiment
+from pipeline.errors import EncoderError
+from pipeline.layout import Layout
+from pipeline.progress import Meter
+from pipeline.store import Ragged, Reader, create, open_store
+
+BATCH = 32  # videos merged at once: enough to be quick, little to hold
+NORM_FLOOR = 1e-5  # as rows are normalised everywhere (METHODS 1.1)
+
+
+def run(config: Config, layout: Layout, experiment: str, shard: str) -> None:
+    """Write clips/<recipe>/<shard>.h5 from the features of the experiment's encoders.
+
+    Shapes: table `videos` [video_id, duration s]; `frames` [V, F, D] and `clips` [V, C, D] un-normalised; `sizes` [V, C];
+    `frame_to_clip` [V, F]; `context` [V, C], `context_count` [V], `context_ratio` [V]; `start`, `end` [V, F] s. Errors: GridError when
+    the encoders' rows do not cover the same times, EncoderError for features that are not finite, StoreError.
+    """
+    chosen = config.experiment(experiment)
+    with ExitStack() as stack:
+        opened = {name: stack.enter_context(open_store(layout.features(name, shard), stage="features")) for name in chosen.features}
+        stored = {name: reader.ragged("features", lazy=True) for name, reader in opened.items() if "features" in reader}
+        ids = grids.check_videos({name: stored[name].ids if name in stored else [] for name in chosen.features})
+        dims = {name: stored[name].values.shape[1] if name in stored else _declared(opened[name]) for name in chosen.features}
+        result = _empty(chosen.clips, len(ids), sum(dims.values()))
+        with Meter(len(ids), f"clips {shard}", "video") as meter:
+            for first in range(0, len(ids), BATCH):
+                batch = ids[first : first + BATCH]
+                _fill(result, first, batch, stored, chosen)
+                meter.update(len(batch))
+        durations = [float(stored[chosen.features[0]].items["duration"][stored[chosen.features[0]].index[i]]) for i in ids]
+    with create(layout.clips(recipe_name(chosen), shard), stage="clips", recipe=recipe(chosen), dims=dims) as writer:
+        writer.table(
+            "videos", pd.DataFrame({"video_id": pd.Series(ids, dtype=object), "duration": np.asarray(durations, dtype=np.float64)})
+        )
+        for name, array in result.items():
+            writer.array(name, array)
+
+
+def _empty(settings: Clips, videos: int, width: int) -> dict[str, np.ndarray]:
+    frames, clips, stored = settings.frames, settings.clips, np.dtype(settings.dtype)
+    return {
+        "frames": np.empty((videos, frames, width), stored),
+        "clips": np.empty((videos, clips, width), stored),
+        "sizes": np.empty((videos, clips), np.float32),
+        "frame_to_clip": np.empty((videos, frames), np.uint8),
+        "context": np.empty((videos, clips), np.uint8),
+        "context_count": np.empty(videos, np.uint16),
+        "context_ratio": np.empty(videos, np.float32),
+        "start": np.empty((videos, frames), np.float32),
+        "end": np.empty((videos, frames), np.float32),
+    }
+
+
+def _fill(result: dict[str, np.ndarray], first: int, batch: list[str], stored: dict[str, Ragged], chosen: Experiment) -> None:
+    """Compute one batch of videos into its rows of `result`."""
+    settings, place = chosen.clips, slice(first, first + len(batch))
+    frames = np.empty((len(batch), *result["frames"].shape[1:]), np.float32)
+    masses = np.empty(frames.shape[:2], np.float32)
+    for i, video_id in enumerate(batch):
+        rows, start, end = _rows(video_id, stored, settings.join)
+        frames[i] = pooling.average_to_fixed_length(rows, settings.frames, settings.last_row)
+        masses[i] = pooling.sizes(len(rows), settings.frames, settings.size_unit, settings.last_row)
+        result["start"][first + i], result["end"][first + i] = pooling.times(start, end, settings.frames, settings.last_row)
+    pooled, weights = torch.from_numpy(frames), torch.from_numpy(masses)
+    if settings.method == "uniform":
+        merged = uniform(pooled, settings.clips, weights)
+    else:
+        merged = op_tome(pooled, schedule(settings, chosen.variant), settings.similarity, weights)
+    # contexts are counted on the rows the model sees, which are normalised
+    frozen = merged.clips / (merged.clips.norm(dim=2, keepdim=True) + NORM_FLOOR)
+    found = contexts(
+        frozen,
+        merged.sizes,
+        levels(settings, chosen.variant),
+        settings.tau,
+        context_ratio=settings.context_ratio,
+        context_choice=settings.context_choice,
+        context_merge=settings.context_merge,
+    )
+    computed = {
+        "frames": pooled,
+        "clips": merged.clips,
+        "sizes": merged.sizes,
+        "frame_to_clip": merged.frame_to_clip,
+        "context": found.assignment,
+        "context_count": found.counts,
+        "context_ratio": found.ratio,
+    }
+    for name, values in computed.items():
+        result[name][place] = values.numpy()
+
+
+def _rows(video_id: str, stored: dict[str, Ragged], join: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The encoders' rows side by side, and the times they share. Shapes: -> float32 [N, D], [N] s, [N] s."""
+    spans = {name: (data.columns["start"][data.rows(video_id)], data.columns["end"][data.rows(video_id)]) for name, data in stored.items()}
+    grids.check(video_id, spans)
+    parts = []
+    for name, data in stored.items():
+        rows = data[video_id].astype(np.float32)
+        if not np.isfinite(rows).all():
+            raise EncoderError(
+                f"features of {name} hold values that are not numbers", where=f"video {video_id}", fix="encode again with `precision: fp32`"
+            )
+        parts.append(rows / (np.linalg.norm(rows, axis=1, keepdims=True) + NORM_FLOOR) if join == "unit" else rows)
+    return np.concatenate(parts, axis=1), *next(iter(spans.values()))
+
+
+def _declared(reader: Reader) -> int:
+    """The width of an encoder's features where the shard has no video to show it."""
+    return int(reader.attrs.get("dim", 0))
