@@ -56,7 +56,7 @@ def _split(annotations: dict[str, Any], split: str, path: Path) -> tuple[list[Vi
         for name, entry in annotations.items()
         if len(entry["timestamps"]) != len(entry["sentences"])
     ]
-    refuse(problems, what="bad video entry", where=path, fix="fetch the annotation file again")
+    refuse(problems, what="bad video entries", where=path, fix="fetch the annotation file again")
     videos: list[Video] = []
     queries: list[Query] = []
     for name, entry in annotations.items():
@@ -88,7 +88,7 @@ def _mssl(rows: Rows, folder: Path) -> Rows:
     problems += [
         f"{cap_id}: {text!r} is {texts[cap_id]!r} in val_1.json" for cap_id, text in wanted.items() if texts.get(cap_id, text) != text
     ]
-    refuse(problems, what="caption of the mssl gallery that does not match", where=evaluation, fix="use files of one release")
+    refuse(problems, what="captions of the mssl gallery that do not match", where=evaluation, fix="use files of one release")
 
     train = find(folder, MSSL_LISTS["train"])
     notes: tuple[str, ...] = ("training on all 10,009 official videos: the bundle's list of 9,043 is not beside the annotation files",)

@@ -46,7 +46,7 @@ def read(path: Path) -> list[Caption]:
         else:
             seen[cap_id] = number
             captions.append(Caption(cap_id, normalise(sentence)))
-    refuse(problems, what="bad line", where=path, fix="mend or remove these lines")
+    refuse(problems, what="bad lines", where=path, fix="mend or remove these lines")
     return captions
 
 
@@ -59,7 +59,7 @@ def write(path: Path, captions: Iterable[Caption]) -> None:
         for why in (["white space in the id"] if caption.cap_id.split() != [caption.cap_id] else [])
         + (["`<video_id>#enc#<n>` with one video id before the first # is expected"] if caption.cap_id.count("#") != 2 else [])
     ]
-    refuse(problems, what="id that a caption list cannot hold", where=path, fix="rename these videos")
+    refuse(problems, what="ids that a caption list cannot hold", where=path, fix="rename these videos")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text("".join(f"{caption.cap_id} {caption.text}\n" for caption in captions), encoding="utf-8")
     os.replace(temporary, path)

@@ -65,5 +65,5 @@ def _split(path: Path, lengths: dict[str, float], split: str) -> tuple[list[Vide
         cap_id = f"{video_id}#enc#{count[video_id]}"
         count[video_id] += 1
         queries.append(Query(cap_id, video_id, split, normalise(sentence), moments, cap_id, flags=flags, extra={"span": [start, end]}))
-    refuse(problems, what="bad line", where=path, fix="fetch the annotation file again")
+    refuse(problems, what="bad lines", where=path, fix="fetch the annotation file again")
     return list(videos.values()), queries

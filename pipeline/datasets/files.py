@@ -25,7 +25,7 @@ def require(folder: Path, names: Sequence[str]) -> list[Path]:
         raise DatasetError("the folder of annotation files does not exist", where=folder, fix="set dataset.annotations to a folder")
     found = [find(folder, name) for name in names]
     absent = [name for name, path in zip(names, found, strict=True) if path is None]
-    refuse(absent, what="missing annotation file", where=folder, fix=_FETCH)
+    refuse(absent, what="missing annotation files", where=folder, fix=_FETCH)
     return [path for path in found if path is not None]
 
 
@@ -68,5 +68,5 @@ def records(path: Path, fields: Sequence[str]) -> list[dict[str, Any]]:
             problems.append(f"line {number}: no {', '.join(absent)}")
         else:
             found.append(record)
-    refuse(problems, what="bad line", where=path, fix=_FETCH)
+    refuse(problems, what="bad lines", where=path, fix=_FETCH)
     return found

@@ -91,7 +91,7 @@ def locate(
                 missing.append(f"{video.video_id} ({video.split}): no file {' or '.join(f'{name}.*' for name in part)}")
         if len(files) == len(video.parts):
             kept.append(replace(video, files=tuple(files)))
-    refuse(twice, what="video with several file", where=root, fix="keep one file of each name below this folder")
+    refuse(twice, what="videos with several files", where=root, fix="keep one file of each name below this folder")
     if missing and not kept:
         raise DatasetError(
             "not one of the dataset's videos is in the folder", where=root, fix="set dataset.videos to the folder that holds them"
@@ -108,7 +108,7 @@ def _refuse_missing(missing: list[str], root: str | Path, report: Path) -> None:
         report.write_text("".join(f"{line}\n" for line in missing))
         listing.append(f"    ... and {len(missing) - LISTED} more; all are listed in {report}")
     raise DatasetError(
-        f"{len(missing)} missing video file{'s' if len(missing) > 1 else ''}:\n" + "\n".join(listing),
+        f"missing video files ({len(missing)}):\n" + "\n".join(listing),
         where=root,
         fix="add them, set dataset.videos to the right folder, or set dataset.allow_missing_videos: true to go on with the rest",
     )

@@ -33,7 +33,7 @@ def read(dataset: Dataset) -> tuple[Rows, list[str]]:
         )
     files = _Files(scan(root), root)
     if not dataset.annotations:
-        refuse(files.collisions(), what="video id with several file", where=root, fix="rename one of the files of each line")
+        refuse(files.collisions(), what="ids with several files", where=root, fix="rename one of the files of each line")
         videos = tuple(Video(file.key, NO_SPLIT, files=(file.path,)) for file in files.all)
         if not videos:
             raise DatasetError("no video in the folder", where=root, fix="set dataset.videos to the folder that holds them")
@@ -43,7 +43,7 @@ def read(dataset: Dataset) -> tuple[Rows, list[str]]:
     for line, row in _records(Path(dataset.annotations), reader.problems):
         reader.add(line, row)
     rows = reader.rows(dataset.include_unlabelled)
-    refuse(reader.problems, what="bad row", where=dataset.annotations, fix=_FIX)
+    refuse(reader.problems, what="bad rows", where=dataset.annotations, fix=_FIX)
     if not rows.queries:
         raise DatasetError("no row to work with", where=dataset.annotations, fix=_FIX)
     return check(rows, dataset.annotations), reader.missing
@@ -134,7 +134,9 @@ class _Reader:
         self.queries.append(Query(query_id or cap_id, key, split, text, moments, cap_id, str(row.get("group") or "").strip(), (), extra))
 
     def _video(self, key: str, file: str, split: str, line: int, bad: list[str]) -> None:
-        known_file, known_split, known_line = self.videos.setdefault(key, (file, split, line))
+        if self.videos.get(key, ("", "", 0))[1] not in SPLITS:
+            self.videos[key] = (file, split, line)
+        known_file, known_split, known_line = self.videos[key]
         if file and known_file and file != known_file:
             bad.append(f"id {key!r} is {os.path.basename(file)} here and {os.path.basename(known_file)} on line {known_line}")
         if split in SPLITS and known_split in SPLITS and split != known_split:

@@ -76,8 +76,9 @@ _ACTIVITYNET = {
 }
 
 
-def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(math.nan if part == "-" else float(part) for part in text.split("/"))
+def _row(method: str, features: str, cell: str, pool: tuple[str, str], source: str) -> Published:
+    r1, r5, r10, r100, sum_r = (math.nan if part == "-" else float(part) for part in cell.split("/"))
+    return Published(method, features, r1, r5, r10, r100, sum_r, pool[0], pool[1], source)
 
 
 def _parse() -> dict[str, tuple[Published, ...]]:
@@ -89,10 +90,10 @@ def _parse() -> dict[str, tuple[Published, ...]]:
             for dataset, cell in zip(_DATASETS, cells, strict=True):
                 if cell != "-":
                     pool = _POOLS.get(dataset) or _ACTIVITYNET[features]
-                    rows[dataset].append(Published(method, features, *_numbers(cell), *pool, source))  # type: ignore[misc]
+                    rows[dataset].append(_row(method, features, cell, pool, source))
     for line in _QVHIGHLIGHTS.strip().splitlines():
         method, cell = (part.strip() for part in line.split("|"))
-        rows["qvhighlights"].append(Published(method, _QVH, *_numbers(cell), *_POOLS["qvhighlights"], _PAPER))  # type: ignore[misc]
+        rows["qvhighlights"].append(_row(method, _QVH, cell, _POOLS["qvhighlights"], _PAPER))
     return {name: tuple(found) for name, found in rows.items()}
 
 

@@ -84,10 +84,10 @@ def repair(moments: Iterable[Sequence[float]], duration: float) -> tuple[tuple[M
 
 
 def refuse(problems: Sequence[str], *, what: str, where: Any, fix: str) -> None:
-    """DatasetError listing every problem, or nothing when there is none."""
+    """DatasetError with every problem below the plural `what`, or nothing when there is none."""
     if problems:
         listing = "\n".join(f"    {problem}" for problem in problems)
-        raise DatasetError(f"{len(problems)} {what}{'s' if len(problems) > 1 else ''}:\n{listing}", where=where, fix=fix)
+        raise DatasetError(f"{what} ({len(problems)}):\n{listing}", where=where, fix=fix)
 
 
 def check(rows: Rows, where: Any) -> Rows:
@@ -113,5 +113,5 @@ def check(rows: Rows, where: Any) -> Rows:
             problems.append(f"query {query.query_id}: its video {query.video_id} is not in the list of videos")
         elif owner.split != query.split:
             problems.append(f"query {query.query_id}: split {query.split}, but its video {query.video_id} is in {owner.split}")
-    refuse(problems, what="inconsistent row", where=where, fix="mend these rows, or fetch the annotation files again")
+    refuse(problems, what="rows that contradict each other", where=where, fix="mend these rows, or fetch the annotation files again")
     return rows

@@ -1,0 +1,195 @@
+"""Your own videos: what is read, and that every problem of every row is listed at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import Config, Dataset
+from pipeline.datasets import own
+from pipeline.datasets.sources import videos
+from pipeline.errors import DatasetError
+from pipeline.layout import Layout
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("a.mp4", "b.MKV", "deep/ä clip.v2.webm", "deep/a.mp4", "notes.txt", ".hidden.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    return tmp_path
+
+
+def dataset(folder: Path, text: str | None, suffix: str = ".csv", **settings) -> Dataset:
+    annotations = ""
+    if text is not None:
+        path = folder / f"queries{suffix}"
+        path.write_text(text, encoding="utf-8")
+        annotations = str(path)
+    return Dataset(kind="own", name="own", videos=str(folder), annotations=annotations, **settings)
+
+
+def problems(error: pytest.ExceptionInfo[DatasetError]) -> list[str]:
+    return [line.strip() for line in error.value.what.splitlines()[1:]]
+
+
+def test_csv_gives_ids_from_paths_and_clean_text(folder: Path) -> None:
+    text = 'path,query,split,start,end,query_id,group,mood\na.mp4,"  a dog,\t runs ",train,1,2.5,q1,pets,happy\n'
+    text += "deep/ä clip.v2.webm,x,test,,,,,\n"
+    rows, missing = own.read(dataset(folder, "\ufeff" + text))
+    assert [video.video_id for video in rows.videos] == ["a", "deep/ä clip.v2"]
+    first, second = rows.queries
+    assert (first.text, first.moments, first.query_id, first.group, first.extra) == (
+        "a dog, runs",
+        ((1.0, 2.5),),
+        "q1",
+        "pets",
+        {"mood": "happy"},
+    )
+    assert (second.query_id, second.moments, second.split) == ("deep/ä clip.v2#enc#0", (), "test")
+    assert missing == []
+    assert "2 videos of the folder have no query" in rows.notes[0]
+
+
+def test_jsonl_and_tsv_say_the_same_as_csv(folder: Path) -> None:
+    rows = [
+        {"video_id": "a", "query": "one", "split": "train", "start": 0, "end": 3},
+        {"video_id": "deep/a", "query": "two", "split": "val"},
+    ]
+    jsonl = own.read(dataset(folder, "".join(json.dumps(row) + "\n" for row in rows), ".jsonl"))[0]
+    tsv = own.read(dataset(folder, "video_id\tquery\tsplit\tstart\tend\na\tone\ttrain\t0\t3\ndeep/a\ttwo\tval\t\t\n", ".tsv"))[0]
+    assert jsonl == tsv
+    assert [video.video_id for video in tsv.videos] == ["a", "deep/a"]
+
+
+def test_jsonl_takes_several_moments(folder: Path) -> None:
+    rows = own.read(dataset(folder, '{"path": "a.mp4", "query": "x", "split": "test", "moments": [[5, 9], [1, 2]]}\n', ".jsonl"))[0]
+    assert rows.queries[0].moments == ((1.0, 2.0), (5.0, 9.0))
+
+
+def test_every_problem_of_every_row_is_listed_at_once(folder: Path) -> None:
+    (folder / "a.mkv").write_bytes(b"another")
+    text = "\n".join(
+        [
+            "path,video_id,query,split,start,end,query_id",
+            "a.mp4,,fine,train,,,q1",
+            "a.mkv,,another file of the same id,train,,,",
+            ",a,which of the two,train,,,",
+            "b.MKV,,,trian,3,,q1",
+            "no.mp4,,x,test,,,",
+            ",deep/aa,x,test,,,",
+            ",,x,test,,,",
+            "b.MKV,,x,test,4,2,",
+            "b.MKV,,x,test,one,2,",
+            "b.MKV,,x,test,-1,2,",
+            "../b.MKV,,x,test,,,",
+            "deep,,x,test,,,",
+            "deep/a.mp4,,x,test,,,,surplus",
+            "b.MKV,,x,val,,,",
+        ]
+    )
+    with pytest.raises(DatasetError) as error:
+        own.read(dataset(folder, text))
+    assert problems(error) == [
+        "line 3: id 'a' is a.mkv here and a.mp4 on line 2",
+        "line 4: video_id 'a' fits several files: a.mkv, a.mp4",
+        "line 5: no query",
+        "line 5: split 'trian' is none of train, val, test (nearest: train)",
+        "line 5: start without end",
+        "line 5: query_id 'q1' was used on line 2",
+        "line 6: no file 'no.mp4'",
+        "line 7: no video 'deep/aa' in the folder (nearest: 'deep/a')",
+        "line 8: neither path nor video_id",
+        "line 9: time span 4 to 2: 0 <= start < end is expected",
+        "line 10: time span 'one' to '2': seconds are expected",
+        "line 11: time span -1 to 2: 0 <= start < end is expected",
+        "line 12: path '../b.MKV' is outside the folder of videos",
+        "line 13: path 'deep' is a folder",
+        "line 14: more fields than the header has (put quotes round a query with a comma)",
+        "line 15: video 'b' is in split val here and in test on line 9",
+    ]
+    assert error.value.code == "DATASET"
+    assert "queries.csv" in str(error.value)
+
+
+def test_missing_files_are_left_out_only_when_allowed(folder: Path) -> None:
+    text = "path,query,split\na.mp4,x,train\ngone.mp4,y,test\ngone.mp4,z,test\n"
+    with pytest.raises(DatasetError, match=r"line 3: no file 'gone\.mp4'"):
+        own.read(dataset(folder, text))
+    rows, missing = own.read(dataset(folder, text, allow_missing_videos=True))
+    assert [video.video_id for video in rows.videos] == ["a"]
+    assert missing == ["gone (test): line 3: no file 'gone.mp4'", "gone (test): line 4: no file 'gone.mp4'"]
+    assert "1 videos with 2 queries are not on disk and left out" in rows.notes
+
+
+def test_a_folder_alone_is_enough_for_features_and_search(folder: Path) -> None:
+    rows, _ = own.read(dataset(folder, None))
+    assert [(video.video_id, video.split) for video in rows.videos] == [
+        ("a", "none"),
+        ("b", "none"),
+        ("deep/a", "none"),
+        ("deep/ä clip.v2", "none"),
+    ]
+    assert rows.queries == ()
+
+
+def test_videos_without_queries_join_on_request(folder: Path) -> None:
+    text = "path,query,split\na.mp4,x,test\n"
+    rows, _ = own.read(dataset(folder, text, include_unlabelled=True))
+    assert [(video.video_id, video.split) for video in rows.videos] == [
+        ("a", "test"),
+        ("b", "none"),
+        ("deep/a", "none"),
+        ("deep/ä clip.v2", "none"),
+    ]
+    (folder / "b.mov").write_bytes(b"two of them")
+    with pytest.raises(DatasetError, match=r"id b: b.MKV, b.mov"):
+        own.read(dataset(folder, text, include_unlabelled=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "suffix", "message"),
+    [
+        ("path,qeury,split\na.mp4,x,train\n", ".csv", "columns are missing: query"),
+        ("query,split\nx,train\n", ".csv", r"columns are missing: path \(or video_id\)"),
+        ("path,query,split\n", ".csv", "no row"),
+        ('{"path": "a.mp4"', ".jsonl", "line 1: no JSON"),
+        ("[1]\n", ".jsonl", "line 1: a JSON object is expected"),
+        ("x", ".xlsx", "cannot be read"),
+    ],
+)
+def test_unreadable_annotations_say_why(folder: Path, text: str, suffix: str, message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        own.read(dataset(folder, text, suffix))
+
+
+def test_foreign_encodings_and_absent_files_say_why(folder: Path) -> None:
+    (folder / "latin.csv").write_bytes("path,query,split\na.mp4,caf\xe9,train\n".encode("latin-1"))
+    with pytest.raises(DatasetError, match="not UTF-8"):
+        own.read(Dataset(kind="own", videos=str(folder), annotations=str(folder / "latin.csv")))
+    with pytest.raises(DatasetError, match="does not exist"):
+        own.read(Dataset(kind="own", videos=str(folder), annotations=str(folder / "none.csv")))
+    with pytest.raises(DatasetError, match="folder of videos does not exist"):
+        own.read(Dataset(kind="own", videos=str(folder / "none")))
+
+
+def _config(folder: Path, text: str) -> Config:
+    section = dataset(folder, text).model_dump()
+    encoder = {"kind": "open_clip"}
+    return Config.model_validate(
+        {"results": str(folder / "results"), "dataset": section, "encoders": {"clip": encoder}, "features": ["clip"], "text": "clip"}
+    )
+
+
+def test_a_renamed_file_keeps_its_fingerprint_and_a_changed_one_does_not(folder: Path) -> None:
+    config = _config(folder, "path,query,split\na.mp4,x,train\nb.MKV,y,test\n")
+    before = {source.video_id: source for source in videos(config, Layout.of(config))}
+    (folder / "a.mp4").rename(folder / "c.mp4")
+    (folder / "b.MKV").write_bytes(b"other content")
+    config = _config(folder, "path,query,split\nc.mp4,x,train\nb.MKV,y,test\n")
+    after = {source.video_id: source for source in videos(config, Layout.of(config))}
+    assert after["c"].fingerprint == before["a"].fingerprint
+    assert after["b"].fingerprint != before["b"].fingerprint
+    assert after["b"].duration is None
