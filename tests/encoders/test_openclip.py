@@ -56,7 +56,8 @@ def test_caption_that_spells_eos(clip_dir: Path) -> None:
     ((states, sentence, truncated),) = encoder.encode_texts([text])
     with torch.no_grad():
         torch.testing.assert_close(sentence, reference.encode_text(encoder.tokenizer([text]))[0], atol=1e-5, rtol=1e-5)
-    assert len(states) == 3 and truncated
+    assert len(states) == 3
+    assert truncated
 
 
 def test_texts_do_not_depend_on_their_neighbours(clip_dir: Path) -> None:
@@ -64,7 +65,8 @@ def test_texts_do_not_depend_on_their_neighbours(clip_dir: Path) -> None:
     together = encoder.encode_texts(CAPTIONS * 7)
     for caption, (states, sentence, _) in zip(CAPTIONS, together, strict=False):
         ((alone, alone_sentence, _),) = encoder.encode_texts([caption])
-        assert torch.equal(states, alone) and torch.equal(sentence, alone_sentence)
+        assert torch.equal(states, alone)
+        assert torch.equal(sentence, alone_sentence)
 
 
 @pytest.mark.parametrize("kind", ["pt", "bin", "state_dict", "module", "half", "torchscript"])
@@ -219,7 +221,8 @@ def test_low_precision(precision: str, clip_dir: Path) -> None:
     exact, low = openclip.load(open_clip(clip_dir)), openclip.load(open_clip(clip_dir, precision=precision))
     frames = pixels(3, SIZE, SIZE, 3)
     a, b = exact.encode_images(frames), low.encode_images(frames)
-    assert b.dtype == torch.float32 and not torch.equal(a, b)
+    assert b.dtype == torch.float32
+    assert not torch.equal(a, b)
     assert torch.cosine_similarity(a, b).min() > 0.999
     assert torch.cosine_similarity(exact.encode_texts(["the cat"])[0][1], low.encode_texts(["the cat"])[0][1], dim=0) > 0.999
 

@@ -47,5 +47,6 @@ def test_pathways() -> None:
     """pytorchvideo's PackPathway: all frames, and k/alpha of them spread from the first to the last."""
     windows = torch.arange(32.0)[None, :, None, None, None].expand(2, 32, 3, 4, 4)
     slow, fast = pathways(windows, 4)
-    assert slow.shape == (2, 3, 8, 4, 4) and fast.shape == (2, 3, 32, 4, 4)
+    assert slow.shape == (2, 3, 8, 4, 4)
+    assert fast.shape == (2, 3, 32, 4, 4)
     assert slow[0, 0, :, 0, 0].tolist() == [0, 4, 8, 13, 17, 22, 26, 31]
