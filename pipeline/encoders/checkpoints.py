@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from pipeline.errors import WeightsError
 
@@ -111,6 +112,18 @@ def _torchscript(path: Path) -> dict[str, Tensor]:
 
     visit(tree, "")
     return found
+
+
+class SkipInit(TorchFunctionMode):
+    """Inside this block new parameters keep whatever is in memory: `load_strict` replaces all of them (ViT-L/14 in 1 s instead of 9)."""
+
+    _RANDOM = (Tensor.normal_, Tensor.uniform_)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init" or func in self._RANDOM:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def load_strict(model: nn.Module, state: Mapping[str, Tensor], *, where: Path) -> None:

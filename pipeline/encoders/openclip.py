@@ -182,11 +182,11 @@ def _check_quick_gelu(cfg: dict[str, Any], state: dict[str, Tensor], weights: We
 
 
 def _build(config: OpenClip, weights: Weights, cfg: dict[str, Any]) -> Any:
-    """The bare architecture; its random values are all replaced by `load_strict`."""
+    """The bare architecture, its parameters still to be filled by `load_strict`."""
     from open_clip import create_model
 
     name = f"local-dir:{weights.folder}" if weights.folder is not None else config.architecture
-    with _quiet():
+    with _quiet(), checkpoints.SkipInit():
         return create_model(name, load_weights=False, pretrained_image=False, pretrained_text=False)
 
 

@@ -67,7 +67,8 @@ def load(config: SlowFast, device: torch.device | str = "cpu", name: str = "") -
             f"{config.frames} frames cannot be thinned to every {config.alpha}th", fix="set `frames` to a multiple of `alpha`"
         )
     weights = resolve(config, name)
-    model = build(_arguments(config, weights), config.alpha)
+    with checkpoints.SkipInit():
+        model = build(_arguments(config, weights), config.alpha)
     checkpoints.load_strict(model, checkpoints.read(weights.file), where=weights.file)
     model.blocks = model.blocks[:-2].append(PooledPathways())  # pool and classifier of the published head; the pool is tied to 224 pixels
     return SlowFastEncoder(model, weights, config, torch.device(device))

@@ -34,7 +34,8 @@ def run_video(config: Config, layout: Layout, encoder: str, shard: str, sources:
     """Features of one shard's videos by one encoder: features/<encoder>/<shard>.h5 and its manifest.
 
     Videos whose features are already stored (same content, same recipe) are kept; those in the frames' quarantine are carried into the
-    manifest, as is `trace`, by which the workflow knows which job made it. Errors: WeightsError, EncoderError, DeviceError, StoreError (frames missing or of another content).
+    manifest, as is `trace`, by which the workflow knows which job made it.
+    Errors: WeightsError, EncoderError, DeviceError, StoreError (frames missing or of another content).
     """
     recipe, path = recipes.features(config, encoder), layout.features(encoder, shard)
     store = ShardStore(path, stage="features", recipe=recipe, group="features")
