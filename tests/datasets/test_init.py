@@ -65,7 +65,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 def test_several_datasets_and_none_are_said_so(tmp_path: Path) -> None:
     build("charades", tmp_path / "data")
     build("tvr", tmp_path / "data")
-    with pytest.raises(ConfigError, match="several datasets fit: charades, tvr|several datasets fit: tvr, charades"):
+    with pytest.raises(ConfigError, match=r"several datasets fit: (charades, tvr|tvr, charades)"):
         init(tmp_path / "data", tmp_path / "made")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="no video and no annotation file"):
