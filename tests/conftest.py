@@ -6,8 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two pytest workers on two cores
+settings.register_profile("prvr", deadline=None, derandomize=True)  # the same examples every time, on a machine of any speed
+settings.load_profile("prvr")
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -29,13 +29,16 @@ def op_tome(frames: Tensor, schedule: Sequence[int], similarity: str = "dot", si
     similar ones by size-weighted mean; among equal similarities the earlier pair goes first. Order is kept, so clips are contiguous.
 
     Shapes: `frames` [V, F, D] un-normalised; `sizes` [V, F] mass of each frame (1 by default) -> Clips. `similarity`: "dot" of the raw
-    rows (released) or "cosine" (paper). Source: paper Algorithm 1, METHODS 6.2.
+    rows (released) or "cosine" (paper). ValueError for a step that would need more pairs than there are. Source: paper Algorithm 1,
+    METHODS 6.2.
     """
     videos, length, _ = frames.shape
     sizes = torch.ones(videos, length, dtype=frames.dtype, device=frames.device) if sizes is None else sizes
     labels = torch.arange(length, device=frames.device).expand(videos, length)
     rows = frames
     for target in schedule:
+        if not 0 <= rows.shape[1] - target <= rows.shape[1] // 2:
+            raise ValueError(f"one step cannot merge {rows.shape[1]} rows into {target}: it joins disjoint pairs")
         joined = _most_similar(rows, rows.shape[1] - target, similarity)
         rows, sizes, place = _join(rows, sizes, joined, target)
         labels = place.gather(1, labels)

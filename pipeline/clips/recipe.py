@@ -22,7 +22,8 @@ def steps(start: int, end: int, rate: float) -> list[int]:
     """
     lengths, length = [], start
     while length > end:
-        shorter = max(end, 2 * math.floor(length * (1 - rate / 2) / 2 + 0.5))
+        # an odd length has a row without a partner, so not even merging every pair halves it
+        shorter = max(end, -(-length // 2), 2 * math.floor(length * (1 - rate / 2) / 2 + 0.5))
         length = shorter if shorter < length else max(end, length - 1)
         lengths.append(length)
     return lengths

@@ -1,0 +1,151 @@
+"""The method as METHODS describes the released behaviour, written out literally: a query, a video, a pair at a time.
+
+Own code, for two uses only: the tests compare values and gradients against it, the benchmarks compare time and memory.
+"""
+
+from __future__ import annotations
+
+import random
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize, smooth_l1_loss
+
+LEVELS = (32, 20, 12, 8, 5)
+
+
+def nce(dot: Tensor, labels: Tensor) -> Tensor:
+    """METHODS 1.3, one query and one video at a time."""
+    queries, videos = dot.shape
+    owned: dict[int, list[int]] = {}
+    for query, label in enumerate(labels.tolist()):
+        owned.setdefault(label, []).append(query)
+    rows = [dot[q].logsumexp(0) - dot[q, int(labels[q])] for q in range(queries)]
+    columns = [dot[:, v].logsumexp(0) - dot[owned[v], v].logsumexp(0) for v in range(videos)]
+    return torch.stack(rows).mean() + torch.stack(columns).mean()
+
+
+def triplet(cosine: Tensor, labels: Tensor, margin: float, hard: bool, pool: int) -> Tensor:
+    """METHODS 1.3, negatives collected per video and per query."""
+    queries, videos = cosine.shape
+    video_losses, query_losses = [], []
+    for video in range(videos):
+        own = [q for q in range(queries) if int(labels[q]) == video]
+        others = [q for q in range(queries) if int(labels[q]) != video]
+        scores = cosine[others, video]
+        negative = scores.max() if hard else scores[random.randrange(len(others))]
+        video_losses.append((margin + negative - cosine[own, video].mean()).clamp_min(0))
+    for query in range(queries):
+        label = int(labels[query])
+        others = [v for v in range(videos) if v != label]
+        scores = cosine[query, others].sort(descending=True).values
+        negative = scores[random.randrange(min(pool, len(others)) if hard else len(others))]
+        query_losses.append((margin + negative - cosine[query, label]).clamp_min(0))
+    return torch.stack(video_losses).mean() + torch.stack(query_losses).mean()
+
+
+def distances(rows: Tensor) -> Tensor:
+    """Pairwise distances, coincident rows at sqrt(1e-12), diagonal 0."""
+    squared = (rows[:, None] - rows).square().sum(dim=2)
+    return squared.clamp_min(1e-12).sqrt() * (1 - torch.eye(len(rows), dtype=rows.dtype))
+
+
+def tcpl_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """METHODS 6.4, L_E: each matrix over the mean of its positive entries, smooth-L1 over all entries."""
+    with torch.no_grad():
+        target = distances(teacher)
+        target = target / target[target > 0].mean()
+    found = distances(student)
+    return smooth_l1_loss(found / found[found > 0].mean(), target)
+
+
+def angles(rows: Tensor) -> Tensor:
+    """All Q^3 cosines at every anchor, from Q^2 x D differences."""
+    differences = normalize(rows[None] - rows[:, None], dim=2)
+    return torch.bmm(differences, differences.transpose(1, 2))
+
+
+def tcpl_angle(student: Tensor, teacher: Tensor) -> Tensor:
+    """METHODS 6.4, L_A."""
+    with torch.no_grad():
+        target = angles(teacher).view(-1)
+    return smooth_l1_loss(angles(student).view(-1), target)
+
+
+def context_ratio(clips: Tensor, tau: float) -> float:
+    """METHODS 6.5.1: the transitive closure of "more similar than tau", pair by pair."""
+    unit = normalize(clips, dim=1)
+    linked = (unit @ unit.T > tau).tolist()
+    count = len(linked)
+    for through in range(count):
+        for i in range(count):
+            if linked[i][through]:
+                for j in range(count):
+                    if linked[through][j]:
+                        linked[i][j] = True
+    pairs = sum(linked[i][j] for i in range(count) for j in range(count) if i != j)
+    return pairs / (count * (count - 1))
+
+
+def bipartite_merge(frozen: Tensor, sizes: Tensor, target: int) -> Tensor:
+    """METHODS 6.5.3: greedy one-to-one matching of even with odd positions; the new index of each position."""
+    count = len(frozen)
+    unit = normalize(frozen, dim=1)
+    similar = unit[0::2] @ unit[1::2].T
+    into, used_even, used_odd = list(range(count)), set(), set()
+    for place in similar.flatten().argsort(descending=True, stable=True):
+        even, odd = divmod(place.item(), similar.shape[1])
+        if even in used_even or odd in used_odd:
+            continue
+        used_even.add(even)
+        used_odd.add(odd)
+        into[2 * odd + 1] = 2 * even
+        if len(used_even) == count - target:
+            break
+    kept = sorted(set(into))
+    return torch.tensor([kept.index(place) for place in into])
+
+
+def cbva(frames: Tensor, clips: Tensor, frozen: Tensor, sizes: Tensor, frame_to_clip: Tensor, ratios: list[float] | float) -> Tensor:
+    """METHODS 6.5, video by video; `ratios` are the context ratios, or the threshold tau to count them with (as a training step does)."""
+    losses = []
+    for video in range(len(frames)):
+        share = context_ratio(frozen[video], ratios) if isinstance(ratios, float) else ratios[video]
+        wanted = LEVELS[min(int(share * 5 + 1e-9), 4)]
+        tokens, rows, mass, label = clips[video], frozen[video], sizes[video], frame_to_clip[video].clone()
+        for target in LEVELS[1:]:
+            if target < wanted:
+                break
+            place = bipartite_merge(rows, mass, target)
+            total = torch.zeros(target, dtype=mass.dtype).index_add(0, place, mass)
+            tokens = torch.zeros(target, tokens.shape[1], dtype=tokens.dtype).index_add(0, place, tokens * mass[:, None]) / total[:, None]
+            rows = torch.zeros(target, rows.shape[1], dtype=rows.dtype).index_add(0, place, rows * mass[:, None]) / total[:, None]
+            mass, label = total, place[label]
+        own = label[:, None] == torch.arange(len(tokens))
+        to_contexts = frames[video] @ tokens.detach().T
+        shifted = (to_contexts - to_contexts.max(dim=1, keepdim=True).values).exp()
+        positive = torch.stack([shifted[j, own[j]].mean() for j in range(len(label))])
+        negative = torch.stack([shifted[j, ~own[j]].mean() for j in range(len(label))])
+        loss = -(positive / (positive + negative + 1e-8)).log().mean()
+        to_frames = frames[video].detach() @ tokens.T
+        shifted = (to_frames - to_frames.max(dim=0, keepdim=True).values).exp()
+        positive = torch.stack([shifted[own[:, k], k].mean() for k in range(len(tokens))])
+        negative = torch.stack([shifted[~own[:, k], k].mean() for k in range(len(tokens))])
+        losses.append(loss - (positive / (positive + negative)).log().mean())
+    return torch.stack(losses).mean()
+
+
+def op_tome(frames: Tensor, schedule: tuple[int, ...] = (80, 52, 32)) -> tuple[Tensor, Tensor, Tensor]:
+    """METHODS 6.2 for one video, as its loader does it: a new index from a cumulative sum, two index_adds."""
+    rows, sizes, label = frames, torch.ones(len(frames), dtype=frames.dtype), torch.arange(len(frames))
+    for target in schedule:
+        pairs = rows.view(-1, 2, rows.shape[1])
+        similar = (pairs[:, 0] * pairs[:, 1]).sum(dim=1)
+        order = similar.argsort(descending=True, stable=True)[: len(rows) - target]
+        begins = torch.ones(len(rows), dtype=torch.long)
+        begins[2 * order + 1] = 0
+        place = begins.cumsum(0) - 1
+        mass = torch.zeros(target, dtype=rows.dtype).index_add(0, place, sizes)
+        rows = torch.zeros(target, rows.shape[1], dtype=rows.dtype).index_add(0, place, rows * sizes[:, None]) / mass[:, None]
+        sizes, label = mass, place[label]
+    return rows, sizes, label

@@ -1,0 +1,136 @@
+"""The clips stage: from stored features to a stored shard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.clips import stage
+from pipeline.clips.recipe import recipe_name
+from pipeline.config import Config, merge
+from pipeline.config_io import validate
+from pipeline.errors import EncoderError, GridError
+from pipeline.layout import Layout
+from pipeline.store import create, open_store
+
+LENGTHS = {"short": 5, "exact": 128, "long": 300, "one": 1}
+BASE: dict[str, Any] = {
+    "encoders": {"clip": {"kind": "open_clip"}, "motion": {"kind": "slowfast"}},
+    "features": ["clip", "motion"],
+    "text": "clip",
+}
+
+
+def _features(layout: Layout, encoder: str, dim: int, lengths: dict[str, int], every: float = 2.0, bad: bool = False) -> None:
+    with create(layout.features(encoder, "000"), stage="features", recipe={}, dim=dim) as writer:
+        for place, (video_id, rows) in enumerate(lengths.items()):
+            values = np.random.default_rng([place, dim]).standard_normal((rows, dim)).astype(np.float16)
+            if bad:
+                values[-1, 0] = np.nan
+            start = np.arange(rows) * every
+            writer.append("features", video_id, values, {"start": start, "end": start + every}, {"duration": rows * every, "key": "k"})
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    layout = Layout(tmp_path)
+    _features(layout, "clip", 8, LENGTHS)
+    _features(layout, "motion", 4, LENGTHS)
+    return layout
+
+
+def _config(**values: Any) -> Config:
+    return validate(merge(BASE, values), source="test")
+
+
+def _run(layout: Layout, **values: Any) -> Path:
+    config = _config(**values)
+    stage.run(config, layout, "main", "000")
+    return layout.clips(recipe_name(config.experiment("main")), "000")
+
+
+@pytest.mark.parametrize("variant", ["released", "paper"])
+@pytest.mark.parametrize("method", ["op_tome", "uniform"])
+def test_what_is_stored(layout: Layout, variant: str, method: str) -> None:
+    with open_store(_run(layout, variant=variant, clips={"method": method}), stage="clips") as store:
+        videos = store.table("videos")
+        arrays = {name: store.array(name) for name in store.names() if "/" not in name}
+        assert store.attrs["dims"] == {"clip": 8, "motion": 4}
+        assert store.attrs["recipe"]["method"] == method
+    assert videos.video_id.tolist() == list(LENGTHS)
+    assert videos.duration.tolist() == [10, 256, 600, 2]
+    assert {name: (array.shape, str(array.dtype)) for name, array in arrays.items()} == {
+        "frames": ((4, 128, 12), "float16"),
+        "clips": ((4, 32, 12), "float16"),
+        "sizes": ((4, 32), "float32"),
+        "frame_to_clip": ((4, 128), "uint8"),
+        "context": ((4, 32), "uint8"),
+        "context_count": ((4,), "uint16"),
+        "context_ratio": ((4,), "float32"),
+        "start": ((4, 128), "float32"),
+        "end": ((4, 128), "float32"),
+    }
+    assert all(np.isfinite(array).all() for array in arrays.values())
+    mass = 128 if variant == "released" else np.array(list(LENGTHS.values()))
+    np.testing.assert_allclose(arrays["sizes"].sum(axis=1), mass, rtol=1e-5)
+    assert (np.diff(arrays["frame_to_clip"].astype(int), axis=1) >= 0).all()
+    assert (arrays["context"].max(axis=1) + 1 == arrays["context_count"]).all()
+    assert arrays["context_ratio"][3] == 1 and arrays["context_count"][3] == 5  # one row: all clips are alike
+    assert arrays["end"][0, -1] == 10 and (arrays["start"] < arrays["end"]).all()
+
+
+def test_the_same_features_give_the_same_bytes(layout: Layout) -> None:
+    path = _run(layout)
+    before = path.read_bytes()
+    assert _run(layout).read_bytes() == before
+
+
+def test_a_video_does_not_depend_on_its_shard(layout: Layout, tmp_path: Path) -> None:
+    with open_store(_run(layout)) as store:
+        together = store.array("clips")[2], store.array("context")[2]
+    alone = Layout(tmp_path / "alone")
+    for encoder, dim in (("clip", 8), ("motion", 4)):
+        with open_store(layout.features(encoder, "000")) as store:
+            data = store.ragged("features")
+        with create(alone.features(encoder, "000"), stage="features", dim=dim) as writer:
+            place = data.rows("long")
+            writer.append("features", "long", data["long"], {k: v[place] for k, v in data.columns.items()}, {"duration": 600.0, "key": "k"})
+    with open_store(_run(alone)) as store:
+        assert np.array_equal(store.array("clips")[0], together[0]) and np.array_equal(store.array("context")[0], together[1])
+
+
+def test_unit_joining_gives_every_encoder_the_same_length(layout: Layout) -> None:
+    with open_store(_run(layout, clips={"join": "unit", "dtype": "float32"})) as store:
+        frames = store.array("frames")[1]
+    np.testing.assert_allclose(np.linalg.norm(frames[:, :8], axis=1), 1, atol=1e-3)
+    np.testing.assert_allclose(np.linalg.norm(frames[:, 8:], axis=1), 1, atol=1e-3)
+
+
+def test_other_grids_are_refused(layout: Layout) -> None:
+    _features(layout, "motion", 4, LENGTHS, every=1.5)
+    with pytest.raises(GridError, match=r"clip and motion look at different times: row 0 is 0-2 s against 0-1\.5 s") as error:
+        _run(layout)
+    assert "video short" in str(error.value)
+    _features(layout, "motion", 4, {**LENGTHS, "long": 299})
+    with pytest.raises(GridError, match="300 rows against 299"):
+        _run(layout)
+    _features(layout, "motion", 4, {k: v for k, v in LENGTHS.items() if k != "exact"})
+    with pytest.raises(GridError, match="clip has features of exact, motion has not"):
+        _run(layout)
+
+
+def test_features_that_are_not_numbers_are_refused(layout: Layout) -> None:
+    _features(layout, "motion", 4, LENGTHS, bad=True)
+    with pytest.raises(EncoderError, match="motion hold values that are not numbers"):
+        _run(layout)
+
+
+def test_an_empty_shard(layout: Layout) -> None:
+    for encoder, dim in (("clip", 8), ("motion", 4)):
+        _features(layout, encoder, dim, {})
+    with open_store(_run(layout), stage="clips") as store:
+        assert store.array("frames").shape == (0, 128, 12)
+        assert len(store.table("videos")) == 0
