@@ -44,11 +44,10 @@ class Found:
     bundles: dict[Path, str] = field(default_factory=dict)
     frames: Counter[Path] = field(default_factory=Counter)
 
-    @property
-    def video_root(self) -> Path | None:
-        """The deepest folder that holds every video (or every folder of frames)."""
-        places = list(self.videos) or list(self.frames)
-        return Path(os.path.commonpath(places)) if places else None
+    def video_root(self, kind: str) -> str:
+        """The deepest folder that holds every video (for TVR also every folder of frames); empty when there is none."""
+        places = [*self.videos, *(self.frames if kind == "tvr" else ())]
+        return os.path.commonpath(places) if places else ""
 
     def lines(self) -> list[str]:
         """What was recognised, one fact a line."""
@@ -123,7 +122,7 @@ def init(root: Path, target: Path, *, kind: str | None = None) -> list[str]:
 
 def _only_kind(found: Found) -> str:
     kinds = list(found.benchmarks) + (["own"] if found.queries else [])
-    if not kinds and (found.videos or found.frames):
+    if not kinds and found.videos:
         return "own"
     if len(kinds) == 1:
         return kinds[0]
@@ -133,7 +132,7 @@ def _only_kind(found: Found) -> str:
 
 
 def _dataset(found: Found, kind: str, name: str) -> Dataset:
-    videos = str(found.video_root or "")
+    videos = found.video_root(kind)
     if kind == "own":
         if len(found.queries) > 1:
             raise ConfigError(
@@ -167,9 +166,8 @@ def _rows(dataset: Dataset) -> tuple[Rows, list[str]]:
     videos = tuple(files.get(video.video_id, video) for video in rows.videos)
     notes = [f"{len(here.videos)} of {len(rows.videos)} annotated videos are here"]
     if missing:
-        notes.append(
-            f"{len(rows.videos) - len(here.videos)} are missing (no file in the manifest): dataset.allow_missing_videos goes on without them"
-        )
+        absent = len(rows.videos) - len(here.videos)
+        notes.append(f"{absent} are missing (no file in the manifest): dataset.allow_missing_videos goes on without them")
     return Rows(videos, rows.queries, rows.gallery, rows.notes), notes
 
 
@@ -179,9 +177,9 @@ def _filled(kind: str, dataset: Dataset) -> str:
     values: dict[str, Any] = {"name": dataset.name, "videos": dataset.videos, "annotations": dataset.annotations}
     for key, value in values.items():
         quoted = '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-        text = re.sub(
-            rf"^(  {key}: )\S+( *)(#.*)?$", lambda m, q=quoted: f"{m[1]}{q}{m[2]}{m[3] or ''}".rstrip(), text, count=1, flags=re.M
-        )
+        line = re.search(rf"^  {key}: (\S+) *", text, flags=re.M)
+        assert line is not None, key  # every preset names all three; a test loads what comes out
+        text = f"{text[: line.start(1)]}{quoted}  {text[line.end() :]}"
     return text
 
 
