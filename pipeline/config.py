@@ -264,7 +264,8 @@ class Training(Section):
         "val", description="Split whose SumR chooses the epoch. The field selects on the split it reports."
     )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 uses autocast.")
-    compile: bool = Field(False, description="torch.compile the model.")
+    recompute: bool = Field(False, description="Compute the encoder's activations again in the backward pass: less memory, a third more work.")
+    compile: bool = Field(False, description="torch.compile the model; worth it on a GPU, slower than the hand-written form on a CPU.")
 
 
 class Evaluation(Section):

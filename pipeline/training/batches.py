@@ -1,0 +1,91 @@
+"""Batches of videos with all their queries: every loss depends on that grouping (METHODS 0.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.training.data import Split, normalised
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step sees.
+
+    Shapes: `frames` [B, F, D], `clips` [B, C, D], rows normalised; `sizes` [B, C]; `frame_to_clip` [B, F]; `context` [B, C]; `words`
+    [Q, L, Dt], `word_mask` [Q, L]; `teacher` [Q, T] or None; `labels` [Q] index of the query's video in the batch; `videos` their ids.
+    """
+
+    frames: Tensor
+    clips: Tensor
+    sizes: Tensor
+    frame_to_clip: Tensor
+    context: Tensor
+    words: Tensor
+    word_mask: Tensor
+    teacher: Tensor | None
+    labels: Tensor
+    videos: list[str]
+
+
+class Sampler:
+    """Shuffles the videos of each epoch with its own seeded generator; the last batch may be smaller.
+
+    `state` is the generator's, for an exact resume.
+    """
+
+    def __init__(self, videos: int, size: int, seed: int) -> None:
+        self.videos, self.size = videos, size
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        return -(-self.videos // self.size)
+
+    def epoch(self) -> Iterator[Tensor]:
+        """Indices of the videos of each batch, int64 [<= size]."""
+        yield from torch.randperm(self.videos, generator=self.generator).split(self.size)
+
+    @property
+    def state(self) -> Tensor:
+        return self.generator.get_state()
+
+    @state.setter
+    def state(self, state: Tensor) -> None:
+        self.generator.set_state(state)
+
+
+class Batches:
+    """Gathers batches from a split in memory, without a loop over videos or queries."""
+
+    def __init__(self, split: Split, max_words: int, device: torch.device) -> None:
+        self.split, self.max_words, self.device = split, max_words, device
+        # Queries sorted by video, so that a video's queries are one range.
+        self._by_video = torch.argsort(split.queries.video, stable=True)
+        counts = torch.bincount(split.queries.video, minlength=len(split.videos))
+        self._starts, self._counts = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])[:-1], counts
+
+    def gather(self, chosen: Tensor) -> Batch:
+        """The batch of these videos. Shapes: `chosen` [B] int64, on the CPU."""
+        videos, queries, device = self.split.videos, self.split.queries, self.device
+        counts = self._counts[chosen]
+        labels = torch.repeat_interleave(torch.arange(len(chosen)), counts)
+        first = counts.cumsum(0) - counts
+        asked = self._by_video[self._starts[chosen][labels] + torch.arange(len(labels)) - first[labels]]
+        words, mask = queries.padded(asked, self.max_words, device)
+        place = chosen.to(videos.frames.device)
+        return Batch(
+            frames=normalised(videos.frames[place].to(device)),
+            clips=normalised(videos.clips[place].to(device)),
+            sizes=videos.sizes[place].to(device),
+            frame_to_clip=videos.frame_to_clip[place].to(device),
+            context=videos.context[place].to(device),
+            words=words,
+            word_mask=mask,
+            teacher=None if queries.teacher is None else queries.teacher[asked.to(queries.teacher.device)].to(device),
+            labels=labels.to(device),
+            videos=[videos.ids[i] for i in chosen.tolist()],
+        )

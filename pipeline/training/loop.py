@@ -1,0 +1,170 @@
+"""The training loop: epochs of video batches, a measure after each, the best one kept, the state saved (METHODS 1.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+from pipeline.config import Experiment
+from pipeline.errors import TrainingError
+from pipeline.model.dual_branch import DualBranch
+from pipeline.objectives.total import total
+from pipeline.progress import Meter
+from pipeline.training.batches import Batch, Batches, Sampler
+from pipeline.training.checkpoint import State
+from pipeline.training.optimizer import BertAdam
+
+STUCK_EPOCHS = 5  # a triplet this long at its starting value is not a slow start
+STUCK_SHARE = 0.02
+
+
+def loss_of(model: DualBranch, batch: Batch, settings: Experiment, *, hard: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of one batch and its weighted, detached terms. Shapes: see `Batch`; scalars. Source: METHODS 6.6."""
+    device = batch.frames.device.type
+    precision: AbstractContextManager = nullcontext()
+    if settings.training.precision == "bf16":
+        precision = torch.autocast(device, torch.bfloat16)
+    with precision:
+        tokens = model.encode_video(batch.frames, batch.clips, batch.sizes)
+        query = model.encode_query(batch.words, batch.word_mask)
+        aligned: list[Tensor | None] = [None, None]
+        cbva = settings.objectives.cbva
+        if cbva.weight:
+            aligned = [model.project(part) if cbva.projection else part for part in tokens]
+    return total(
+        settings.objectives,
+        query=query,
+        frames=tokens.frames,
+        clips=tokens.clips,
+        labels=batch.labels,
+        teacher=batch.teacher,
+        aligned_frames=aligned[0],
+        aligned_clips=aligned[1],
+        sizes=batch.sizes,
+        frame_to_clip=batch.frame_to_clip,
+        context=batch.context,
+        hard=hard,
+    )
+
+
+class Watch:
+    """Notices a loss or gradient that is not a number, and says in which batch.
+
+    Values are read back every `every` steps, since each reading makes a GPU wait.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self._waiting: list[tuple[int, list[str], dict[str, Tensor], Tensor]] = []
+
+    def add(self, step: int, videos: list[str], terms: dict[str, Tensor], norm: Tensor) -> None:
+        """TrainingError when a term of one of the waiting steps, or its gradient's norm, is not finite."""
+        self._waiting.append((step, videos, terms, norm))
+        if len(self._waiting) >= self.every:
+            self.check()
+
+    def check(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        values = torch.stack([torch.stack([*(t.float() for t in terms.values()), norm.float()]) for _, _, terms, norm in waiting]).cpu()
+        for (step, videos, terms, _), row in zip(waiting, values, strict=True):
+            if row.isfinite().all():
+                continue
+            names = [name for name, value in zip([*terms, "gradient"], row, strict=True) if not value.isfinite()]
+            raise TrainingError(
+                f"{', '.join(names)} is not finite at step {step}",
+                where=f"batch of videos {', '.join(videos)}",
+                fix="look at these videos' features (NaN, infinities); or lower training.learning_rate; the last whole epoch is kept",
+            )
+
+
+def stuck(history: list[dict[str, float]], settings: Experiment) -> str | None:
+    """A warning when a branch's triplet has stayed at twice the margin, its value when every score is the same: the model has collapsed.
+
+    Source: METHODS 6.9 (seen with hidden 384 and rate 3e-4 on 400 videos, where 1e-4 or hidden 128 learn).
+    """
+    at_rest = 2 * settings.objectives.triplet.margin * settings.objectives.triplet.weight
+    recent = history[-STUCK_EPOCHS:]
+    if not at_rest or len(recent) < STUCK_EPOCHS:
+        return None
+    for branch in ("clip", "frame"):
+        if all(abs(row[f"triplet_{branch}"] - at_rest) < STUCK_SHARE * at_rest for row in recent):
+            return (
+                f"the {branch} branch's triplet has been at twice its margin for {STUCK_EPOCHS} epochs: all scores are alike, "
+                "nothing is learnt; lower training.learning_rate (1e-4) or model.hidden (128)"
+            )
+    return None
+
+
+def train(
+    model: DualBranch,
+    optimizer: BertAdam,
+    batches: Batches,
+    sampler: Sampler,
+    settings: Experiment,
+    state: State,
+    *,
+    measure: Callable[[], dict[str, float]],
+    save: Callable[[State], None],
+    say: Callable[[str], None] = lambda _: None,
+    check_every: int = 1,
+) -> State:
+    """Train from `state` until the last epoch, or until `patience` epochs brought no better SumR; returns the final state.
+
+    `measure` ranks the selection split, `save` is called after every epoch, `say` gets the warnings.
+    Errors: TrainingError naming the batch whose loss is not finite.
+    """
+    options = settings.training
+    with Meter(options.epochs * len(sampler), "train", "batch") as meter:
+        meter.done = state.epoch * len(sampler)
+        while state.epoch < options.epochs and state.stale <= options.patience:
+            row = _epoch(model, optimizer, batches, sampler, settings, state.epoch, check_every, meter)
+            row |= measure()
+            state.epoch += 1
+            state.steps = optimizer.steps
+            state.history.append(row)
+            if row["SumR"] > state.best_sumr:
+                state.best_sumr, state.best_epoch, state.stale = row["SumR"], state.epoch, 0
+                state.best = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+            else:
+                state.stale += 1
+            best = f"best {state.best_sumr:.1f} of epoch {state.best_epoch}"
+            meter.note = f"epoch {state.epoch}/{options.epochs}, loss {row['loss']:.3f}, SumR {row['SumR']:.1f}, {best}"
+            if (warning := stuck(state.history, settings)) and warning not in state.notes:
+                state.notes.append(warning)
+                say(f"warning: {warning}")
+            save(state)
+    return state
+
+
+def _epoch(
+    model: DualBranch,
+    optimizer: BertAdam,
+    batches: Batches,
+    sampler: Sampler,
+    settings: Experiment,
+    epoch: int,
+    check_every: int,
+    meter: Meter,
+) -> dict[str, float]:
+    """One pass over the videos: {epoch, learning_rate, loss, gradient_norm, every weighted term}, means over the steps."""
+    hard = epoch >= settings.objectives.triplet.hard_start_epoch
+    watch, rate = Watch(check_every), optimizer.rate
+    sums: dict[str, Tensor] = {}
+    model.train()
+    for chosen in sampler.epoch():
+        batch = batches.gather(chosen)
+        optimizer.zero_grad()
+        loss, terms = loss_of(model, batch, settings, hard=hard)
+        loss.backward()
+        norm = optimizer.step()
+        watch.add(optimizer.steps, batch.videos, terms, norm)
+        for name, value in {"loss": loss.detach(), "gradient_norm": norm, **terms}.items():
+            sums[name] = sums[name] + value if name in sums else value
+        meter.update(1)
+    watch.check()
+    return {"epoch": epoch + 1, "learning_rate": rate, **{name: float(value) / len(sampler) for name, value in sums.items()}}
