@@ -26,7 +26,8 @@ def test_order_mass_and_means(seed: int, length: int, rate: float, similarity: s
     assert merged.clips.shape == (3, schedule[-1], 4)
     jumps = labels.diff(dim=1)
     assert ((jumps == 0) | (jumps == 1)).all(), "clips are contiguous and in order"
-    assert (labels[:, 0] == 0).all() and (labels[:, -1] == schedule[-1] - 1).all()
+    assert (labels[:, 0] == 0).all()
+    assert (labels[:, -1] == schedule[-1] - 1).all()
     for video in range(3):
         for clip in range(schedule[-1]):
             inside = labels[video] == clip
@@ -38,7 +39,8 @@ def test_order_mass_and_means(seed: int, length: int, rate: float, similarity: s
 def test_sizes_sum_to_the_frames_and_stay_within_eight() -> None:
     merged = op_tome(torch.randn(20, 128, 16, generator=torch.Generator().manual_seed(0)), [80, 52, 32])
     assert (merged.sizes.sum(dim=1) == 128).all()
-    assert merged.sizes.max() <= 8 and merged.sizes.min() >= 1
+    assert merged.sizes.max() <= 8
+    assert merged.sizes.min() >= 1
 
 
 @given(SEEDS)

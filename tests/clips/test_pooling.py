@@ -51,7 +51,9 @@ def test_masses_count_slots_or_rows(rows: int, length: int) -> None:
 def test_times_are_those_of_the_rows(rows: int, length: int, last_row: str) -> None:
     start = np.arange(rows) * 2.0
     first, last = pooling.times(start, start + 2, length, last_row)
-    assert (first < last).all() and (np.diff(first) >= 0).all() and (np.diff(last) >= 0).all()
+    assert (first < last).all()
+    assert (np.diff(first) >= 0).all()
+    assert (np.diff(last) >= 0).all()
     assert first[0] == 0
     if last_row == "keep":
         assert last[-1] == 2 * rows

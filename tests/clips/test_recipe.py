@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -43,7 +44,7 @@ def test_other_lengths_and_rates_follow_equation_9() -> None:
 def test_every_step_is_possible_and_ends_where_asked(start: int, end: int, rate: float) -> None:
     chain = [start, *steps(start, end, rate)]
     assert chain[-1] == min(start, end)
-    for before, after in zip(chain, chain[1:], strict=False):
+    for before, after in itertools.pairwise(chain):
         assert -(-before // 2) <= after < before
 
 

@@ -78,8 +78,10 @@ def test_what_is_stored(layout: Layout, variant: str, method: str) -> None:
     np.testing.assert_allclose(arrays["sizes"].sum(axis=1), mass, rtol=1e-5)
     assert (np.diff(arrays["frame_to_clip"].astype(int), axis=1) >= 0).all()
     assert (arrays["context"].max(axis=1) + 1 == arrays["context_count"]).all()
-    assert arrays["context_ratio"][3] == 1 and arrays["context_count"][3] == 5  # one row: all clips are alike
-    assert arrays["end"][0, -1] == 10 and (arrays["start"] < arrays["end"]).all()
+    assert arrays["context_ratio"][3] == 1
+    assert arrays["context_count"][3] == 5
+    assert arrays["end"][0, -1] == 10
+    assert (arrays["start"] < arrays["end"]).all()
 
 
 def test_the_same_features_give_the_same_bytes(layout: Layout) -> None:
@@ -99,7 +101,8 @@ def test_a_video_does_not_depend_on_its_shard(layout: Layout, tmp_path: Path) ->
             place = data.rows("long")
             writer.append("features", "long", data["long"], {k: v[place] for k, v in data.columns.items()}, {"duration": 600.0, "key": "k"})
     with open_store(_run(alone)) as store:
-        assert np.array_equal(store.array("clips")[0], together[0]) and np.array_equal(store.array("context")[0], together[1])
+        assert np.array_equal(store.array("clips")[0], together[0])
+        assert np.array_equal(store.array("context")[0], together[1])
 
 
 def test_unit_joining_gives_every_encoder_the_same_length(layout: Layout) -> None:
