@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from pipeline.training.optimizer import BertAdam, schedule
+from tests.golden.arrays import Golden, golden
+
+__all__ = ["golden"]
 
 
-@pytest.fixture(scope="module")
-def expected(shared: Path) -> dict:
-    return dict(np.load(Path(os.environ.get("PRVR_GOLDEN", shared / "golden" / "public")) / "h_bertadam.npz"))
+@pytest.fixture
+def expected(golden: Golden) -> dict:
+    return {name: array.numpy() for name, array in golden("h_bertadam").items()}
 
 
 @pytest.mark.parametrize("tag", ["a", "b", "c"])
