@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from pipeline.cli import stages, tools
+from pipeline.cli import exchange, stages, tools
 from pipeline.errors import PrvrError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 stages.register(app)
 tools.register(app)
+exchange.register(app)
 
 
 def main() -> None:

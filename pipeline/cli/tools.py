@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,7 @@ demo_app = typer.Typer(help="The embedded demo world.", no_args_is_help=True)
 
 def register(app: typer.Typer) -> None:
     """Add the tools."""
-    for command in (summary, status):
+    for command in (summary, status, weights, doctor, init):
         app.command()(command)
     app.add_typer(config_app, name="config")
     app.add_typer(demo_app, name="demo")
@@ -39,6 +40,46 @@ def summary(config: Config = "config.yaml") -> None:
 def status(config: Config = "config.yaml") -> None:
     """Print what is finished and what is missing, with the last lines of the logs."""
     print(status_text(_dag(config)))
+
+
+def weights(config: Config = "config.yaml") -> None:
+    """List the pretrained weights every encoder needs: where they go, their size, licence and checksum, and whether they are here."""
+    from pipeline.encoders.weights import inventory
+
+    lines = inventory(config_io.load(config))
+    for needed in lines:
+        size = f"{needed.megabytes} MB" if needed.megabytes else "size unknown"
+        print(f"{'✓' if not needed.problem else '✗'} {needed.encoder}: {needed.architecture}, {needed.weights}")
+        print(f"    file    {needed.found or f'{needed.folder}/{needed.file}'} ({size})")
+        print(f"    sha256  {needed.sha256 or 'not published'}")
+        for label, value in (("licence", needed.licence), ("from", needed.address)):
+            if value:
+                print(f"    {label:7} {value}")
+    raise typer.Exit(code=int(any(needed.problem for needed in lines)))
+
+
+def doctor(
+    config: Config = "config.yaml", as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False
+) -> None:
+    """Try everything a run needs from this machine; exits with 1 when something would fail."""
+    from pipeline.doctor import as_json as plain
+    from pipeline.doctor import preflight, render
+
+    dag = _dag(config)
+    checks = list(preflight(dag.config, dag.layout))
+    print(json.dumps(plain(checks), indent=1) if as_json else render(checks))
+    raise typer.Exit(code=int(any(check.ok is False for check in checks)))
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="A folder of videos, annotation files or feature bundles.")],
+    to: Annotated[Path, typer.Option("--to", help="Where the configuration and the manifest are written.")] = Path(),
+    kind: Annotated[str | None, typer.Option("--kind", help="Which dataset, where several are recognised.")] = None,
+) -> None:
+    """Look at a folder, say what is in it, and write a commented configuration for it."""
+    from pipeline.init import init as write
+
+    print("\n".join(write(folder, to, kind=kind)))
 
 
 @config_app.command()

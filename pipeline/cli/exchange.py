@@ -1,0 +1,122 @@
+"""Commands that read and write other code's files: feature bundles and checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.config_io import load
+from pipeline.errors import BundleError
+from pipeline.layout import Layout
+
+Config = Annotated[str, typer.Option("--config", help="The configuration file.")]
+Experiment = Annotated[str, typer.Option("--experiment", help="An experiment of the configuration.")]
+Seed = Annotated[int, typer.Option("--seed", help="The seed of the run.")]
+Video = Annotated[str, typer.Option("--video", help="Encoder name the features go under.")]
+Text = Annotated[str, typer.Option("--text", help="Encoder name the queries go under.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the exchange commands."""
+    app.command("import")(import_bundle)
+    app.command("export")(export_bundle)
+    app.command("import-checkpoint")(import_checkpoint)
+    app.command("export-checkpoint")(export_checkpoint)
+
+
+def import_bundle(
+    bundle: Annotated[
+        Path, typer.Argument(help="The bundle's folder: `TextData` and `FeatureData`, or with --npz the folder of the text npz files.")
+    ],
+    video: Video,
+    text: Text,
+    config: Config = "config.yaml",
+    npz: Annotated[list[Path] | None, typer.Option("--npz", help="A folder of npz features; repeat for several encoders.")] = None,
+    annotations: Annotated[
+        list[str] | None, typer.Option("--annotations", help="With --npz: split=file.jsonl; repeat for several splits.")
+    ] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="With --npz: join the clips cut from one source video (QVHighlights).")] = False,
+    teacher: Annotated[str, typer.Option("--teacher", help="auto, sentences, last_token, last_row or none.")] = "auto",
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Go on without the captions and videos the bundle lacks.")] = False,
+) -> None:
+    """Read a published feature bundle (MSC, MS-SL, or npz folders of moment_detr, HERO, lighthouse) into the store."""
+    from pipeline.interchange import captioned, importing
+    from pipeline.interchange.npz import open_npz
+
+    settings = load(config)
+    if npz:
+        splits = dict(part.split("=", 1) for part in annotations or [] if "=" in part)
+        if not splits:
+            raise BundleError(
+                "npz features come with annotation files", fix="give --annotations train=FILE.jsonl --annotations test=FILE.jsonl"
+            )
+        opened = open_npz({split: Path(file) for split, file in splits.items()}, npz, bundle, merge=merge)
+    else:
+        opened = captioned.open_captioned(bundle)
+    with opened as found:
+        findings = importing.import_bundle(
+            found,
+            settings,
+            Layout.of(settings),
+            video=video,
+            text=text,
+            teacher=teacher,
+            allow_missing=allow_missing,  # type: ignore[arg-type]
+        )
+    print("\n".join(findings.notes))
+
+
+def export_bundle(
+    target: Annotated[Path, typer.Argument(help="The folder to write.")],
+    video: Annotated[list[str], typer.Option("--video", help="Encoder whose features to write; repeat to set several side by side.")],
+    text: Text,
+    config: Config = "config.yaml",
+    kind: Annotated[str, typer.Option("--kind", help="msc, mssl or npz.")] = "msc",
+    collection: Annotated[
+        str, typer.Option("--collection", help="The collection's name in the file names; by default the dataset's.")
+    ] = "",
+    rename: Annotated[list[str] | None, typer.Option("--rename", help="ours=theirs for split names, e.g. test=val; repeat.")] = None,
+) -> None:
+    """Write features, query states and caption lists as the released code reads them."""
+    from pipeline.interchange import exporting
+
+    settings = load(config)
+    layout = Layout.of(settings)
+    if kind == "npz":
+        exporting.export_npz(layout, target, video=video, text=text)
+    else:
+        names = dict(part.split("=", 1) for part in rename or [])
+        exporting.export_captioned(
+            layout, target, video=video, text=text, collection=collection or settings.dataset.name, kind=kind, rename=names or None
+        )
+    print(f"wrote {target}")
+
+
+def import_checkpoint(
+    path: Annotated[Path, typer.Argument(help="A released best.ckpt; no code in it is run.")],
+    experiment: Experiment,
+    seed: Seed = 9527,
+    config: Config = "config.yaml",
+) -> None:
+    """Turn a released checkpoint into a run that can be evaluated and searched."""
+    from pipeline.interchange import checkpoints
+
+    settings = load(config)
+    checkpoints.import_checkpoint(settings, Layout.of(settings), experiment, seed, path)
+    print(f"wrote {Layout.of(settings).checkpoint(experiment, seed)}; next: prvr evaluate --experiment {experiment} --seed {seed}")
+
+
+def export_checkpoint(
+    path: Annotated[Path, typer.Argument(help="The checkpoint file to write.")],
+    experiment: Experiment,
+    seed: Seed = 9527,
+    config: Config = "config.yaml",
+    like: Annotated[Path | None, typer.Option("--like", help="A released checkpoint that lends its configuration object.")] = None,
+) -> None:
+    """Write a run's weights under the released names."""
+    from pipeline.interchange import checkpoints
+
+    checkpoints.export_checkpoint(Layout.of(load(config)), experiment, seed, path, like=like)
+    print(f"wrote {path}")
