@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 
 from pipeline.model.fused import TOKENS_PER_CHUNK
@@ -21,6 +22,7 @@ class _Read(torch.autograd.Function):
     """Returns the branches as well: what comes back for them from `_Mix` is then summed here, without another pass over memory."""
 
     @staticmethod
+    @custom_fwd(device_type="cpu")
     def forward(ctx: Any, folded: Tensor, rate: float, training: bool, *branches: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         videos, length, _ = branches[0].shape
         masks = Masks(rate, training)
@@ -37,6 +39,7 @@ class _Read(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @custom_bwd(device_type="cpu")
     def backward(ctx: Any, d_mean: Tensor, d_share: Tensor, *d_branches: Tensor) -> tuple:  # type: ignore[override]
         folded, weights, mask, *branches = ctx.saved_tensors
         d_folded = torch.zeros_like(folded)
@@ -58,6 +61,7 @@ class _Read(torch.autograd.Function):
 
 class _Mix(torch.autograd.Function):
     @staticmethod
+    @custom_fwd(device_type="cpu")
     def forward(ctx: Any, weights: Tensor, *branches: Tensor) -> Tensor:  # type: ignore[override]
         ctx.save_for_backward(weights, *branches)
         total = torch.empty_like(branches[0])
@@ -69,6 +73,7 @@ class _Mix(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @custom_bwd(device_type="cpu")
     def backward(ctx: Any, gradient: Tensor) -> tuple:  # type: ignore[override]
         weights, *branches = ctx.saved_tensors
         d_weights = torch.empty_like(weights)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 
 from pipeline.model.kernels import Masks, multiply
@@ -158,6 +159,7 @@ def _backward(
 
 class _EncoderLayer(torch.autograd.Function):
     @staticmethod
+    @custom_fwd(device_type="cpu")
     def forward(ctx: Any, x: Tensor, window: Tensor | None, bias: Tensor | None, options: tuple, *weights: Tensor) -> Tensor:  # type: ignore[override]
         heads, rate, training, dtype, recompute, keep = options
         w = Weights(*weights)
@@ -180,6 +182,7 @@ class _EncoderLayer(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @custom_bwd(device_type="cpu")
     def backward(ctx: Any, gradient: Tensor) -> tuple:  # type: ignore[override]
         heads, rate, training, dtype, recompute, _ = ctx.options
         x, window, bias, *rest = ctx.saved_tensors
