@@ -1,146 +1,106 @@
-"""What an evaluation reads: the videos of a split from the clips files, its queries from the text file, and what is missing."""
+"""What an evaluation reads beside the model: the split's clips and queries, when each row happens, and what had to be left out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from pipeline.clips.recipe import recipe_name
+from pipeline.config import Experiment
+from pipeline.datasets import table
 from pipeline.layout import Layout
-from pipeline.store import Ragged, open_store
+from pipeline.store import open_store
+from pipeline.training import data
 
-NORM_EPSILON = 1e-5  # METHODS 1.1: rows are divided by (L2 norm + 1e-5)
+QUERIES_AT_ONCE = 512
+VIDEOS_AT_ONCE = 32
 
 
-@dataclass
-class Videos:
-    """Pooled and merged rows of videos.
+@dataclass(frozen=True)
+class Inputs:
+    """One split, ready to be ranked.
 
-    Shapes: `frames` [V, Lf, D], `clips` [V, Lc, D] as stored (not normalised), `sizes` [V, Lc], `start`, `end` [V, Lf] s, `duration` [V] s.
+    Shapes: `split` videos V and queries Q (training.data); `queries` [Q] rows of the annotations, in the split's order; `start`, `end`
+    [V, F] s of the pooled rows and `duration` [V] s, NaN when unknown; `moments` ragged (offsets [Q+1], values [n, 2] s); `sentence`
+    [Q, E] the foundation model's own text embedding, or None; `shards` names of the clip shards; `excluded_videos`, `excluded_queries`
+    ids of the split that could not be used; `gallery` name of the evaluation set where the dataset has several.
     """
 
-    ids: list[str]
-    frames: np.ndarray
-    clips: np.ndarray
-    sizes: np.ndarray
+    split: data.Split
+    queries: pd.DataFrame
     start: np.ndarray
     end: np.ndarray
     duration: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def batches(self, size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """(frames, clips, sizes) of `size` videos at a time, float32, rows normalised, on `device`."""
-        for first in range(0, len(self), size):
-            part = slice(first, first + size)
-            frames, clips, sizes = (torch.from_numpy(a[part]).to(device).float() for a in (self.frames, self.clips, self.sizes))
-            yield unit(frames), unit(clips), sizes
-
-
-@dataclass
-class Queries:
-    """Queries whose video is in the gallery and whose text is stored.
-
-    `table` [query_id, video_id, query, group]; `tokens` ragged [n, Dt] of all stored queries; `sentence` [Q, E] or None; `truth` [Q] index
-    of each one's video; `moments` ragged as (offsets [Q+1], values [n, 2] s); `dropped` query ids.
-    """
-
-    table: pd.DataFrame
-    tokens: Ragged
-    sentence: np.ndarray | None
-    truth: Tensor
     moments: tuple[np.ndarray, np.ndarray]
-    dropped: list[str] = field(default_factory=list)
+    sentence: Tensor | None
+    shards: list[str]
+    excluded_videos: list[str]
+    excluded_queries: list[str]
+    gallery: str
 
-    def __len__(self) -> int:
-        return len(self.table)
+    def video_batches(self, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """(frames, clips, sizes) batches in order."""
+        return self.split.videos.batches(VIDEOS_AT_ONCE, device)
 
-    def lengths(self, limit: int) -> np.ndarray:
-        """Tokens of each query, at most `limit`: [Q]."""
-        rows = [self.tokens.index[query] for query in self.table["query_id"]]
-        return np.minimum(np.diff(self.tokens.offsets)[rows], limit)
-
-    def batches(self, order: np.ndarray, size: int, limit: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-        """(words [B, L, Dt], mask [B, L]) of `size` queries at a time, in `order`: normalised, cut to `limit` words, padded with zeros."""
-        ids = list(self.table["query_id"])
-        for first in range(0, len(order), size):
-            rows = [torch.from_numpy(np.array(self.tokens[ids[i]][:limit], dtype=np.float32)) for i in order[first : first + size]]
-            words = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
-            lengths = torch.tensor([len(row) for row in rows], device=device)
-            mask = (torch.arange(words.shape[1], device=device) < lengths[:, None]).float()
-            yield unit(words), mask
+    def query_batches(self, max_words: int, device: torch.device) -> tuple[Tensor, Iterator[tuple[Tensor, Tensor]]]:
+        """The order the queries are read in, shortest first so that little is padded, and their (words, mask) batches: order [Q] int64."""
+        queries = self.split.queries
+        order = torch.argsort(queries.offsets[1:] - queries.offsets[:-1], stable=True)
+        return order, (queries.padded(chosen, max_words, device) for chosen in order.split(QUERIES_AT_ONCE))
 
 
-def unit(rows: Tensor) -> Tensor:
-    """Rows divided by their length plus a little: zero padding stays zero. Shapes: [..., D]. Source: METHODS 1.1."""
-    return rows / (rows.norm(dim=-1, keepdim=True) + NORM_EPSILON)
-
-
-def load_videos(layout: Layout, recipe: str, shards: Sequence[str], wanted: Sequence[str]) -> Videos:
-    """The clips of the `wanted` videos, in that order; those without clips (quarantined) are left out.
-
-    Errors: those of `open_store`.
-    """
-    place: dict[str, tuple[int, int]] = {}
-    parts: list[dict[str, np.ndarray]] = []
-    asked = set(wanted)
-    names = ("frames", "clips", "sizes", "start", "end")
-    for shard in shards:
-        with open_store(layout.clips(recipe, shard), stage="clips") as store:
-            table = store.table("videos")
-            keep = np.flatnonzero(table["video_id"].isin(asked).to_numpy())
-            if not len(keep):
-                continue
-            part = {name: store.array(name)[keep] for name in names}
-            part["duration"] = table["duration"].to_numpy(dtype=np.float64)[keep]
-            for row, video in enumerate(table["video_id"].to_numpy()[keep]):
-                place[str(video)] = (len(parts), row)
-            parts.append(part)
-    found = [video for video in wanted if video in place]
-    starts = np.cumsum([0, *(len(part["duration"]) for part in parts)])
-    order = np.array([starts[place[video][0]] + place[video][1] for video in found], dtype=np.int64)
-
-    def joined(name: str) -> np.ndarray:
-        return np.concatenate([part.pop(name) for part in parts])[order] if parts else np.zeros((0,))
-
-    return Videos(found, **{name: joined(name) for name in (*names, "duration")})
-
-
-def load_queries(layout: Layout, text: str, split: str, videos: Sequence[str]) -> Queries:
-    """The queries of a split about `videos`; those of other videos, or without stored text, are in `dropped`.
-
-    Errors: those of `open_store`.
-    """
-    with open_store(layout.annotations, stage="annotations") as store:
-        table, moments = store.table("queries"), store.ragged("moments")
-    with open_store(layout.text(text), stage="text") as store:
-        tokens = store.ragged("tokens")
-    table = table[table["split"] == split].reset_index(drop=True)
-    index = {video: i for i, video in enumerate(videos)}
-    known = np.array([v in index and q in tokens for v, q in zip(table["video_id"], table["query_id"], strict=True)], dtype=bool)
-    dropped = [str(q) for q in table["query_id"][~known]]
-    table = table[known].reset_index(drop=True)
-    if "group" not in table:
-        table["group"] = ""
-    rows = [tokens.index[query] for query in table["query_id"]]
-    spans = [moments[query] for query in table["query_id"]]
-    return Queries(
-        table=table,
-        tokens=tokens,
-        sentence=np.asarray(tokens.items["sentence"], dtype=np.float32)[rows] if "sentence" in tokens.items else None,
-        truth=torch.tensor([index[video] for video in table["video_id"]], dtype=torch.int64),
+def load(layout: Layout, experiment: Experiment, split: str) -> Inputs:
+    """Read a split. Errors: those of training.data.load; StoreError."""
+    folder = layout.clips(recipe_name(experiment), "*").parent
+    text = layout.text(experiment.text)
+    with open_store(text, stage="text") as store:
+        tokens = store.ragged("tokens", lazy=True)
+        sentences = tokens.items.get("sentence")
+    teacher = layout.text(experiment.teacher) if experiment.teacher else None
+    # Without any sentence vector (RoBERTa bundles) there is no foundation model to compare with.
+    has_teacher = teacher is not None or sentences is not None
+    found = data.load(split, annotations=layout.annotations, clips=folder, text=text, teacher=teacher, needs_teacher=has_teacher)
+    known = table.load(layout.annotations)
+    wanted = known.queries[known.queries["split"] == split]
+    videos = set(found.videos.ids)
+    queries = wanted.set_index("query_id", drop=False).loc[found.queries.ids].reset_index(drop=True)
+    spans = [known.moments[query] for query in found.queries.ids]
+    start, end, duration = _times(folder, found.videos.ids)
+    rows = [tokens.index[query] for query in found.queries.ids]
+    return Inputs(
+        split=found,
+        queries=queries,
+        start=start,
+        end=end,
+        duration=duration,
         moments=(np.cumsum([0, *(len(span) for span in spans)]), np.concatenate(spans) if spans else np.zeros((0, 2))),
-        dropped=dropped,
+        sentence=None if sentences is None else torch.from_numpy(np.asarray(sentences, dtype=np.float32)[rows]),
+        shards=sorted(path.stem for path in folder.glob("*.h5")),
+        excluded_videos=[video for video in dict.fromkeys(wanted["video_id"]) if video not in videos],
+        excluded_queries=sorted(set(wanted["query_id"]) - set(found.queries.ids)),
+        gallery=known.gallery,
     )
 
 
-def gallery(layout: Layout, split: str) -> pd.DataFrame:
-    """[video_id, duration] of every video of a split, with or without queries, in the annotations' order. Source: METHODS 1.5 (pool)."""
-    with open_store(layout.annotations, stage="annotations") as store:
-        videos = store.table("videos")
-    return videos[videos["split"] == split].reset_index(drop=True)
+def _times(folder: Path, ids: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Start and end (s) of every pooled row and the duration (s) of each video, in the order of `ids`."""
+    place = {video: i for i, video in enumerate(ids)}
+    start = end = np.zeros((0, 0))
+    duration = np.full(len(ids), np.nan)
+    for path in sorted(folder.glob("*.h5")):
+        with open_store(path, stage="clips") as store:
+            videos, starts, ends = store.table("videos"), store.array("start"), store.array("end")
+        if not start.size:
+            start, end = np.full((len(ids), starts.shape[1]), np.nan), np.full((len(ids), starts.shape[1]), np.nan)
+        rows = [(i, place[video]) for i, video in enumerate(videos["video_id"]) if video in place]
+        if rows:
+            source, target = (list(side) for side in zip(*rows, strict=True))
+            start[target], end[target] = starts[source], ends[source]
+            duration[target] = videos["duration"].to_numpy(dtype=np.float64)[source]
+    return start, end, duration

@@ -1,0 +1,114 @@
+"""From ranks, scores and times to the per-query table and the numbers of one run: no files, no model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from pipeline.evaluation import collapse, moments
+from pipeline.evaluation.inputs import Inputs
+from pipeline.evaluation.metrics import chance, ranks, recalls
+from pipeline.evaluation.ranking import Gallery, Scores
+from pipeline.evaluation.zero_shot import ZeroShot
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Everything computed for one split.
+
+    Shapes: `encoded` [Q, H]; `gallery` tokens of V videos; `scores` [Q, V]; `similarity` [Q, F] of each query with the frames of its own
+    video; `zero_shot` or None.
+    """
+
+    encoded: Tensor
+    gallery: Gallery
+    scores: Scores
+    similarity: Tensor
+    zero_shot: ZeroShot | None
+
+
+def branch_ranks(ranked: Ranked, truth: Tensor) -> dict[str, Tensor]:
+    """Ranks [Q] by fused score, by each branch, and by zero-shot where there is one."""
+    scores = {"fused": ranked.scores.fused, "clip": ranked.scores.clip, "frame": ranked.scores.frame}
+    if ranked.zero_shot is not None:
+        scores |= {"zero_shot": ranked.zero_shot.rows, "zero_shot_pooled": ranked.zero_shot.pooled}
+    return {name: ranks(matrix, truth).cpu() for name, matrix in scores.items()}
+
+
+def query_table(inputs: Inputs, ranked: Ranked, found: dict[str, Tensor], windows: list[list[list[float]]]) -> pd.DataFrame:
+    """One row per query: ranks, the best video, the best frame's time (s) in its own video, the moment predicted there, and if it is right.
+
+    `inside_moment` is 1 or 0, -1 where moments or times are unknown; `ratio` is the moment-to-video ratio.
+    """
+    split = inputs.split
+    truth = split.queries.video.numpy()
+    best = ranked.similarity.argmax(1).cpu().numpy()
+    middle = (inputs.start + inputs.end)[truth, best] / 2
+    ratio = moments.ratios(*inputs.moments, inputs.duration[truth])
+    known = ~np.isnan(middle) & (np.diff(inputs.moments[0]) > 0)
+    table = pd.DataFrame({"query_id": split.queries.ids, "video_id": [split.videos.ids[i] for i in truth]})
+    for name, values in found.items():
+        table[f"rank_{name}"] = values.numpy()
+    table["best_video"] = [split.videos.ids[i] for i in ranked.scores.fused.argmax(1).tolist()]
+    table["best_time"] = middle
+    table["moment_start"] = [rows[0][0] for rows in windows]
+    table["moment_end"] = [rows[0][1] for rows in windows]
+    table["inside_moment"] = np.where(known, moments.inside(middle, *inputs.moments), -1).astype(np.int8)
+    table["ratio"] = ratio
+    table["group"] = inputs.queries.get("group", pd.Series([""] * len(table))).to_numpy()
+    return table
+
+
+def numbers(inputs: Inputs, ranked: Ranked, found: dict[str, Tensor], table: pd.DataFrame) -> dict[str, Any]:
+    """The measures of a run: recalls of every branch and per group, moments, collapse, the gallery and its chance level."""
+    videos = len(inputs.split.videos)
+    groups = {}
+    for group in sorted(set(table["group"]) - {""}):
+        chosen = torch.from_numpy((table["group"] == group).to_numpy())
+        groups[group] = {"queries": int(chosen.sum()), **{name: recalls(values[chosen]) for name, values in found.items()}}
+    return {
+        "gallery": {"name": inputs.gallery, "videos": videos, "queries": len(table)},
+        "recalls": {name: recalls(values) for name, values in found.items()},
+        "chance": chance(videos),
+        "groups": groups,
+        "moments": _moments(inputs, ranked, found, table),
+        "collapse": _collapse(inputs, ranked, found),
+        "excluded": {"videos": inputs.excluded_videos, "queries": inputs.excluded_queries},
+    }
+
+
+def _moments(inputs: Inputs, ranked: Ranked, found: dict[str, Tensor], table: pd.DataFrame) -> dict[str, Any] | None:
+    """How often the best frame lies in the moment, ours and zero-shot's, against chance; and recall by moment-to-video ratio."""
+    ratio = table["ratio"].to_numpy()
+    frame = moments.summary(table["best_time"].to_numpy(), *inputs.moments, ratio)
+    if frame is None:
+        return None
+    result: dict[str, Any] = {"frame": frame, "by_ratio": moments.by_ratio(found["fused"], ratio)}
+    if ranked.zero_shot is not None:
+        result["zero_shot"] = moments.summary(ranked.zero_shot.best_time, *inputs.moments, ratio)
+    return result
+
+
+def _collapse(inputs: Inputs, ranked: Ranked, found: dict[str, Tensor]) -> dict[str, Any]:
+    """Tables 8, 9 and A2: ours (`model`) beside the frozen inputs' (`foundation`)."""
+    truth = inputs.split.queries.video
+    result: dict[str, Any] = {
+        "text": {"model": collapse.text_structure(ranked.encoded.cpu(), truth)},
+        "video": {
+            "model": collapse.video_structure(ranked.gallery.frames.cpu()),
+            "foundation": collapse.video_structure(inputs.split.videos.clips),
+        },
+    }
+    foundation = {"foundation": inputs.sentence, "teacher": inputs.split.queries.teacher}
+    for name, vectors in foundation.items():
+        if vectors is not None:
+            result["text"][name] = collapse.text_structure(vectors, truth)
+            result["text"][f"agreement_with_{name}"] = collapse.spearman(ranked.encoded.cpu(), vectors)
+    if "zero_shot" in found:
+        result["against_zero_shot"] = collapse.against(found["fused"], found["zero_shot"])
+    return result

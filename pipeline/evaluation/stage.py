@@ -1,0 +1,166 @@
+"""The evaluation stage: ranks the split of one trained model and writes evaluation.h5, metrics.json and the field's formats beside them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline import recipes
+from pipeline.config import Config, Experiment
+from pipeline.evaluation import formats, inputs, moments, ranking, report, zero_shot
+from pipeline.evaluation.inputs import Inputs
+from pipeline.evaluation.report import Ranked
+from pipeline.evaluation.zero_shot import ZeroShot
+from pipeline.layout import Layout
+from pipeline.lease import device as leased
+from pipeline.model.dual_branch import DualBranch
+from pipeline.progress import track
+from pipeline.store import create, write_json
+from pipeline.training.checkpoint import load_model
+
+DEPTH = 100  # best videos kept per query
+
+
+def run(config: Config, layout: Layout, experiment: str, seed: int) -> None:
+    """Evaluate one run on `evaluation.split`: evaluation.h5, metrics.json, run.trec, queries.jsonl, moments.jsonl in its folder.
+
+    Errors: StoreError, TrainingError (the split holds nothing), DeviceError.
+    """
+    chosen = config.experiment(experiment)
+    model, _, attrs = load_model(layout.checkpoint(experiment, seed))
+    found = inputs.load(layout, chosen, chosen.evaluation.split)
+    reference, why_not = _zero_shot(config, layout, chosen, found)
+    with leased(config.runtime) as device:
+        ranked = rank(model, found, chosen, device, reference)
+    truth = found.split.queries.video
+    by_branch = report.branch_ranks(ranked, truth)
+    owner = truth.numpy()
+    windows = moments.windows(ranked.similarity.numpy(), found.start[owner], found.end[owner])
+    table = report.query_table(found, ranked, by_branch, windows)
+    metrics: dict[str, Any] = {
+        "dataset": config.dataset.name,
+        "kind": config.dataset.kind,
+        "experiment": experiment,
+        "seed": seed,
+        "variant": chosen.variant,
+        "features": chosen.features,
+        "text": chosen.text,
+        "fusion": recipes.fusion(config, experiment),
+        "split": chosen.evaluation.split,
+        "selection_split": attrs.get("selection_split"),
+        "epoch": attrs.get("epoch"),
+        "zero_shot": {"encoder": chosen.text} if reference is not None else {"absent": why_not},
+        **report.numbers(found, ranked, by_branch, table),
+    }
+    metrics = formats.plain(metrics)
+    _write(config, layout, experiment, seed, found, ranked, table, windows, metrics)
+    print("\n".join(summary(metrics)))
+
+
+def rank(model: DualBranch, found: Inputs, chosen: Experiment, device: torch.device, reference: ZeroShot | None) -> Ranked:
+    """Encode a split and score it; results are on the CPU."""
+    model = model.to(device)
+    videos = track(found.video_batches(device), total=-(-len(found.split.videos) // inputs.VIDEOS_AT_ONCE), label="videos", unit="batch")
+    gallery = ranking.encode_videos(model, videos)
+    order, batches = found.query_batches(model.settings.max_words, device)
+    encoded = ranking.encode_queries(model, track(batches, total=-(-len(order) // inputs.QUERIES_AT_ONCE), label="queries", unit="batch"))
+    encoded = torch.empty_like(encoded).index_copy_(0, order.to(device), encoded)
+    fusion = chosen.evaluation
+    scores = ranking.score(encoded, gallery, clip_weight=fusion.clip_weight, frame_weight=fusion.frame_weight)
+    similarity = ranking.frame_similarity(encoded, gallery.frames, found.split.queries.video.to(device))
+    return Ranked(
+        encoded.cpu(),
+        ranking.Gallery(gallery.frames.cpu(), gallery.clips.cpu()),
+        ranking.Scores(scores.clip.cpu(), scores.frame.cpu(), scores.fused.cpu()),
+        similarity.cpu(),
+        reference,
+    )
+
+
+def _zero_shot(config: Config, layout: Layout, chosen: Experiment, found: Inputs) -> tuple[ZeroShot | None, str]:
+    """The reference scores, or why there are none."""
+    encoder = zero_shot.encoder_of(config, chosen)
+    if encoder is None:
+        return None, f"the images of {chosen.text} are not among the features of any experiment"
+    if found.sentence is None:
+        return None, f"text/{chosen.text} holds no sentence vectors"
+    width = zero_shot.width(layout, encoder, found.shards)
+    if width != found.sentence.shape[1]:
+        return (
+            None,
+            f"the sentence vectors of {chosen.text} have {found.sentence.shape[1]} dimensions, its image rows {width}: not one space",
+        )
+    ids = found.split.videos.ids
+    rows = track(zero_shot.stored_rows(layout, encoder, found.shards, ids), total=len(ids), label="zero-shot", unit="video")
+    return zero_shot.max_sim(found.sentence, found.split.queries.video, ids, rows, pooled=found.start.shape[1]), ""
+
+
+def _write(
+    config: Config,
+    layout: Layout,
+    experiment: str,
+    seed: int,
+    found: Inputs,
+    ranked: Ranked,
+    table: Any,
+    windows: list[list[list[float]]],
+    metrics: dict[str, Any],
+) -> None:
+    """evaluation.h5 first, then the readable files, metrics.json last: it is what the workflow waits for."""
+    folder, videos = layout.run(experiment, seed), found.split.videos.ids
+    top = _top(ranked.scores.fused)
+    scores = ranked.scores.fused.gather(1, top).numpy()
+    recipe = recipes.evaluation(config, experiment)
+    with create(layout.evaluation(experiment, seed), stage="evaluation", recipe=recipe, experiment=experiment, seed=seed) as writer:
+        writer.table("queries", table)
+        writer.array("videos", np.asarray(videos, dtype=object))
+        writer.array("top/videos", top.numpy().astype(np.int32))
+        writer.array("top/scores", scores)
+        # One string, not an attribute: those are limited to 64 kB.
+        writer.array("metrics", np.asarray([json.dumps(metrics, sort_keys=True)], dtype=object))
+    owner = found.split.queries.video.numpy()
+    formats.trec_run(folder / "run.trec", list(table["query_id"]), videos, top.numpy(), scores, f"{experiment}-seed{seed}")
+    formats.per_query(
+        folder / "queries.jsonl", table.merge(found.queries[["query_id", "query"]], on="query_id"), videos, top.numpy(), scores
+    )
+    formats.moment_predictions(
+        folder / "moments.jsonl", found.queries, windows, ranked.similarity.numpy(), found.start[owner], found.duration[owner]
+    )
+    write_json(layout.metrics(experiment, seed), metrics)
+
+
+def _top(scores: Tensor) -> Tensor:
+    """The best videos per query, equal scores in the order of the videos, as the ranks count them. Shapes: [Q, V] -> [Q, <=100]."""
+    return torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :DEPTH]
+
+
+def summary(metrics: dict[str, Any]) -> list[str]:
+    """The lines printed after an evaluation."""
+    gallery = metrics["gallery"]
+    name = f" ({gallery['name']})" if gallery["name"] else ""
+    lines = [
+        f"{metrics['dataset']} / {metrics['experiment']} / seed {metrics['seed']}: "
+        f"{gallery['queries']} queries, {gallery['videos']} videos{name}; "
+        f"reported on {metrics['split']}, epoch {metrics['epoch']} chosen on {metrics['selection_split']}"
+    ]
+    if metrics["split"] == metrics["selection_split"]:
+        lines.append(
+            "note: the epoch was chosen on the split that is reported, as the field does; set training.selection_split to separate them"
+        )
+    for branch, values in {**metrics["recalls"], "chance": metrics["chance"]}.items():
+        lines.append(f"  {branch:<17}" + "".join(f"{key} {values[key]:6.2f}  " for key in ("R@1", "R@5", "R@10", "R@100", "SumR")))
+    if metrics["moments"]:
+        frame = metrics["moments"]["frame"]
+        lines.append(
+            f"  best frame inside the moment: {frame['inside']:.1f} % of {frame['queries']} queries, chance {frame['chance']:.1f} %"
+        )
+    excluded = metrics["excluded"]
+    if excluded["videos"] or excluded["queries"]:
+        lines.append(f"  left out: {len(excluded['videos'])} videos without clips, {len(excluded['queries'])} queries about them")
+    if "absent" in metrics["zero_shot"]:
+        lines.append(f"  no zero-shot row: {metrics['zero_shot']['absent']}")
+    return lines
