@@ -36,7 +36,7 @@ class Dataset(Section):
         "", description="CSV or JSONL of queries for `own`; the folder of the original annotation files for the benchmarks."
     )
     gallery: Name | None = Field(
-        None, description="Which published evaluation gallery, where a dataset has several (activitynet: `val_1` or `mssl`)."
+        None, description="Evaluation gallery, where a dataset has several: activitynet `val_1` or `mssl`; qvhighlights `val` or `test`."
     )
     allow_missing_videos: bool = Field(False, description="Go on with the videos that are on disk; the missing ones are listed.")
     include_unlabelled: bool = Field(
@@ -59,7 +59,9 @@ class Video(Section):
     shard_size: PositiveInt = Field(64, description="Videos per shard: one job decodes one shard. 50 to 200 on a real collection.")
     keep_frames: bool = Field(False, description="Keep the decoded frames after the encoders have read them.")
     keep_truncated: bool = Field(False, description="Use the frames a truncated file still holds instead of quarantining it.")
-    frames_fps: PositiveFloat = Field(3.0, description="Rate of a folder of extracted frames, where one stands for a video (TVR ships 3 per second).")
+    frames_fps: PositiveFloat = Field(
+        3.0, description="Rate of a folder of extracted frames, where one stands for a video (TVR ships 3 per second)."
+    )
     max_bad_fraction: Share = Field(0.05, description="The run fails when a larger share of the videos is quarantined.")
     timeout: PositiveFloat = Field(60.0, description="Seconds a video may take before its decoding process is killed.")
     timeout_per_second: PositiveFloat = Field(2.0, description="Further seconds allowed per second of video.")
@@ -94,7 +96,9 @@ class SlowFast(Section):
     """A SlowFast motion encoder of pytorchvideo."""
 
     kind: Literal["slowfast"] = "slowfast"
-    architecture: str = Field("slowfast_r50", description="`slowfast_r50`, `slowfast_r101`, `slowfast_16x8_r101_50_50`, or a name of your own with a folder.")
+    architecture: str = Field(
+        "slowfast_r50", description="`slowfast_r50`, `slowfast_r101`, `slowfast_16x8_r101_50_50`, or a name of your own with a folder."
+    )
     weights: str = Field(
         "SLOWFAST_8x8_R50.pyth",
         description="A checkpoint file, or a folder with `slowfast_config.json` (arguments of `create_slowfast`) and `slowfast_model.safetensors`.",
@@ -264,7 +268,9 @@ class Training(Section):
         "val", description="Split whose SumR chooses the epoch. The field selects on the split it reports."
     )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 uses autocast.")
-    recompute: bool = Field(False, description="Compute the encoder's activations again in the backward pass: less memory, a third more work.")
+    recompute: bool = Field(
+        False, description="Compute the encoder's activations again in the backward pass: less memory, a third more work."
+    )
     compile: bool = Field(False, description="torch.compile the model; worth it on a GPU, slower than the hand-written form on a CPU.")
 
 
