@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 TINY = 1e-12
 
@@ -71,15 +72,12 @@ def _most_similar(rows: Tensor, count: int, similarity: str) -> Tensor:
 def _join(rows: Tensor, sizes: Tensor, joined: Tensor, target: int) -> tuple[Tensor, Tensor, Tensor]:
     """Merge the joined pairs. Shapes: [V, n, D], [V, n], bool [V, n // 2] -> [V, target, D], [V, target], new index [V, n]."""
     videos, length, width = rows.shape
-    pairs = joined.shape[1]
-    swallowed = torch.zeros(videos, length, dtype=torch.bool, device=rows.device)
-    swallowed[:, 1 : 2 * pairs : 2] = joined
-    place = (~swallowed).cumsum(dim=1) - 1
-    heads = swallowed.logical_not().nonzero()[:, 1].view(videos, target)
-    next_sizes = torch.where(swallowed, sizes, 0.0).roll(-1, dims=1)  # what each row swallows, 0 where nothing
-    mass = sizes + next_sizes
-    share = (next_sizes / mass).gather(1, heads)[:, :, None]
-    kept = rows.gather(1, heads[:, :, None].expand(-1, -1, width))
-    tails = rows.gather(1, (heads + 1).clamp_max(length - 1)[:, :, None].expand(-1, -1, width))
-    # x + share (y - x): equal rows stay bit-equal, and a row that merges with nothing is kept as it is
-    return torch.lerp(kept, tails, share), mass.gather(1, heads), place
+    begins = torch.ones(videos, length, dtype=torch.bool, device=rows.device)
+    begins[:, 1 : 2 * joined.shape[1] : 2] = ~joined
+    place = begins.cumsum(dim=1) - 1
+    mass = torch.zeros(videos, target, dtype=sizes.dtype, device=rows.device).scatter_add_(1, place, sizes)
+    # A clip is a bag of one or two consecutive rows: this reads every row once and writes every clip once.
+    every = torch.arange(videos * length, device=rows.device)
+    starts = begins.flatten().nonzero().squeeze(1)
+    bags = embedding_bag(every, rows.reshape(-1, width), starts, mode="sum", per_sample_weights=sizes.flatten())
+    return bags.view(videos, target, width).div_(mass[:, :, None]), mass, place

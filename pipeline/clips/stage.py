@@ -18,7 +18,7 @@ from pipeline.layout import Layout
 from pipeline.progress import Meter
 from pipeline.store import Ragged, Reader, create, open_store
 
-BATCH = 32  # videos merged at once: enough to be quick, little to hold
+BATCH = 8  # videos merged at once: few enough for the processor's cache, which is worth more than fewer calls
 NORM_FLOOR = 1e-5  # as rows are normalised everywhere (METHODS 1.1)
 
 
