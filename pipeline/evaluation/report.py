@@ -69,7 +69,7 @@ def numbers(inputs: Inputs, ranked: Ranked, found: dict[str, Tensor], table: pd.
     videos = len(inputs.split.videos)
     groups = {}
     for group in sorted(set(table["group"]) - {""}):
-        chosen = torch.from_numpy((table["group"] == group).to_numpy())
+        chosen = torch.tensor((table["group"] == group).tolist())
         groups[group] = {"queries": int(chosen.sum()), **{name: recalls(values[chosen]) for name, values in found.items()}}
     return {
         "gallery": {"name": inputs.gallery, "videos": videos, "queries": len(table)},

@@ -13,6 +13,7 @@ from pipeline import recipes
 from pipeline.config import Config, Experiment
 from pipeline.evaluation import formats, inputs, moments, ranking, report, zero_shot
 from pipeline.evaluation.inputs import Inputs
+from pipeline.evaluation.plot import recall_curves
 from pipeline.evaluation.report import Ranked
 from pipeline.evaluation.zero_shot import ZeroShot
 from pipeline.layout import Layout
@@ -26,7 +27,7 @@ DEPTH = 100  # best videos kept per query
 
 
 def run(config: Config, layout: Layout, experiment: str, seed: int) -> None:
-    """Evaluate one run on `evaluation.split`: evaluation.h5, metrics.json, run.trec, queries.jsonl, moments.jsonl in its folder.
+    """Evaluate one run on `evaluation.split`: evaluation.h5, metrics.json, run.trec, queries.jsonl, moments.jsonl, recall.png.
 
     Errors: StoreError, TrainingError (the split holds nothing), DeviceError.
     """
@@ -130,6 +131,8 @@ def _write(
     formats.moment_predictions(
         folder / "moments.jsonl", found.queries, windows, ranked.similarity.numpy(), found.start[owner], found.duration[owner]
     )
+    ranks = {name: table[f"rank_{name}"].to_numpy() for name in metrics["recalls"]}
+    recall_curves(folder / "recall.png", ranks, len(videos), f"{config.dataset.name}: {experiment}, seed {seed}")
     write_json(layout.metrics(experiment, seed), metrics)
 
 

@@ -1,0 +1,205 @@
+"""One table of all runs: mean and spread over seeds, beside zero-shot, chance, and what was published."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.config import Config
+from pipeline.errors import StoreMissing
+from pipeline.evaluation.published import COLUMNS, NOTES, published
+from pipeline.layout import Layout
+from pipeline.store import publish
+
+Row = list[str]
+
+
+def run_table(config: Config, layout: Layout) -> str:
+    """Write results/<dataset>/table.md and table.csv from every run's metrics.json; returns the text of table.md.
+
+    Errors: StoreMissing when no run has been evaluated.
+    """
+    runs: dict[str, list[dict[str, Any]]] = {}
+    absent: list[str] = []
+    for experiment in config.experiments:
+        for seed in config.seeds:
+            path = layout.metrics(experiment, seed)
+            if path.exists():
+                runs.setdefault(experiment, []).append(json.loads(path.read_text()))
+            else:
+                absent.append(f"{experiment} seed {seed}")
+    if not runs:
+        raise StoreMissing("no run has been evaluated", where=layout.root / "runs", fix="run `snakemake --cores all --resources gpu=1`")
+    text = render(runs, config.dataset.kind, absent)
+    _write(layout.root / "table.md", text + "\n")
+    _write(layout.root / "table.csv", frame(runs, config.dataset.kind).to_csv(index=False))
+    return text
+
+
+def render(runs: dict[str, list[dict[str, Any]]], kind: str, absent: Sequence[str] = ()) -> str:
+    """The tables as aligned Markdown, which reads well on a terminal too.
+
+    `runs`: experiment -> the metrics of its seeds. Source: issue "The spine" 10; METHODS 11 for published numbers.
+    """
+    first = next(iter(runs.values()))[0]
+    gallery, sections = first["gallery"], []
+    name = f" ({gallery['name']})" if gallery["name"] else ""
+    selection = sorted({str(run["selection_split"]) for seeds in runs.values() for run in seeds})
+    sections.append(
+        f"{first['dataset']}: {gallery['queries']} queries of the {first['split']} split against {gallery['videos']} videos{name}; "
+        f"epochs chosen on {', '.join(selection)}. Percent; ± is the standard deviation over seeds."
+    )
+    sections.append(_markdown(["model", "features", *COLUMNS], _main_rows(runs, kind)))
+    if kind in NOTES and published(kind):
+        sections.append(NOTES[kind])
+    sections.append("\n".join(f"- {line}" for line in _comparisons(runs)))
+    for group in sorted({group for seeds in runs.values() for run in seeds for group in run["groups"]}):
+        count = next(run["groups"][group]["queries"] for seeds in runs.values() for run in seeds if group in run["groups"])
+        rows = [
+            [label, features, *_cells([run["groups"][group][key] for run in found])]
+            for label, features, key, found in _measured(runs, group)
+        ]
+        sections.append(f"Queries of group {group} ({count}):\n\n" + _markdown(["model", "features", *COLUMNS], rows))
+    sections.append(_details(runs))
+    if absent:
+        sections.append(f"Not evaluated yet: {', '.join(absent)}.")
+    return "\n\n".join(section for section in sections if section)
+
+
+def _measured(runs: dict[str, list[dict[str, Any]]], group: str | None = None) -> list[tuple[str, str, str, list[dict[str, Any]]]]:
+    """(label, features, branch key, runs) of every row that was computed here; zero-shot once per text encoder."""
+    rows: list[tuple[str, str, str, list[dict[str, Any]]]] = []
+    seen: set[str] = set()
+    for experiment, seeds in runs.items():
+        found = [run for run in seeds if group is None or group in run["groups"]]
+        if not found:
+            continue
+        run = found[0]
+        if "zero_shot" in run["recalls"] and run["text"] not in seen:
+            seen.add(run["text"])
+            rows.insert(len(seen) - 1, ("zero-shot max-sim", run["text"], "zero_shot", [run]))
+        rows.append((experiment + (f" ({len(found)} seeds)" if len(found) > 1 else ""), "+".join(run["features"]), "fused", found))
+    return rows
+
+
+def _main_rows(runs: dict[str, list[dict[str, Any]]], kind: str) -> list[Row]:
+    rows = [[label, features, *_cells([run["recalls"][key] for run in found])] for label, features, key, found in _measured(runs)]
+    first = next(iter(runs.values()))[0]
+    rows.append(["chance", "", *_cells([first["chance"]])])
+    for line in published(kind):
+        rows.append([f"published: {line.method}", line.features, *("-" if value is None else f"{value:.1f}" for value in line.values)])
+    return rows
+
+
+def _cells(found: Sequence[dict[str, float]]) -> Row:
+    return [spread([values[column] for values in found]) for column in COLUMNS]
+
+
+def spread(values: Iterable[float | None], digits: int = 1) -> str:
+    """Mean, and the sample standard deviation when there are several values; a dash when there is none."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    mean = f"{np.mean(known):.{digits}f}"
+    return f"{mean} ± {np.std(known, ddof=1):.{digits}f}" if len(known) > 1 else mean
+
+
+def _comparisons(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """What a reader asks first: how far above zero-shot, how many times chance, how often the moment is found."""
+    lines = []
+    for experiment, seeds in runs.items():
+        recall = float(np.mean([run["recalls"]["fused"]["R@1"] for run in seeds]))
+        parts = [f"R@1 is {recall / seeds[0]['chance']['R@1']:.1f} times chance"]
+        if "zero_shot" in seeds[0]["recalls"]:
+            gain = float(np.mean([run["recalls"]["fused"]["SumR"] - run["recalls"]["zero_shot"]["SumR"] for run in seeds]))
+            parts.append(f"SumR {gain:+.1f} against zero-shot")
+        if seeds[0]["moments"]:
+            inside = np.mean([run["moments"]["frame"]["inside"] for run in seeds])
+            parts.append(f"best frame inside the queried moment {inside:.1f} % (chance {seeds[0]['moments']['frame']['chance']:.1f} %)")
+        lines.append(f"{experiment}: {', '.join(parts)}")
+    return lines
+
+
+def _details(runs: dict[str, list[dict[str, Any]]]) -> str:
+    """Branches alone, and the collapse measures of Tables 8, 9 and A2."""
+    header = ["model", "SumR clip", "SumR frame", "Diff. Norm text", "Diff. Norm video", "Spearman", "won / lost @1", "won / lost @10"]
+    rows = []
+    for experiment, seeds in runs.items():
+        structure = [run["collapse"] for run in seeds]
+        text, video = [s["text"]["model"] for s in structure], [s["video"]["model"] for s in structure]
+        agreement = [s["text"].get("agreement_with_foundation", {}).get("spearman") for s in structure]
+        row = [
+            experiment,
+            spread(run["recalls"]["clip"]["SumR"] for run in seeds),
+            spread(run["recalls"]["frame"]["SumR"] for run in seeds),
+            spread((s["diff_norm"] for s in text), 3),
+            spread((s["diff_norm"] for s in video), 3),
+            spread(agreement, 3),
+        ]
+        for cutoff in ("R@1", "R@10"):
+            tables = [s["against_zero_shot"][cutoff] for s in structure if "against_zero_shot" in s]
+            row.append(f"{spread(t['only_ours'] for t in tables)} / {spread(t['only_reference'] for t in tables)}" if tables else "-")
+        rows.append(row)
+    note = (
+        "Diff. Norm: similarity inside a video against all, (intra - total) / (intra + total); Spearman: with the foundation model's text\n"
+        "similarities; won / lost: percent of queries only this model, or only zero-shot, has within the cut-off."
+    )
+    return f"{_markdown(header, rows)}\n\n{note}"
+
+
+def frame(runs: dict[str, list[dict[str, Any]]], kind: str) -> pd.DataFrame:
+    """Every row as numbers: mean and std columns per measure, `seeds` averaged over, `source` of published rows."""
+    rows = []
+    for label, features, key, found in _measured(runs):
+        row: dict[str, Any] = {"model": label.split(" (")[0], "features": features, "seeds": len(found), "source": "this run"}
+        for column in COLUMNS:
+            values = [run["recalls"][key][column] for run in found]
+            row[column], row[f"{column} std"] = np.mean(values), np.std(values, ddof=1) if len(values) > 1 else np.nan
+        if key == "fused":
+            row |= _flat(found)
+        rows.append(row)
+    for line in published(kind):
+        values_of = dict(zip(COLUMNS, line.values, strict=True))
+        rows.append({"model": line.method, "features": line.features, "source": line.source, **values_of})
+    return pd.DataFrame(rows)
+
+
+def _flat(found: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Means of the measures beside the recalls."""
+    picked: dict[str, list[float | None]] = {
+        "SumR clip": [run["recalls"]["clip"]["SumR"] for run in found],
+        "SumR frame": [run["recalls"]["frame"]["SumR"] for run in found],
+        "inside moment": [(run["moments"] or {}).get("frame", {}).get("inside") for run in found],
+        "text diff norm": [run["collapse"]["text"]["model"]["diff_norm"] for run in found],
+        "video diff norm": [run["collapse"]["video"]["model"]["diff_norm"] for run in found],
+        "spearman": [run["collapse"]["text"].get("agreement_with_foundation", {}).get("spearman") for run in found],
+    }
+    for group in found[0]["groups"]:
+        picked |= {f"{column} {group}": [run["groups"][group]["fused"][column] for run in found] for column in COLUMNS}
+    return {name: float(np.mean([v for v in values if v is not None] or [np.nan])) for name, values in picked.items()}
+
+
+def _markdown(header: Row, rows: Sequence[Row]) -> str:
+    """A Markdown table with padded columns, numbers to the right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    left = [i < 2 and header[i] in ("model", "features") for i in range(len(header))]
+
+    def line(cells: Row) -> str:
+        padded = (cell.ljust(w) if keep else cell.rjust(w) for cell, w, keep in zip(cells, widths, left, strict=True))
+        return f"| {' | '.join(padded)} |"
+
+    rule = [f"{'-' * w}" if keep else f"{'-' * (w - 1)}:" for w, keep in zip(widths, left, strict=True)]
+    return "\n".join([line(header), line(rule), *map(line, rows)])
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    publish(temporary, path)

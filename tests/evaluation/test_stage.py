@@ -1,0 +1,190 @@
+"""The evaluation stage on a tiny dataset: the files it writes, and their numbers against literal loops."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pipeline.errors import StoreMissing, TrainingError
+from pipeline.evaluation import inputs, stage, table
+from pipeline.evaluation.metrics import recalls
+from pipeline.store import open_store
+from pipeline.training.checkpoint import load_model
+
+from .conftest import QUARANTINED, World
+
+
+def evaluated(world: World, experiment: str = "main", seed: int = 1) -> tuple[dict[str, Any], Any]:
+    stage.run(world.config, world.layout, experiment, seed)
+    with open_store(world.layout.evaluation(experiment, seed), stage="evaluation") as store:
+        return json.loads(world.layout.metrics(experiment, seed).read_text()), store.table("queries")
+
+
+def literal(world: World) -> tuple[list[str], list[str], dict[str, torch.Tensor]]:
+    """Scores one query and one video at a time, straight from the model and the stored rows."""
+    found = inputs.load(world.layout, world.config.experiment("main"), "test")
+    model, _, _ = load_model(world.layout.checkpoint("main", 1))
+    videos = [video for video in world.ids if video != QUARANTINED]
+    queries = [query for query in world.words if query.split("#")[0] in videos]
+    scores = {name: torch.zeros(len(queries), len(videos)) for name in ("clip", "frame", "zero_shot")}
+    with torch.no_grad():
+        tokens = [model.encode_video(*batch) for batch in found.split.videos.batches(1, torch.device("cpu"))]
+        for i, query in enumerate(queries):
+            words = torch.from_numpy(world.words[query].astype(np.float32))
+            words = (words / (words.norm(dim=1, keepdim=True) + 1e-5))[:8]
+            vector = model.encode_query(words[None], torch.ones(1, len(words)))
+            for j, video in enumerate(videos):
+                scores["clip"][i, j] = F.cosine_similarity(vector, tokens[j].clips[0], dim=1).max()
+                scores["frame"][i, j] = F.cosine_similarity(vector, tokens[j].frames[0], dim=1).max()
+                rows, sentence = (torch.from_numpy(np.asarray(a, dtype=np.float32)) for a in (world.rows[video], world.sentence[query]))
+                scores["zero_shot"][i, j] = F.cosine_similarity(sentence[None], rows, dim=1).max()
+    scores["fused"] = 0.4 * scores["clip"] + 0.6 * scores["frame"]
+    return queries, videos, scores
+
+
+def test_ranks_recalls_and_top_videos_equal_the_literal_loop(world: World) -> None:
+    metrics, found = evaluated(world)
+    queries, videos, scores = literal(world)
+    assert found["query_id"].tolist() == queries
+    truth = torch.tensor([videos.index(query.split("#")[0]) for query in queries])
+    for branch, matrix in scores.items():
+        target = matrix.gather(1, truth[:, None])
+        ranks = 1 + (matrix > target + 1e-6).sum(1)
+        np.testing.assert_array_equal(found[f"rank_{branch}"], ranks)
+        assert metrics["recalls"][branch] == pytest.approx(recalls(ranks))
+    assert found["best_video"].tolist() == [videos[i] for i in scores["fused"].argmax(1)]
+    assert metrics["recalls"]["zero_shot"]["R@1"] == 100.0
+    with open_store(world.layout.evaluation("main", 1)) as store:
+        assert store.array("videos").tolist() == videos
+        np.testing.assert_allclose(store.array("top/scores"), scores["fused"].sort(1, descending=True).values, atol=1e-5)
+        assert json.loads(store.array("metrics")[0]) == metrics
+
+
+def test_what_is_printed_with_every_result(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    metrics, _ = evaluated(world)
+    text = capsys.readouterr().out
+    assert "33 queries, 11 videos (whole); reported on test, epoch 3 chosen on test" in text
+    assert "the epoch was chosen on the split that is reported" in text
+    assert "left out: 1 videos without clips, 3 queries about them" in text
+    assert metrics["excluded"] == {"videos": [QUARANTINED], "queries": [f"{QUARANTINED}#{k}" for k in range(3)]}
+    assert metrics["chance"]["R@1"] == pytest.approx(100 / 11)
+    assert (metrics["split"], metrics["selection_split"], metrics["seed"]) == ("test", "test", 1)
+
+
+def test_groups_are_measured_apart(world: World) -> None:
+    metrics, found = evaluated(world)
+    assert set(metrics["groups"]) == {"motion"}
+    chosen = found[found["group"] == "motion"]
+    assert metrics["groups"]["motion"]["queries"] == len(chosen) == 11
+    assert metrics["groups"]["motion"]["fused"] == pytest.approx(recalls(chosen["rank_fused"].to_numpy()))
+
+
+def test_moments_of_ours_and_of_zero_shot(world: World) -> None:
+    metrics, found = evaluated(world)
+    known = found[found["inside_moment"] >= 0]
+    assert len(known) == 22  # the first query of each video has no moment
+    assert metrics["moments"]["frame"]["inside"] == pytest.approx(100 * known["inside_moment"].mean())
+    assert metrics["moments"]["frame"]["chance"] == pytest.approx(100 * known["ratio"].mean())
+    # A sentence is a copy of the row its moment covers.
+    assert metrics["moments"]["zero_shot"]["inside"] == 100.0
+    assert sum(row["queries"] for row in metrics["moments"]["by_ratio"]) == 22
+
+
+def test_collapse_measures_are_there_and_json_holds_no_nan(world: World) -> None:
+    metrics, _ = evaluated(world)
+    json.loads(world.layout.metrics("main", 1).read_text(), parse_constant=lambda name: pytest.fail(f"{name} in metrics.json"))
+    collapse = metrics["collapse"]
+    assert collapse["video"]["model"]["total_released"] is None  # 11 videos x 32 rows lie in one block of 400
+    assert collapse["text"]["agreement_with_foundation"]["queries"] == 33
+    cells = collapse["against_zero_shot"]["R@1"]
+    assert cells["both"] + cells["only_reference"] == 100.0
+
+
+def test_the_fields_formats(world: World) -> None:
+    _, found = evaluated(world)
+    folder = world.layout.run("main", 1)
+    run = [line.split(" ") for line in (folder / "run.trec").read_text().splitlines()]
+    assert len(run) == 33 * 11
+    assert {len(fields) for fields in run} == {6}
+    assert run[0][:2] == ["test/00%20a#0", "Q0"]
+    assert run[0][3:] == ["1", run[0][4], "main-seed1"]
+    ranked = {(query, video): int(rank) for query, _, video, rank, _, _ in run}
+    assert ranked["test/00%20a#0", "test/00%20a"] == found["rank_fused"][0]
+    lines = [json.loads(line) for line in (folder / "queries.jsonl").read_text().splitlines()]
+    assert lines[0]["query"] == "text 0"
+    assert lines[0]["ratio"] is None
+    assert lines[5]["top"][0][0] == found["best_video"][5]
+    assert len(lines[0]["top"]) == 10
+    predicted = [json.loads(line) for line in (folder / "moments.jsonl").read_text().splitlines()]
+    assert [line["qid"] for line in predicted] == found["query_id"].tolist()
+    assert predicted[1]["pred_relevant_windows"][0][:2] == [found["moment_start"][1], found["moment_end"][1]]
+    assert predicted[1]["pred_relevant_windows"][0][0] <= found["best_time"][1] <= predicted[1]["pred_relevant_windows"][0][1]
+    assert len(predicted[1]["pred_saliency_scores"]) == len(world.rows[found["video_id"][1]])
+    assert (folder / "recall.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_same_inputs_give_the_same_bytes(world: World) -> None:
+    evaluated(world)
+    folder = world.layout.run("main", 1)
+    first = {path.name: path.read_bytes() for path in folder.iterdir()}
+    evaluated(world)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+
+
+def test_zero_shot_says_why_it_is_absent(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    elsewhere = world.config.model_copy(update={"experiments": {"main": {"features": ["other"]}}, "features": ["other"]})
+    chosen = world.config.experiment("main")
+    found = inputs.load(world.layout, chosen, "test")
+    absent = chosen.model_copy(update={"features": ["other"]})
+    assert stage._zero_shot(elsewhere, world.layout, absent, found) == (
+        None,
+        "the images of clip are not among the features of any experiment",
+    )
+
+
+def test_a_split_without_queries_names_the_splits_there_are(world: World) -> None:
+    with pytest.raises(TrainingError, match=r"split 'val' has no query.*test \(36\), train \(3\)"):
+        inputs.load(world.layout, world.config.experiment("main"), "val")
+
+
+def test_one_query_is_ordinary(world: World) -> None:
+    found = inputs.load(world.layout, world.config.experiment("main"), "train")
+    model, _, _ = load_model(world.layout.checkpoint("main", 1))
+    whole = stage.rank(model, found, world.config.experiment("main"), torch.device("cpu"), None)
+    assert whole.scores.fused.shape == (3, 1)
+
+
+def test_the_table_of_runs(world: World) -> None:
+    with pytest.raises(StoreMissing, match="no run has been evaluated"):
+        table.run_table(world.config, world.layout)
+    for experiment, seed in (("main", 1), ("main", 2), ("second", 1)):
+        world.train(experiment, seed)
+        evaluated(world, experiment, seed)
+    text = table.run_table(world.config, world.layout)
+    assert (world.layout.root / "table.md").read_text() == text + "\n"
+    metrics = [json.loads(world.layout.metrics("main", seed).read_text())["recalls"]["fused"]["SumR"] for seed in (1, 2)]
+    line = next(line for line in text.splitlines() if line.startswith("| main (2 seeds)"))
+    assert f"{np.mean(metrics):.1f} ± {np.std(metrics, ddof=1):.1f}" in line
+    assert "| zero-shot max-sim " in text
+    assert "Queries of group motion (11)" in text
+    assert "Not evaluated yet: second seed 2." in text
+    assert "published" not in text
+    rows = table.pd.read_csv(world.layout.root / "table.csv")
+    assert rows["model"].tolist() == ["zero-shot max-sim", "main", "second"]
+    assert rows["SumR"][1] == pytest.approx(np.mean(metrics))
+
+
+@pytest.mark.parametrize(("kind", "line"), [("tvr", "263.1"), ("activitynet", "202.1"), ("charades", "99.7"), ("qvhighlights", "234.6")])
+def test_published_numbers_stand_beside_ones_own(world: World, kind: str, line: str) -> None:
+    metrics, _ = evaluated(world)
+    text = table.render({"main": [metrics]}, kind)
+    assert any("published: MSC " in row and row.rstrip(" |").endswith(line) for row in text.splitlines())
+    numbers = table.frame({"main": [metrics]}, kind)
+    full = numbers[numbers["R@1"].notna() & (numbers["source"] != "this run")]
+    # A mistyped digit would show: SumR is the sum of the four, to the rounding of each.
+    assert (full["SumR"] - full[["R@1", "R@5", "R@10", "R@100"]].sum(axis=1)).abs().max() <= 0.21
