@@ -106,3 +106,27 @@ def test_a_long_list_of_missing_videos_goes_to_a_file(root: Path, shared: Path, 
     assert "missing video files (6662)" in error.value.what
     assert "6562 more" in error.value.what
     assert len(Layout.of(config).missing_videos.read_text().splitlines()) == 6662
+
+
+def test_real_videos_meet_their_real_annotations(root: Path, shared: Path, tmp_path: Path) -> None:
+    clips = shared / "videos"
+    real = {"v_GGSY1Qvo990": clips / "v_GGSY1Qvo990.mp4", "v_ZNVhz7ctTq0": clips / "v_ZNVhz7ctTq0.mp4"}
+    mini = build("activitynet", tmp_path / "a", shared / "annotations" / "activitynet", train=2, test=2, real=real)
+    config = preset(root, mini, tmp_path)
+    stage.run(config, Layout.of(config))
+    written = table.load(Layout.of(config).annotations)
+    queries = written.queries.set_index("query_id")
+    assert queries.loc["v_GGSY1Qvo990#enc#0", "query"] == "A female weight lifter bends at the knees."
+    assert queries.loc["v_ZNVhz7ctTq0#enc#1", "split"] == "train"
+    assert written.moments["v_GGSY1Qvo990#enc#2"].tolist() == [[8.08, 18.16]]
+    found = {source.video_id: source for source in videos(config, Layout.of(config))}
+    assert Path(found["v_GGSY1Qvo990"].paths[0]).read_bytes() == real["v_GGSY1Qvo990"].read_bytes()
+    assert found["v_GGSY1Qvo990"].duration == 18.16
+
+    mini = build(
+        "charades", tmp_path / "c", shared / "annotations" / "charades", train=2, test=2, real={"Y1HGC": clips / "univtg_charades.mp4"}
+    )
+    config = preset(root, mini, tmp_path)
+    stage.run(config, Layout.of(config))
+    mine = table.load(Layout.of(config).annotations).queries
+    assert "a person walks in a doorway drinking some coffee." in set(mine.loc[mine["video_id"] == "Y1HGC", "query"])
