@@ -48,9 +48,9 @@ class Demo(Section):
     """The embedded demo world (`dataset.kind: demo`)."""
 
     seed: int = Field(7, description="Seed of the rendered world.")
-    train: PositiveInt = Field(320, description="Training videos.")
-    val: PositiveInt = Field(40, description="Validation videos.")
-    test: PositiveInt = Field(128, description="Test videos (the gallery).")
+    train: int = Field(320, ge=1, le=1000, description="Training videos.")
+    val: int = Field(40, ge=1, le=1000, description="Validation videos.")
+    test: int = Field(128, ge=1, le=1000, description="Test videos (the gallery).")
 
 
 class Video(Section):

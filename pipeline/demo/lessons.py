@@ -1,0 +1,76 @@
+"""What the demo's encoders are pretrained on: one-second shots drawn independently of the demo world, through the same codec."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+
+from pipeline.demo.captions import label, pick, sentence
+from pipeline.demo.render import HEIGHT, WIDTH, draw, encode
+from pipeline.demo.vocabulary import COLOURS, MOTIONS, PLACES, SHAPES
+from pipeline.demo.world import FPS, Scene
+
+SHOT = FPS  # frames of a shot: one second
+_REEL = 64  # shots encoded together
+
+
+def shots(purpose: str, seed: int, count: int) -> list[Scene]:
+    """Scenes of one second, every part drawn uniformly and alone; a tenth shows no subject.
+
+    The seeds are namespaced by `lessons/`, so no draw is shared with a demo world (`demo world/`) of any seed.
+    """
+    rng = random.Random(f"lessons/{purpose}/{seed}")
+    scenes = []
+    for _ in range(count):
+        scene = Scene(0, SHOT, pick(rng, list(PLACES)), int(rng.random() * 2**31) + 2**31)
+        if rng.random() > 0.1:
+            companion = (pick(rng, list(COLOURS)), pick(rng, list(SHAPES))) if rng.random() < 0.3 else None
+            scene = replace(
+                scene, subject=(pick(rng, list(COLOURS)), pick(rng, list(SHAPES))), motion=pick(rng, list(MOTIONS)), companion=companion
+            )
+        scenes.append(scene)
+    return scenes
+
+
+def captions(scenes: Sequence[Scene], seed: int, sentences: float) -> list[str]:
+    """A caption per scene: a terse label, or with probability `sentences` a sentence as the demo's queries are."""
+    rng = random.Random(f"lessons/captions/{seed}")
+    lines = []
+    for scene in scenes:
+        if scene.subject and rng.random() < sentences:
+            place = scene.place if rng.random() < 0.7 else None
+            lines.append(
+                sentence(rng, *scene.subject, motion=scene.motion if rng.random() < 0.7 else None, place=place, companion=scene.companion)
+            )
+        else:
+            lines.append(label(rng, scene.subject, scene.motion, scene.place, scene.companion))
+    return lines
+
+
+def _film(scenes: Sequence[Scene], quality: int) -> np.ndarray:
+    """The shots of one reel after H.264, cropped to the central square."""
+    import av
+
+    reel = io.BytesIO()
+    encode(reel, (frame for scene in scenes for frame in draw(scene)), quality=quality)
+    reel.seek(0)
+    with av.open(reel, "r") as container:
+        frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+    left = (WIDTH - HEIGHT) // 2
+    return frames[:, :, left : left + HEIGHT].reshape(len(scenes), SHOT, HEIGHT, HEIGHT, 3)
+
+
+def film(scenes: Sequence[Scene], *, workers: int = 2) -> np.ndarray:
+    """Frames of the shots as a decoder returns them, at several qualities of H.264.
+
+    Shapes: [shots, SHOT, HEIGHT, HEIGHT, 3] uint8.
+    """
+    reels = [scenes[i : i + _REEL] for i in range(0, len(scenes), _REEL)]
+    qualities = [20 + 3 * (i % 4) for i in range(len(reels))]
+    with ProcessPoolExecutor(workers) as pool:
+        return np.concatenate(list(pool.map(_film, reels, qualities)))
