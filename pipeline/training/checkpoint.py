@@ -130,9 +130,15 @@ def save_state(
     """Write the whole state of a run after an epoch: one file, so that its parts cannot come from different epochs."""
     counters = {key: getattr(state, key) for key in ("epoch", "steps", "best_epoch", "best_sumr", "stale")}
     with create(path, stage="training", recipe=recipe, counters=counters, notes=state.notes) as writer:
-        for prefix, tensors in (("model", model.state_dict()), ("best", state.best), ("optimizer", moments)):
-            for name, value in tensors.items():
-                writer.array(f"{prefix}/{name}", value.detach().cpu().numpy())
+        # Some 1,200 tensors: one array per kind is written ten times faster than one per tensor.
+        names = {"model": list(model.state_dict()), "optimizer": list(moments)}
+        writer.attrs(names=names)
+        for kind, tensors, order in (
+            ("model", model.state_dict(), names["model"]),
+            ("best", state.best, names["model"]),
+            ("optimizer", moments, names["optimizer"]),
+        ):
+            writer.array(kind, torch.cat([tensors[name].detach().cpu().flatten() for name in order]).numpy())
         for name, array in states.items():
             writer.array(f"random/{name}", array)
         writer.table("history", pd.DataFrame(state.history))
@@ -141,16 +147,18 @@ def save_state(
 def load_state(path: Path, model: DualBranch) -> tuple[State, dict[str, Tensor], dict[str, np.ndarray]]:
     """Fill `model` from a stored run; returns its state, the optimiser's moments and the random states. Errors: StoreError."""
     with open_store(path, stage="training") as store:
-        _fill(model.state_dict(), _arrays(store, "model"), path)
-        counters = store.attrs["counters"]
-        state = State(
-            **counters,
-            history=store.table("history").to_dict("records"),  # type: ignore[arg-type]
-            best={name: torch.from_numpy(array) for name, array in _arrays(store, "best").items()},
-            notes=list(store.attrs["notes"]),
-        )
-        moments = {name: torch.from_numpy(array) for name, array in _arrays(store, "optimizer").items()}
-        return state, moments, _arrays(store, "random")
+        names, shapes = store.attrs["names"], {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        if names["model"] != list(shapes):
+            raise StoreSchema(
+                "the weights do not fit the configuration stored with them", where=path, fix="delete the file and train again"
+            )
+        _fill(model.state_dict(), _unpack(store.array("model"), names["model"], shapes), path)
+        best = _unpack(store.array("best"), names["model"], shapes)
+        of = {name: shapes[name.partition("/")[2]] for name in names["optimizer"]}
+        moments = _unpack(store.array("optimizer"), names["optimizer"], of)
+        history = store.table("history").to_dict("records")
+        state = State(**store.attrs["counters"], history=history, best=_tensors(best), notes=list(store.attrs["notes"]))  # type: ignore[arg-type]
+        return state, _tensors(moments), _arrays(store, "random")
 
 
 def recipe_of(path: Path) -> str | None:
@@ -166,6 +174,15 @@ def recipe_of(path: Path) -> str | None:
 
 def _arrays(store: Reader, prefix: str) -> dict[str, np.ndarray]:
     return {name.removeprefix(f"{prefix}/"): store.array(name) for name in store.names(prefix)}
+
+
+def _unpack(flat: np.ndarray, names: list[str], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    ends = np.cumsum([int(np.prod(shapes[name])) for name in names])
+    return {name: part.reshape(shapes[name]) for name, part in zip(names, np.split(flat, ends[:-1]), strict=True)}
+
+
+def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def _fill(target: Mapping[str, Tensor], source: Mapping[str, np.ndarray], path: str | Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -19,6 +20,7 @@ from pipeline.training.optimizer import BertAdam
 
 STUCK_EPOCHS = 5  # a triplet this long at its starting value is not a slow start
 STUCK_SHARE = 0.02
+SAVE_EVERY = 5.0  # seconds of finished epochs a kill may cost
 
 
 def loss_of(model: DualBranch, batch: Batch, settings: Experiment, *, hard: bool) -> tuple[Tensor, dict[str, Tensor]]:
@@ -115,12 +117,12 @@ def train(
 ) -> State:
     """Train from `state` until the last epoch, or until `patience` epochs brought no better SumR; returns the final state.
 
-    `measure` ranks the selection split, `save` is called after every epoch, `say` gets the warnings.
+    `measure` ranks the selection split, `save` is called after an epoch, at most every `SAVE_EVERY` seconds, `say` gets the warnings.
     Errors: TrainingError naming the batch whose loss is not finite.
     """
     options = settings.training
     with Meter(options.epochs * len(sampler), "train", "batch") as meter:
-        meter.done = state.epoch * len(sampler)
+        meter.done, saved = state.epoch * len(sampler), time.monotonic()
         while state.epoch < options.epochs and state.stale <= options.patience:
             row = _epoch(model, optimizer, batches, sampler, settings, state.epoch, check_every, meter)
             row |= measure()
@@ -137,7 +139,9 @@ def train(
             if (warning := stuck(state.history, settings)) and warning not in state.notes:
                 state.notes.append(warning)
                 say(f"warning: {warning}")
-            save(state)
+            if time.monotonic() - saved >= SAVE_EVERY:
+                save(state)
+                saved = time.monotonic()
     return state
 
 

@@ -32,8 +32,9 @@ CHECK_EVERY = 16  # steps between two looks at the loss on a GPU
 def run(config: Config, layout: Layout, experiment: str, seed: int) -> None:
     """Train and write runs/<experiment>/seed<k>/checkpoint.h5: the weights of the epoch with the best SumR on `selection_split`.
 
-    After every epoch the whole state goes into last.h5 beside it; a run that finds one made by the same recipe, data and code goes on from
-    it, and on a CPU ends with the same bytes as one that was never stopped. Errors: TrainingError, DeviceError, StoreError.
+    After an epoch (at most every 5 s) the whole state goes into last.h5 beside it; a run that finds one made by the same recipe, data and
+    code goes on from it, and on a CPU ends with the same bytes as one that was never stopped.
+    Errors: TrainingError, DeviceError, StoreError.
     """
     chosen = config.experiment(experiment)
     if "OMP_NUM_THREADS" not in os.environ:

@@ -1,0 +1,140 @@
+"""The stage as the workflow runs it: reproducible, resumable after any kill, honest about what it left out."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.errors import TrainingError
+from pipeline.training import checkpoint, loop, stage
+from tests.training import miniature
+
+
+@pytest.fixture(autouse=True)
+def _recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A miniature's encoder has no weights file to take a recipe of."""
+    monkeypatch.setattr(
+        stage.recipes, "training", lambda config, name, seed: {"experiment": config.experiment(name).model_dump(), "seed": seed}
+    )
+    monkeypatch.setattr(loop, "SAVE_EVERY", 0.0)
+
+
+def digest(world: miniature.World, seed: int = 3) -> str:
+    return hashlib.sha256(world.layout.checkpoint("main", seed).read_bytes()).hexdigest()
+
+
+def run(world: miniature.World, seed: int = 3) -> str:
+    stage.run(world.config, world.layout, "main", seed)
+    return digest(world, seed)
+
+
+def test_same_seed_same_bytes(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    world = miniature.make(tmp_path)
+    first = run(world)
+    assert run(world) == first
+    assert run(world, seed=4) != first
+    said = capsys.readouterr().err
+    assert "SumR on 'val' (24 queries)" in said
+    assert "device cpu" in said
+    assert not world.layout.resume("main", 3).exists()
+
+
+def test_the_checkpoint_tells_its_story(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    world = miniature.make(tmp_path, missing=2)
+    run(world)
+    model, experiment, attrs = checkpoint.load_model(world.layout.checkpoint("main", 3))
+    assert experiment == world.config.experiment("main")
+    assert attrs["dropped"] == {"train": {"queries": 6, "videos": 2}}
+    assert (attrs["selection_split"], attrs["seed"], attrs["epochs_run"], attrs["threads"] >= 1) == ("val", 3, 4, True)
+    history = checkpoint.load_history(world.layout.checkpoint("main", 3))
+    assert history["epoch"].tolist() == [1, 2, 3, 4]
+    assert history["SumR"].max() == attrs["SumR"] == history["SumR"][attrs["epoch"] - 1]
+    assert "6 queries of 2 videos" in capsys.readouterr().err
+    assert model.video_dim == miniature.DIM
+
+
+def test_resumed_runs_end_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    world = miniature.make(tmp_path)
+    whole = run(world)
+    world.layout.checkpoint("main", 3).unlink()
+    epoch, interrupted = loop._epoch, []
+
+    def stops_in_the_third(*args, **kwargs):
+        if len(interrupted) == 2:
+            interrupted.append(None)
+            raise KeyboardInterrupt
+        interrupted.append(None)
+        return epoch(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "_epoch", stops_in_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        run(world)
+    assert not world.layout.checkpoint("main", 3).exists()
+    assert run(world) == whole
+    assert "going on after epoch 2" in capsys.readouterr().err
+
+
+def test_a_state_of_another_recipe_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    world = miniature.make(tmp_path)
+    whole = run(world)
+    other = miniature.World(miniature.config(tmp_path, training={"learning_rate": 1e-3}), world.layout)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.validate, "measure", lambda *_: {"SumR": 1.0})
+        patch.setattr(loop, "stuck", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(other)
+    stage.run(other.config, other.layout, "main", 3)
+    world.layout.resume("main", 3).write_bytes(b"not hdf5")
+    assert run(world) == whole
+    assert "going on" not in capsys.readouterr().err
+
+
+def test_no_selection_split(tmp_path: Path) -> None:
+    world = miniature.make(tmp_path, training={"selection_split": "test"})
+    with pytest.raises(TrainingError, match=r"split 'test' has no query.*train \(42\), val \(24\)"):
+        run(world)
+
+
+def test_data_that_does_not_fit_is_read_from_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    world = miniature.make(tmp_path)
+    whole = run(world)
+    monkeypatch.setattr(stage, "MEMORY_SHARE", 0.0)
+    assert run(world) == whole
+    assert "do not fit" in capsys.readouterr().err
+    assert not (world.layout.run("main", 3) / ".spill").exists()
+
+
+def _killed_and_resumed(world: miniature.World, times: random.Random) -> int:
+    """Run in a child process, killed (SIGKILL) after a random while, until one ends by itself; returns the number of kills."""
+    fork = multiprocessing.get_context("fork")  # the child has torch imported already: the time to a kill is spent training
+    kills = 0
+    while True:
+        child = fork.Process(target=stage.run, args=(world.config, world.layout, "main", 3))
+        child.start()
+        child.join(times.uniform(0.05, 1.5) if kills < 4 else None)
+        if child.exitcode is not None:
+            assert child.exitcode == 0
+            return kills
+        child.kill()
+        child.join()
+        kills += 1
+
+
+@pytest.mark.parametrize("attempt", [0, 1, 2, *(pytest.param(i, marks=pytest.mark.slow) for i in range(3, 10))])
+def test_killed_at_random_points_it_ends_with_the_same_bytes(tmp_path: Path, attempt: int) -> None:
+    torch.set_num_threads(1)  # other threads do not survive a fork
+    world = miniature.make(tmp_path, training={"epochs": 12, "patience": 20})
+    whole = run(world)
+    world.layout.checkpoint("main", 3).unlink()
+    kills = _killed_and_resumed(world, random.Random(attempt))
+    assert kills > 0
+    assert digest(world) == whole
