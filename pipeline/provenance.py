@@ -72,13 +72,16 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def listing(folder: Path) -> str:
+    """Fingerprint of a folder of extracted frames: its sorted names and sizes, 16 hex digits."""
+    found = sorted((p.name, p.stat().st_size) for p in folder.iterdir() if p.is_file())
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
+
+
 def fingerprint(path: str | Path, cache: FileCache) -> str:
-    """A file's content fingerprint; a folder's (extracted frames) is that of its sorted names and sizes."""
+    """A file's content fingerprint; a folder's (extracted frames) is that of its names and sizes, looked at again when its time changes."""
     path = Path(path)
-    if path.is_dir():
-        listing = sorted((p.name, p.stat().st_size) for p in path.iterdir() if p.is_file())
-        return hashlib.sha256(json.dumps(listing).encode()).hexdigest()[:16]
-    return cache.get(path, content)
+    return cache.get(path, listing if path.is_dir() else content)
 
 
 @functools.cache

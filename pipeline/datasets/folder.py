@@ -6,7 +6,7 @@ import os
 import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pipeline.datasets.rows import Rows, Video, refuse
 from pipeline.errors import DatasetError
@@ -30,8 +30,9 @@ class File:
 
 def key_of(relative: str) -> str:
     """The id a relative path gives: posix, without the extension, Unicode composed (macOS stores names decomposed)."""
-    path = PurePosixPath(unicodedata.normalize("NFC", relative.replace(os.sep, "/")))
-    return str(path.with_suffix("")) if path.suffix.lower() in EXTENSIONS else str(path)
+    path = relative.replace(os.sep, "/")
+    stem, extension = os.path.splitext(path)
+    return unicodedata.normalize("NFC", stem if extension.lower() in EXTENSIONS else path)
 
 
 def scan(root: str | Path, frame_folders: Collection[str] = ()) -> list[File]:
