@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from pipeline.config_io import load
-from pipeline.datasets.published import PUBLISHED, expected
 from tests.datasets.miniature import KINDS
 
 # lr, margin, dropout, (NCE clip, frame), consolidation temperature, hard start, tau
@@ -40,24 +39,3 @@ def test_the_preset_for_own_videos_keeps_its_test_split_unseen(root: Path) -> No
     config = load(root / "config" / "own-videos.yaml")
     assert config.dataset.kind == "own"
     assert config.experiment("main").training.selection_split == "val"
-
-
-def test_published_recalls_add_up() -> None:
-    for kind, rows in PUBLISHED.items():
-        for row in rows:
-            total = row.r1 + row.r5 + row.r10 + row.r100
-            assert not abs(total - row.sum_r) > 0.11, (kind, row)
-    best = {kind: expected(kind)[0] for kind in KINDS}
-    assert {kind: row["method"] for kind, row in best.items()} == dict.fromkeys(KINDS, "MSC")
-    assert {kind: row["sum_r"] for kind, row in best.items()} == {
-        "tvr": 263.1,
-        "activitynet": 202.1,
-        "charades": 99.7,
-        "qvhighlights": 234.6,
-    }
-
-
-def test_published_rows_of_another_gallery_are_left_out() -> None:
-    assert all(row["gallery"] != "mssl" for row in expected("activitynet", "val_1"))
-    assert any(row["gallery"] == "mssl" for row in expected("activitynet", "mssl"))
-    assert expected("own") == []
