@@ -1,4 +1,4 @@
-"""From decoded pixels to the tensors the encoders were trained on."""
+"""From the stored squares of pixels to the tensors the encoders were trained on (resizing and cropping belong to pipeline/video)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -33,21 +32,6 @@ class Normalisation:
         shift = torch.tensor(-mean / std, dtype=torch.float32, device=frames.device)
         # One kernel reads uint8 and writes float32; the permutation is a view, so the result stays channels-last.
         return torch.addcmul(shift, frames.to(torch.float32), scale).movedim(-1, -3)
-
-
-def resize_crop(image: Image.Image, size: int) -> np.ndarray:
-    """The image with its short side brought to `size` (bicubic) and its centre cut out: what open_clip does before ToTensor.
-
-    Shapes: -> uint8 [size, size, 3] RGB. Reproduces torchvision's Resize + CenterCrop bit for bit.
-    """
-    width, height = image.size
-    short, long = (width, height) if width <= height else (height, width)
-    if short != size:
-        scaled = (size, int(size * long / short)) if width <= height else (int(size * long / short), size)
-        image = image.resize(scaled, Image.Resampling.BICUBIC)
-    width, height = image.size
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    return np.asarray(image.crop((left, top, left + size, top + size)).convert("RGB"))
 
 
 def pathways(windows: Tensor, alpha: int) -> list[Tensor]:

@@ -9,11 +9,11 @@ import av
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from pipeline.config import OpenClip, SlowFast
 from pipeline.encoders import openclip, slowfast
-from pipeline.encoders.preprocess import Normalisation, resize_crop
+from pipeline.encoders.preprocess import Normalisation
+from pipeline.video.picture import square
 from tests.encoders.conftest import randomised
 
 pytestmark = pytest.mark.slow
@@ -29,8 +29,7 @@ def frames(shared: Path, count: int, every: int) -> np.ndarray:
     with av.open(str(file)) as container:
         for i, frame in enumerate(container.decode(video=0)):
             if i % every == 0:
-                image: Image.Image = frame.to_image()
-                found.append(resize_crop(image, 224))
+                found.append(square(frame.to_ndarray(format="rgb24"), 224))
             if len(found) == count:
                 return np.stack(found)
     raise AssertionError("the video is too short")

@@ -10,12 +10,13 @@ import torch
 from open_clip.transform import image_transform
 from PIL import Image
 
-from pipeline.encoders.preprocess import Normalisation, pathways, resize_crop
+from pipeline.encoders.preprocess import Normalisation, pathways
+from pipeline.video.picture import square
 from tests.encoders.conftest import pixels
 
 
 def clip_transform(image: Image.Image, size: int = 224) -> torch.Tensor:
-    return Normalisation()(torch.from_numpy(resize_crop(image, size).copy()))
+    return Normalisation()(torch.from_numpy(square(np.asarray(image.convert("RGB")), size)))
 
 
 def test_oracle_image(shared: Path) -> None:
