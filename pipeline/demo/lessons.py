@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from pipeline.demo.captions import label, pick, sentence
 from pipeline.demo.render import HEIGHT, WIDTH, draw, encode
 from pipeline.demo.vocabulary import COLOURS, MOTIONS, PLACES, SHAPES
 from pipeline.demo.world import FPS, Scene
+from pipeline.progress import track
 
 SHOT = FPS  # frames of a shot: one second
 _REEL = 64  # shots encoded together
@@ -37,7 +39,7 @@ def shots(purpose: str, seed: int, count: int) -> list[Scene]:
     return scenes
 
 
-def captions(scenes: Sequence[Scene], seed: int, sentences: float) -> list[str]:
+def captions(scenes: Sequence[Scene], seed: int, sentences: float = 0.0) -> list[str]:
     """A caption per scene: a terse label, or with probability `sentences` a sentence as the demo's queries are."""
     rng = random.Random(f"lessons/captions/{seed}")
     lines = []
@@ -65,12 +67,15 @@ def _film(scenes: Sequence[Scene], quality: int) -> np.ndarray:
     return frames[:, :, left : left + HEIGHT].reshape(len(scenes), SHOT, HEIGHT, HEIGHT, 3)
 
 
-def film(scenes: Sequence[Scene], *, workers: int = 2) -> np.ndarray:
-    """Frames of the shots as a decoder returns them, at several qualities of H.264.
+def film(scenes: Sequence[Scene], path: Path, *, workers: int = 2) -> np.ndarray:
+    """Frames of the shots as a decoder returns them, at several qualities of H.264, in the file `path` (.npy).
 
-    Shapes: [shots, SHOT, HEIGHT, HEIGHT, 3] uint8.
+    Shapes: [shots, SHOT, HEIGHT, HEIGHT, 3] uint8, memory-mapped.
     """
+    frames = np.lib.format.open_memmap(path, "w+", np.uint8, (len(scenes), SHOT, HEIGHT, HEIGHT, 3))
     reels = [scenes[i : i + _REEL] for i in range(0, len(scenes), _REEL)]
     qualities = [20 + 3 * (i % 4) for i in range(len(reels))]
     with ProcessPoolExecutor(workers) as pool:
-        return np.concatenate(list(pool.map(_film, reels, qualities)))
+        for i, reel in enumerate(track(pool.map(_film, reels, qualities), total=len(reels), label=f"film {path.stem}", unit="reels")):
+            frames[i * _REEL : i * _REEL + len(reel)] = reel
+    return frames
