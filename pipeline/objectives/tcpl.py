@@ -6,12 +6,16 @@ the gradient is gathered in the same sweep, so memory is O(chunk * Q^2) and noth
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+T = TypeVar("T")
+ANCHORS_PER_WORKER = 64  # fewer are not worth a thread
 SAME = 1e-13  # squared distance over squared norms below which two rows are one: under float32's own resolution of the rows
 LEAST = 1e-12  # squared distance two coincident queries count as (METHODS 6.9)
 
@@ -81,42 +85,21 @@ class _Angle(torch.autograd.Function):
 
     @staticmethod
     def forward(context: Any, student: Tensor, teacher: Tensor, chunk: int) -> Tensor:
-        queries, dtype = len(student), student.dtype
-        squared, lengths, inverse = _sides(student)
-        theirs, their_lengths, their_inverse = (side.to(dtype) for side in _sides(teacher))
-        ours, our_lengths, our_inverse = squared.to(dtype), lengths.to(dtype), inverse.to(dtype)
-        # cos(student) - cos(teacher) = left @ right + the two terms in E; the halves and signs go into `right` and E.
-        left = torch.stack([our_lengths, our_inverse, their_lengths, their_inverse], dim=2)
-        right = torch.stack([our_inverse, our_lengths, -their_inverse, -their_lengths], dim=1) / 2
-        minus_half_ours, half_theirs = ours * -0.5, theirs * 0.5
-        trained = context.needs_input_grad[0]
-        total = torch.zeros((), dtype=torch.float64, device=student.device)
-        by_squared, by_length = torch.zeros_like(ours), torch.zeros_like(ours)
-        buffers = torch.empty(3, min(chunk, queries), queries, queries, dtype=dtype, device=student.device)
-        for start in range(0, queries, chunk):
-            anchors = slice(start, min(start + chunk, queries))
-            difference, work, slope = buffers[:, : anchors.stop - start]
-            r, d, q = our_inverse[anchors], our_lengths[anchors], their_inverse[anchors]
-            torch.bmm(left[anchors], right[anchors], out=difference)
-            difference.addcmul_(torch.mul(minus_half_ours, r[:, :, None], out=work), r[:, None])
-            difference.addcmul_(torch.mul(half_theirs, q[:, :, None], out=work), q[:, None])
-            torch.clamp(difference, -1, 1, out=slope)
-            if trained:
-                torch.mul(slope, r[:, :, None], out=work).mul_(r[:, None])
-                by_squared += work.sum(dim=0) if chunk > 1 else work[0]
-                straight, along, across = _apply(slope, r), _apply(slope, d), work.mul_(ours).sum(dim=2)
-                by_length[anchors] = straight - r * r * along + r * across
-            # smooth-L1 of x with slope w = clamp(x) is w (x - w / 2); row sums first, they keep float32 exact enough
-            total += torch.mul(slope, difference.sub_(slope, alpha=0.5), out=work).sum(dim=2).sum(dtype=torch.float64)
+        queries, trained = len(student), context.needs_input_grad[0]
+        exact = _sides(student)
+        ours, theirs = (_Sides(*(side.to(student.dtype) for side in sides)) for sides in (exact, _sides(teacher)))
+        parts = _share_out(lambda first, last: _sweep(ours, theirs, first, last, chunk, trained), queries, student.device)
         scale = 1.0 / queries**3
         if trained:
-            by_pair = by_length.double() * inverse / 2 - by_squared.double() / 2
+            by_squared = torch.stack([part[1] for part in parts]).sum(dim=0).double()
+            by_length = torch.cat([part[2] for part in parts]).double()
+            by_pair = by_length * exact.inverse / 2 - by_squared / 2
             by_pair = by_pair + by_pair.T
             rows = student.double()
             rows = rows - rows.mean(dim=0)
             gradient = 2 * scale * (by_pair.sum(dim=1, keepdim=True) * rows - by_pair @ rows)
-            context.save_for_backward(gradient.to(dtype))
-        return (total * scale).to(dtype)
+            context.save_for_backward(gradient.to(student.dtype))
+        return (torch.stack([part[0] for part in parts]).sum() * scale).to(student.dtype)
 
     @staticmethod
     @once_differentiable
@@ -125,16 +108,91 @@ class _Angle(torch.autograd.Function):
         return gradient * incoming[0], None, None
 
 
-def _sides(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Squared distances, distances and inverse distances, all 0 for coincident pairs. Shapes: [Q, D] -> 3 x float64 [Q, Q]."""
+class _Sides(NamedTuple):
+    """Squared distances, distances and inverse distances, all 0 for coincident pairs. Shapes: 3 x [Q, Q]."""
+
+    squared: Tensor
+    lengths: Tensor
+    inverse: Tensor
+
+
+def _sides(rows: Tensor) -> _Sides:
+    """The triangle sides between rows, in float64. Shapes: [Q, D] -> 3 x [Q, Q]."""
     squared, apart = squared_distances(rows)
     squared = torch.where(apart, squared, 0.0)
     lengths = squared.sqrt()
-    return squared, lengths, torch.where(apart, 1 / lengths, 0.0)
+    return _Sides(squared, lengths, torch.where(apart, 1 / lengths, 0.0))
+
+
+def _sweep(ours: _Sides, theirs: _Sides, first: int, last: int, chunk: int, trained: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """The sums over the anchors first:last (see _Angle). Shapes: -> smooth-L1 scalar float64, by E [Q, Q], by d [last - first, Q]."""
+    queries, like = len(ours.squared), ours.squared
+    # cos(student) - cos(teacher) = left @ right + the two terms in E; the halves and signs go into `right` and E.
+    left = torch.stack([ours.lengths[first:last], ours.inverse[first:last], theirs.lengths[first:last], theirs.inverse[first:last]], dim=2)
+    right = (
+        torch.stack([ours.inverse[first:last], ours.lengths[first:last], -theirs.inverse[first:last], -theirs.lengths[first:last]], dim=1)
+        / 2
+    )
+    minus_half_ours, half_theirs = ours.squared * -0.5, theirs.squared * 0.5
+    total = torch.zeros((), dtype=torch.float64, device=like.device)
+    by_squared, by_length = torch.zeros_like(like), torch.zeros_like(like[first:last])
+    buffers = like.new_empty(3, min(chunk, last - first), queries, queries)
+    for start in range(0, last - first, chunk):
+        here = slice(start, min(start + chunk, last - first))
+        difference, work, slope = buffers[:, : here.stop - start]
+        r, d, q = ours.inverse[first:last][here], ours.lengths[first:last][here], theirs.inverse[first:last][here]
+        torch.bmm(left[here], right[here], out=difference)
+        difference.addcmul_(torch.mul(minus_half_ours, r[:, :, None], out=work), r[:, None])
+        difference.addcmul_(torch.mul(half_theirs, q[:, :, None], out=work), q[:, None])
+        torch.clamp(difference, -1, 1, out=slope)
+        # smooth-L1 of x with slope w = clamp(x) is w (x - w / 2)
+        total += _inner(slope, difference) - _inner(slope, slope) / 2
+        if trained:
+            straight, along = _apply(slope, r), _apply(slope, d)
+            torch.mul(slope, r[:, :, None], out=work)
+            _add_scaled(by_squared, work, r)
+            by_length[here] = straight - r * r * along + r * _apply(work.mul_(ours.squared), r)
+    return total, by_squared, by_length
+
+
+def _share_out(sweep: Callable[[int, int], T], queries: int, device: torch.device) -> list[T]:
+    """`sweep(first, last)` over all anchors, on a CPU in as many parts as torch may use threads, each on one thread of its own.
+
+    The arrays of one anchor are too small to be split well: threads that meet after every operation wait for each other, and on a busy
+    machine ten times longer than they work.
+    """
+    threads = torch.get_num_threads()
+    workers = min(threads, queries // ANCHORS_PER_WORKER) if device.type == "cpu" else 1
+    if workers <= 1:
+        return [sweep(0, queries)]
+    bounds = [queries * i // workers for i in range(workers + 1)]
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(sweep, bounds[:-1], bounds[1:]))
+    finally:
+        torch.set_num_threads(threads)  # the setting is a thread's own, but new threads begin with the last one made
+
+
+# With one anchor a time the plain matrix routines read an array once, several times faster on a CPU than the batched forms below.
 
 
 def _apply(matrices: Tensor, vectors: Tensor) -> Tensor:
     """Matrix-vector products. Shapes: [m, Q, Q], [m, Q] -> [m, Q]."""
-    if len(matrices) == 1:  # several times faster on a CPU than the batched routine
+    if len(matrices) == 1:
         return torch.mv(matrices[0], vectors[0])[None]
     return torch.bmm(matrices, vectors[:, :, None]).squeeze(2)
+
+
+def _add_scaled(total: Tensor, matrices: Tensor, vectors: Tensor) -> None:
+    """Add every matrix, its columns scaled, to `total`. Shapes: [Q, Q], [m, Q, Q], [m, Q]."""
+    if len(matrices) == 1:
+        total.addcmul_(matrices[0], vectors[0])
+    else:
+        total += (matrices * vectors[:, None]).sum(dim=0)
+
+
+def _inner(left: Tensor, right: Tensor) -> Tensor:
+    """Sum of products, in float64 across the rows of a batch. Shapes: [m, Q, Q] twice -> scalar."""
+    if len(left) == 1:
+        return torch.dot(left.view(-1), right.view(-1)).double()
+    return (left * right).sum(dim=2).sum(dtype=torch.float64)

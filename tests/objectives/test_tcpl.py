@@ -115,3 +115,18 @@ def test_no_second_pass_when_nothing_is_trained() -> None:
     student, teacher = _pair(6, 6)
     assert not tcpl.angle(student, teacher).requires_grad
     torch.testing.assert_close(tcpl.angle(student, teacher), tcpl.angle(student.clone().requires_grad_(), teacher).detach())
+
+
+def test_threads_share_the_anchors_and_change_nothing() -> None:
+    student, teacher = _pair(7, 2 * tcpl.ANCHORS_PER_WORKER + 3)
+    threads, values = torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            rows = student.clone().requires_grad_()
+            loss = tcpl.angle(rows, teacher)
+            values.append((loss.detach(), torch.autograd.grad(loss, rows)[0]))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    torch.testing.assert_close(values[0], values[1])
