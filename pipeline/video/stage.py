@@ -1,0 +1,176 @@
+"""The frames stage: one shard's videos, decoded once for every stream, into one HDF5 per stream and a manifest.
+
+First every wanted video is decoded into a spool beside the manifest, where finished ones survive a kill; then the spool is moved into
+the HDF5 files in the order of the shard, so the bytes depend neither on interruptions nor on which process was faster.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import recipes
+from pipeline.config import Config
+from pipeline.datasets.sources import Source
+from pipeline.layout import Layout
+from pipeline.progress import Meter
+from pipeline.store import Ragged, Writer, create, recipe_hash, write_json
+from pipeline.streams import Stream
+from pipeline.video.grids import rows
+from pipeline.video.pool import Job, Outcome, Pool
+from pipeline.video.quarantine import row
+
+
+def run(
+    config: Config, layout: Layout, shard: str, sources: list[Source], streams: dict[str, Stream], wanted: set[str], *, workers: int = 1
+) -> None:
+    """Decode the `wanted` videos of a shard.
+
+    Writes, per stream, frames/<stream>/<shard>.h5: ragged `frames` (uint8 [M, S, S, 3] RGB, column `time` s) and ragged `windows`
+    (int32 [N, count] rows of that video's frames, columns `start`, `end` s; items fingerprint, duration s, decoder, reason, origin s);
+    both are there, without items, when no video is wanted. And frames/<shard>.json: videos, quarantine, skipped.
+    """
+    spool = _Spool(layout.frames_manifest(shard).with_name(f".{shard}.spool"), recipes.frames(config, streams))
+    chosen = [source for source in sources if source.video_id in wanted]
+    quarantine = _decode(config, chosen, streams, spool, workers)
+    videos: dict[str, Any] = {}
+    with ExitStack() as stack:
+        writers = {}
+        for name, stream in streams.items():
+            recipe = {"stream": stream.recipe, "decoding": recipes.decoding(config)}
+            writers[name] = stack.enter_context(
+                create(layout.frames(name, shard), stage="frames", recipe=recipe, shard=shard, **versions())
+            )
+        for source in chosen:
+            done = spool.find(source)
+            if done is not None:
+                counts = {name: _append(writers[name], source, stream, done) for name, stream in streams.items()}
+                videos[source.video_id] = {**done.about, "rows": counts}
+                done.remove()
+        for name, stream in streams.items():
+            if not videos:
+                _empty(writers[name], stream)
+    skipped = sorted({source.video_id for source in sources} - wanted)
+    write_json(layout.frames_manifest(shard), {"videos": videos, "quarantine": quarantine, "skipped": skipped})
+    spool.remove()
+
+
+def versions() -> dict[str, str]:
+    """The decoders' versions, for attributes."""
+    import av
+
+    return {"decord": version("decord"), "pyav": version("av"), "libavcodec": ".".join(map(str, av.library_versions["libavcodec"]))}
+
+
+def _decode(config: Config, sources: list[Source], streams: dict[str, Stream], spool: _Spool, workers: int) -> list[dict[str, Any]]:
+    """Decode what the spool does not hold yet; returns the quarantine rows, in the order of the shard."""
+    settings = config.video
+    todo = {source.video_id: source for source in sources if spool.find(source) is None}
+    jobs = [
+        Job(
+            video_id=source.video_id,
+            paths=source.paths,
+            streams={name: stream.recipe for name, stream in streams.items()},
+            folder=spool.begin(source),
+            frames_fps=settings.frames_fps,
+            keep_truncated=settings.keep_truncated,
+        )
+        for source in todo.values()
+    ]
+    bad: dict[str, dict[str, Any]] = {}
+    pool = Pool(workers, timeout=settings.timeout, timeout_per_second=settings.timeout_per_second, memory_mb=settings.memory_mb)
+    with pool, Meter(len(jobs), "decode", "video") as meter:
+        for outcome in pool.run(jobs):
+            source = todo[outcome.job.video_id]
+            if outcome.code:
+                shutil.rmtree(outcome.job.folder, ignore_errors=True)
+                bad[source.video_id] = row(source.video_id, outcome.path, outcome.code, outcome.message, outcome.decoder)
+            else:
+                spool.keep(source, outcome)
+            meter.update(1, f"{len(bad)} unusable" if bad else "")
+    return [bad[source.video_id] for source in sources if source.video_id in bad]
+
+
+class _Done:
+    """One decoded video in the spool."""
+
+    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
+        self._folder, self.about = folder, about
+
+    def frames(self, stream: str, size: int) -> np.ndarray:
+        """Shapes: [M, size, size, 3] uint8, on disk."""
+        return np.memmap(self._folder / f"{stream}.frames", np.uint8, "r").reshape(-1, size, size, 3)
+
+    def array(self, stream: str, name: str) -> np.ndarray:
+        return np.asarray(np.load(self._folder / f"{stream}.{name}.npy"))
+
+    def remove(self) -> None:
+        shutil.rmtree(self._folder)
+
+
+class _Spool:
+    """Decoded videos on disk, one folder each, whole once they have their final name, kept by content and recipe."""
+
+    def __init__(self, folder: Path, recipe: dict[str, Any]) -> None:
+        self._folder, self._recipe = folder, recipe_hash(recipe)
+
+    def _place(self, source: Source) -> Path:
+        return self._folder / hashlib.sha256(source.video_id.encode()).hexdigest()[:24]
+
+    def _key(self, source: Source) -> str:
+        return f"{source.fingerprint}-{self._recipe}"
+
+    def begin(self, source: Source) -> Path:
+        """An empty folder to decode into."""
+        place = self._place(source)
+        shutil.rmtree(place, ignore_errors=True)  # of another content or recipe
+        temporary = place.with_suffix(".part")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        return temporary
+
+    def keep(self, source: Source, outcome: Outcome) -> None:
+        about = {
+            "fingerprint": source.fingerprint,
+            "decoder": outcome.decoder,
+            "reason": outcome.reason,
+            "duration": outcome.duration,
+            "origin": outcome.origin,
+        }
+        (outcome.job.folder / "about.json").write_text(json.dumps({"key": self._key(source), **about}))
+        outcome.job.folder.rename(self._place(source))
+
+    def find(self, source: Source) -> _Done | None:
+        file = self._place(source) / "about.json"
+        if not file.exists():
+            return None
+        about = json.loads(file.read_text())
+        return _Done(file.parent, about) if about.pop("key") == self._key(source) else None
+
+    def remove(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _append(writer: Writer, source: Source, stream: Stream, done: _Done) -> int:
+    """Move one video into a stream's file; returns its rows."""
+    start, end = rows(done.about["duration"], stream.every)
+    name = stream.name
+    writer.append("frames", source.video_id, done.frames(name, stream.size), {"time": done.array(name, "time")})
+    items = {key: done.about[key] for key in ("fingerprint", "duration", "decoder", "reason", "origin")}
+    writer.append("windows", source.video_id, done.array(name, "windows"), {"start": start, "end": end}, items)
+    return len(start)
+
+
+def _empty(writer: Writer, stream: Stream) -> None:
+    """Both groups without items: a Writer makes a group with its first item, and readers should not have to care."""
+    none, text, zero = np.zeros(0), np.zeros(0, dtype=object), np.zeros(1, np.int64)
+    writer.ragged("frames", Ragged([], zero, np.zeros((0, stream.size, stream.size, 3), np.uint8), {"time": none}))
+    items = {"fingerprint": text, "duration": none, "decoder": text, "reason": text, "origin": none}
+    writer.ragged("windows", Ragged([], zero, np.zeros((0, stream.count), np.int32), {"start": none, "end": none}, items))

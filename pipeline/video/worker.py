@@ -1,0 +1,153 @@
+"""A process that decodes one video after another and may be killed at any moment: `python -m pipeline.video.worker PARENT MEMORY_MB`.
+
+A decoder can hang with the interpreter locked, crash, or eat all memory; only another process survives that. Jobs come in as JSON
+lines on stdin, answers go out as JSON lines on the first stdout; frames go to files, so nothing large passes through a pipe.
+The process dies with its parent: the kernel kills it (Linux), and the end of stdin ends it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import queue
+import resource
+import signal
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import IO, Any
+
+import numpy as np
+
+from pipeline.errors import VideoError
+from pipeline.video.choose import Choice
+from pipeline.video.decode import Decoded, decode, inspect, length
+
+_PR_SET_PDEATHSIG = 1
+
+
+class WriteError(Exception):
+    """The frames cannot be written."""
+
+
+class Files:
+    """A sink: one file of raw frames per stream in `folder`. Errors: WriteError."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._open: dict[str, IO[bytes]] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, stream: str, frame: np.ndarray) -> None:
+        try:
+            if stream not in self._open:
+                self._open[stream] = (self._folder / f"{stream}.frames").open("wb")
+            self._open[stream].write(frame.data)
+        except OSError as error:
+            raise WriteError(f"frames cannot be written: {error.strerror}") from error
+
+    def clear(self) -> None:
+        self.close()
+        for file in self._folder.iterdir():
+            file.unlink()
+
+    def close(self) -> None:
+        for file in self._open.values():
+            file.close()
+        self._open = {}
+
+    def save(self, decoded: Decoded) -> None:
+        """Put the times and windows beside the frames."""
+        try:
+            self.close()
+            for name, taken in decoded.streams.items():
+                np.save(self._folder / f"{name}.time.npy", np.asarray(taken.time, dtype=np.float64))
+                np.save(self._folder / f"{name}.windows.npy", taken.windows)
+        except OSError as error:
+            raise WriteError(f"frames cannot be written: {error.strerror}") from error
+
+
+def serve(jobs: queue.SimpleQueue[dict[str, Any]], answers: IO[str]) -> None:
+    """Answer jobs for ever. First the length of the video and its decoders, so that the parent can set its patience; then the result."""
+
+    def say(**message: Any) -> None:
+        answers.write(json.dumps(message) + "\n")
+        answers.flush()
+
+    say(ready=True)
+    while True:
+        job = jobs.get()
+        parts, paths, files = [], job["paths"], None
+        try:
+            forced = Choice("pyav", job["forced"]) if job.get("forced") else None
+            parts = inspect(paths, frames_fps=job["frames_fps"], keep_truncated=job["keep_truncated"], decoder=forced)
+            say(seconds=length(parts), decoders=sorted({part.choice.decoder for part in parts}))
+            streams = {name: SimpleNamespace(**recipe) for name, recipe in job["streams"].items()}
+            files = Files(Path(job["folder"]))
+            decoded = decode(parts, streams, files)  # type: ignore[arg-type]  # a Stream without its configuration
+            files.save(decoded)
+            say(done=[decoded.duration, decoded.decoder, decoded.reason, decoded.origin])
+        except VideoError as error:
+            say(bad=[error.code, str(error.what), error.where or paths[0], _decoders(parts)])
+        except WriteError as error:
+            say(fatal=str(error), where=job["folder"])
+        except MemoryError:
+            say(bad=["OUT_OF_MEMORY", "no memory for its frames", paths[0], _decoders(parts)])
+        except Exception as error:  # a library's own exception: this video is not decoded, the next one may be
+            text = (str(error).splitlines() or [""])[0]
+            say(bad=["DECODE_ERROR", f"{type(error).__name__}: {text}", paths[0], _decoders(parts)])
+        finally:
+            if files is not None:
+                with suppress(OSError):  # what could not be written has been told
+                    files.close()
+            parts = []
+            gc.collect()  # pictures hang on generators in reference cycles after an error
+
+
+def _decoders(parts: list[Any]) -> str:
+    return "+".join(dict.fromkeys(part.choice.decoder for part in parts))
+
+
+def _read(lines: IO[str], jobs: queue.SimpleQueue[dict[str, Any]]) -> None:
+    for line in lines:
+        jobs.put(json.loads(line))
+    os._exit(0)  # the parent is gone, or needs this process no more
+
+
+def _bind(parent: int) -> None:
+    """Die with the parent, leave Ctrl-C to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)  # it died before this line
+
+
+def limit_memory(megabytes: int) -> None:
+    """Let the address space grow by so much from here: allocations beyond fail instead of starving the machine."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0]) if sys.platform == "linux" else 0
+    allowed = pages * resource.getpagesize() + megabytes * 2**20
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if hard == resource.RLIM_INFINITY or allowed < hard:
+        resource.setrlimit(resource.RLIMIT_AS, (allowed, hard))
+
+
+def main(parent: int, megabytes: int) -> None:
+    """Serve the parent. What libraries print goes to stderr, never between the answers."""
+    _bind(parent)
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    import decord  # noqa: F401  # loaded before the limit is taken, so that the limit is for videos alone
+
+    limit_memory(megabytes)
+    jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(sys.stdin, jobs), daemon=True).start()
+    serve(jobs, answers)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))
