@@ -34,6 +34,8 @@ def recall_curves(path: Path, ranks: Mapping[str, np.ndarray], videos: int, titl
     left.plot(cutoffs, np.minimum(1.0, cutoffs / videos), ":", color="0.7", label="chance")
     left.set(xscale="log", xlabel="K", ylabel="queries with their video within K", ylim=(0, 1.02))
     left.yaxis.set_major_formatter(PercentFormatter(1.0))
+    ticks = [k for k in (1, 5, 10, 50, 100, 500, 1000, 5000) if k <= videos]
+    left.set_xticks(ticks, [str(k) for k in ticks], minor=False)
     left.legend()
     edges = [edge for edge in (1, 2, 6, 11, 51, 101, 501, 1001) if edge <= videos] + [videos + 1]
     width = 0.8 / max(1, len(shown))

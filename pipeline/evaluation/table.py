@@ -106,7 +106,7 @@ def spread(values: Iterable[float | None], digits: int = 1) -> str:
     known = [value for value in values if value is not None]
     if not known:
         return "-"
-    mean = f"{np.mean(known):.{digits}f}"
+    mean = f"{round(float(np.mean(known)), digits) + 0.0:.{digits}f}"  # no minus zero
     return f"{mean} ± {np.std(known, ddof=1):.{digits}f}" if len(known) > 1 else mean
 
 

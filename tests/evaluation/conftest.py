@@ -80,8 +80,9 @@ class World:
         """A checkpoint with random weights: evaluation does not care."""
         torch.manual_seed(seed)
         model = DualBranch(self.config.model, 6, 5)
-        for parameter in model.parameters():
-            torch.nn.init.normal_(parameter, std=0.4)
+        for name, parameter in model.named_parameters():
+            if "norm" not in name:
+                torch.nn.init.normal_(parameter, std=0.5 if parameter.ndim > 1 else 0.1)
         chosen = self.config.experiment(experiment)
         attrs = {"epoch": 3, "selection_split": "test"}
         save_model(self.layout.checkpoint(experiment, seed), model.state_dict(), chosen, dimensions(model), **attrs)

@@ -81,7 +81,7 @@ def test_groups_are_measured_apart(world: World) -> None:
     assert set(metrics["groups"]) == {"motion"}
     chosen = found[found["group"] == "motion"]
     assert metrics["groups"]["motion"]["queries"] == len(chosen) == 11
-    assert metrics["groups"]["motion"]["fused"] == pytest.approx(recalls(chosen["rank_fused"].to_numpy()))
+    assert metrics["groups"]["motion"]["fused"] == pytest.approx(recalls(chosen["rank_fused"].to_numpy(copy=True)))
 
 
 def test_moments_of_ours_and_of_zero_shot(world: World) -> None:
