@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from pipeline.clips import stage as clips
 from pipeline.config import Config
 from pipeline.datasets import table
 from pipeline.datasets.rows import Query, Rows, Video
+from pipeline.encoders import stage as text
 from pipeline.layout import Layout
 from pipeline.model.dual_branch import DualBranch
 from pipeline.shards import assign
@@ -25,13 +27,13 @@ QUARANTINED = "test/03 b"  # white space and a slash, as ids of own videos may h
 class World:
     """`videos` ids with features and durations; every query's sentence points at one row of its video, so zero-shot can find it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, encoder: dict[str, Any] | None = None) -> None:
         self.config = Config.model_validate(
             {
                 "results": str(folder),
                 "dataset": {"name": "tiny"},
                 "video": {"shard_size": 8},
-                "encoders": {"clip": {"kind": "open_clip"}, "other": {"kind": "open_clip"}},
+                "encoders": {"clip": encoder or {"kind": "open_clip"}, "other": {"kind": "open_clip"}},
                 "features": ["clip"],
                 "text": "clip",
                 "model": {"hidden": 16, "heads": 2, "widths": [None, 1.0], "max_words": 8},
@@ -71,15 +73,18 @@ class World:
                         items = {"key": "k", "duration": len(self.rows[video]) * 2.0}
                         writer.append("features", video, self.rows[video], {"start": start, "end": start + 2}, items)
             clips.run(self.config, self.layout, "main", shard)
+        if encoder is not None:
+            text.run_text(self.config, self.layout, "clip")
+            return
         with create(self.layout.text("clip"), stage="text") as writer:
             for query in self.words:
                 items = {"sentence": self.sentence[query], "truncated": False, "key": "k"}
                 writer.append("tokens", query, self.words[query], None, items)
 
-    def train(self, experiment: str, seed: int) -> None:
+    def train(self, experiment: str, seed: int, text_dim: int = 5) -> None:
         """A checkpoint with random weights: evaluation does not care."""
         torch.manual_seed(seed)
-        model = DualBranch(self.config.model, 6, 5)
+        model = DualBranch(self.config.model, 6, text_dim)
         for name, parameter in model.named_parameters():
             if "norm" not in name:
                 torch.nn.init.normal_(parameter, std=0.5 if parameter.ndim > 1 else 0.1)
