@@ -27,9 +27,9 @@ class Dataset(Section):
     """Which videos, which queries."""
 
     name: Name = Field("demo", description="Results go to `<results>/<name>/`.")
-    kind: Literal["own", "demo", "qvhighlights", "tvr", "activitynet", "charades"] = Field(
+    kind: Literal["own", "demo", "qvhighlights", "tvr", "activitynet", "charades", "bundle"] = Field(
         "own",
-        description="How the annotations are read: `own` is a CSV or JSONL; `demo` renders the embedded world first and then reads it as `own`.",
+        description="How the annotations are read: `own` is a CSV or JSONL; `demo` renders the embedded world first and then reads it as `own`; `bundle` is what `prvr import` read.",
     )
     videos: str = Field("", description="Folder of the videos (searched recursively). For `demo`, made when empty.")
     annotations: str = Field(
@@ -59,6 +59,10 @@ class Video(Section):
     shard_size: PositiveInt = Field(64, description="Videos per shard: one job decodes one shard. 50 to 200 on a real collection.")
     keep_frames: bool = Field(False, description="Keep the decoded frames after the encoders have read them.")
     keep_truncated: bool = Field(False, description="Use the frames a truncated file still holds instead of quarantining it.")
+    decoder: Literal["pyav", "decord"] = Field(
+        "pyav",
+        description="`decord` reads with it where it was shown right, slower and blind to damage; `pyav` reads everything (docs/decoders.md).",
+    )
     frames_fps: PositiveFloat = Field(
         3.0, description="Rate of a folder of extracted frames, where one stands for a video (TVR ships 3 per second)."
     )
@@ -114,7 +118,13 @@ class SlowFast(Section):
     compile: bool = Field(False, description="torch.compile the network: faster on long runs, other last bits.")
 
 
-Encoder = Annotated[OpenClip | SlowFast, Field(discriminator="kind")]
+class Imported(Section):
+    """Features or query states of a published bundle, put here by `prvr import`; nothing is computed."""
+
+    kind: Literal["imported"] = "imported"
+
+
+Encoder = Annotated[OpenClip | SlowFast | Imported, Field(discriminator="kind")]
 
 
 class Clips(Section):

@@ -19,6 +19,7 @@ from pipeline.streams import stream_of
 def decoding(config: Config) -> dict[str, Any]:
     """What decides the pixels of a frame, whatever the stream."""
     return {
+        "decoder": config.video.decoder,
         "keep_truncated": config.video.keep_truncated,
         "frames_fps": config.video.frames_fps,
         "decord": version("decord"),

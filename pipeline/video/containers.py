@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-_MP4_BOXES = {b"ftyp", b"moov", b"mdat", b"moof", b"styp", b"free", b"skip", b"wide", b"pnot", b"uuid"}
+_MP4_FIRST = {b"ftyp", b"moov", b"mdat", b"moof", b"styp", b"free", b"skip", b"wide", b"pnot", b"uuid"}
+_MP4_BOXES = _MP4_FIRST | {b"sidx", b"ssix", b"emsg", b"prft", b"mfra", b"meta", b"udta", b"pdin", b"PICT"}
 _ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-_SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675
+_EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def structure(path: str | os.PathLike[str]) -> Structure:
     size = os.path.getsize(path)
     with open(path, "rb") as file:
         head = file.read(4096)
-        if head[4:8] in _MP4_BOXES:
+        if head[4:8] in _MP4_FIRST:
             return _mp4(file, size)
         if head[:4] == b"\x1aE\xdf\xa3":
             return Structure("matroska", _matroska(file, size))
@@ -47,13 +48,19 @@ def structure(path: str | os.PathLike[str]) -> Structure:
             return Structure("ogg", _ogg(file, size))
         for offset, packet in ((0, 188), (4, 192), (0, 204)):
             if len(head) > offset + 4 * packet and all(head[offset + i * packet] == 0x47 for i in range(5)):
-                rest = size % packet
-                return Structure("mpegts", f"the last packet holds {rest} of {packet} bytes" if rest else "")
+                return Structure("mpegts", _mpegts(file, size, packet, offset))
         if head[:4] == b"\x00\x00\x01\xba":
             return Structure("mpeg")
         if head[:3] == b"FLV":
             return Structure("flv")
     return Structure("")
+
+
+def _mpegts(file: BinaryIO, size: int, packet: int, offset: int) -> str:
+    rest = size % packet
+    file.seek(size - rest + offset)
+    cut = rest > offset and file.read(1) == b"G"  # else: bytes that follow the stream
+    return f"the last packet holds {rest} of {packet} bytes" if cut else ""
 
 
 def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
@@ -75,6 +82,8 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, i
 def _mp4(file: BinaryIO, size: int) -> Structure:
     missing, indexed, edits = "", False, 0
     for name, body, end in _boxes(file, 0, size):
+        if name not in _MP4_BOXES:
+            break  # bytes that follow the file
         if end > size:
             missing = missing or f"box {name.decode('latin1')!r} lacks {end - size} of its {end - body} bytes"
         elif name == b"moov":
@@ -119,16 +128,18 @@ def _vint(file: BinaryIO, *, keep_marker: bool) -> tuple[int, bool]:
 
 
 def _matroska(file: BinaryIO, size: int) -> str:
-    start, end = 0, size
-    while start < end:
+    start, inside = 0, False
+    while start < size:
         file.seek(start)
         element, _ = _vint(file, keep_marker=True)
         length, unknown = _vint(file, keep_marker=False)
+        if not inside and element not in (_EBML, _SEGMENT):
+            return ""  # bytes that follow the file
         if element < 0 or length < 0:
-            return "" if file.tell() <= size and element >= 0 and length >= 0 else "the last element has no complete header"
+            return "the last element has no complete header"
         body = file.tell()
         if element in (_SEGMENT, _CLUSTER) and unknown:
-            start = body  # a live recording: look at its children instead
+            start, inside = body, True  # a live recording: look at its children instead
             continue
         if body + length > size:
             return f"element {element:X} lacks {body + length - size} of its {length} bytes"

@@ -99,8 +99,10 @@ class _Rows:
         return int(np.searchsorted(self.wanted.reshape(-1), time, side="left"))
 
 
-def inspect(paths: Sequence[str], *, frames_fps: float, keep_truncated: bool, decoder: Choice | None = None) -> list[_Part]:
-    """Probe every file of a video and choose how it is read; `decoder` overrules the choice for files.
+def inspect(
+    paths: Sequence[str], *, frames_fps: float = 3.0, keep_truncated: bool = False, decoder: str = "pyav", forced: str = ""
+) -> list[_Part]:
+    """Probe every file of a video and choose how it is read; `forced` says why it must be PyAV.
 
     Errors: VideoError (see `probe`), TRUNCATED unless `keep_truncated`.
     """
@@ -112,7 +114,8 @@ def inspect(paths: Sequence[str], *, frames_fps: float, keep_truncated: bool, de
         found = probe(path)
         if found.truncated and not keep_truncated:
             raise VideoError("TRUNCATED", found.truncated, where=path, fix="copy it again, or set video.keep_truncated")
-        parts.append(_Part(found, decoder or choose(found), stamped=len(found.shown) > 0))
+        choice = Choice("pyav", forced) if forced else choose(found, decoder)
+        parts.append(_Part(found, choice, stamped=len(found.shown) > 0))
     return parts
 
 

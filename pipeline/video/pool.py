@@ -34,12 +34,14 @@ class Job:
     folder: Path
     frames_fps: float = 3.0
     keep_truncated: bool = False
+    decoder: str = "pyav"
     forced: str = ""
     tries: int = 0
 
     def line(self) -> bytes:
-        fields = {k: getattr(self, k) for k in ("paths", "streams", "frames_fps", "keep_truncated", "forced")}
-        return (json.dumps({**fields, "folder": str(self.folder)}) + "\n").encode()
+        reading = {k: getattr(self, k) for k in ("frames_fps", "keep_truncated", "decoder", "forced")}
+        job = {"paths": self.paths, "streams": self.streams, "folder": str(self.folder), "reading": reading}
+        return (json.dumps(job) + "\n").encode()
 
 
 @dataclass(frozen=True)

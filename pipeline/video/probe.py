@@ -121,7 +121,7 @@ def probe(path: str) -> Probe:
     size = _size(path)
     found = structure(path)
     with _open(path, found) as container:
-        stream = _stream(container, path)
+        stream = _stream(container, found, path)
         packets = Packets(container, stream)
         truncated = _truncated(found, packets, stream.frames)
         if not packets.pts:
@@ -177,10 +177,12 @@ def _open(path: str, found: Structure) -> Any:
     return container
 
 
-def _stream(container: Any, path: str) -> Any:
+def _stream(container: Any, found: Structure, path: str) -> Any:
     """The video stream that FFmpeg, decord and players choose (the largest), never a cover picture."""
     kinds = av.stream.Disposition
     streams = [s for s in container.streams.video if not s.disposition & (kinds.attached_pic | kinds.timed_thumbnails)]
+    if not streams and found.missing:
+        raise VideoError("TRUNCATED", f"no stream is left: {found.missing}", where=path, fix=_AGAIN)
     if not streams:
         held = ", ".join(sorted({s.type for s in container.streams})) or "none"
         raise VideoError(

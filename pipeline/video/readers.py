@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.errors import VideoError
+from pipeline.video.packets import words
 from pipeline.video.picture import turned
 from pipeline.video.probe import Probe, one_thread, open_container
 
@@ -19,6 +20,7 @@ Frames = Iterator[tuple[float, Callable[[], np.ndarray]]]
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 LEADING = 16  # pictures H.264 and HEVC may keep: so many may hang on a key picture that was cut away
 _NOISE = re.compile(r"\[[\d:]+\] \S+:\d+: ")  # time of day and source line: what is stored depends on neither
+DAMAGED = 0.001  # share of the frames that may be damaged: one glitch in an hour is not worth an hour, one in a minute is noticed
 LOST = 0.02  # share of the frames (and two) that may be missing: repeats that a decoder leaves out
 
 
@@ -36,25 +38,43 @@ def pyav(probe: Probe, *, stamped: bool, damaged: bool) -> Frames:
     `stamped`: trust the frames' stamps (else the n-th frame is shown at the n-th time of the running clock). `damaged`: the file is
     known to be truncated, take what there is. Errors: ClockError; VideoError DECODE_ERROR, FRAME_COUNT_MISMATCH, OUT_OF_MEMORY.
     """
-    count = corrupt = 0
+    count = faults = 0
     before = -1.0
+    for frame in _pictures(probe):
+        if isinstance(frame, av.FFmpegError):
+            faults += 1
+        else:
+            time = _time(frame, probe, before) if stamped else float(probe.running[min(count, probe.frames - 1)])
+            before = time
+            count += 1
+            faults += frame.is_corrupt
+            yield time, lambda frame=frame: _displayed(frame, probe.rotation)  # type: ignore[misc]
+        if faults > DAMAGED * probe.frames and not damaged:
+            what = f"damaged at frame {count} of {probe.frames}" + (f": {words(frame)}" if isinstance(frame, av.FFmpegError) else "")
+            raise VideoError("DECODE_ERROR", what, where=probe.path, fix="download or re-encode it")
+    _check(probe, count, stamped=stamped, damaged=damaged)
+
+
+def _pictures(probe: Probe) -> Iterator[Any]:
+    """Decoded frames, and the errors of packets that cannot be decoded in their place."""
     with open_container(probe.path) as container:
         stream = container.streams[probe.stream]
         one_thread(stream)
-        try:
-            for frame in container.decode(stream):
-                time = _time(frame, probe, before) if stamped else float(probe.running[min(count, probe.frames - 1)])
-                before = time
-                count += 1
-                corrupt += frame.is_corrupt
-                yield time, lambda frame=frame: _displayed(frame, probe.rotation)  # type: ignore[misc]
-        except av.FFmpegError as error:
-            if isinstance(error, MemoryError):
-                raise VideoError("OUT_OF_MEMORY", f"no memory for frame {count}", where=probe.path, fix="raise video.memory_mb") from error
-            if not (damaged and count):
-                what = f"frame {count} of {probe.frames} cannot be decoded: {error.strerror}"
-                raise VideoError("DECODE_ERROR", what, where=probe.path, fix="download or re-encode it") from error
-    _check(probe, count, corrupt, stamped=stamped, damaged=damaged)
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets, None)
+                if packet is None:
+                    return
+                yield from packet.decode()
+            except av.FFmpegError as error:
+                if isinstance(error, MemoryError):
+                    raise VideoError(
+                        "OUT_OF_MEMORY", "no memory for its pictures", where=probe.path, fix="raise video.memory_mb"
+                    ) from error
+                yield error
+                if packet is None or not packet.size:
+                    return
 
 
 def _time(frame: Any, probe: Probe, before: float) -> float:
@@ -75,8 +95,8 @@ def _displayed(frame: Any, clockwise: int) -> np.ndarray:
         ) from error
 
 
-def _check(probe: Probe, count: int, corrupt: int, *, stamped: bool, damaged: bool) -> None:
-    """The decoder gave the frames the container promised, and held none of them for damaged."""
+def _check(probe: Probe, count: int, *, stamped: bool, damaged: bool) -> None:
+    """The decoder gave the frames that the container promised."""
     expected = len(probe.shown) if stamped else probe.frames
     if not count:
         raise VideoError("DECODE_ERROR", f"none of {probe.frames} frames can be decoded", where=probe.path, fix="download or re-encode it")
@@ -88,9 +108,6 @@ def _check(probe: Probe, count: int, corrupt: int, *, stamped: bool, damaged: bo
     if abs(expected - count) > max(2, LOST * expected):
         what = f"{expected} frames in the container, {count} decoded"
         raise VideoError("FRAME_COUNT_MISMATCH", what, where=probe.path, fix="remux or re-encode it")
-    if corrupt > max(0, LOST * expected):
-        what = f"{corrupt} of {count} frames are damaged"
-        raise VideoError("DECODE_ERROR", what, where=probe.path, fix="download or re-encode it")
 
 
 def decord(probe: Probe) -> Frames:

@@ -81,6 +81,7 @@ def _decode(config: Config, sources: list[Source], streams: dict[str, Stream], s
             folder=spool.begin(source),
             frames_fps=settings.frames_fps,
             keep_truncated=settings.keep_truncated,
+            decoder=settings.decoder,
         )
         for source in todo.values()
     ]

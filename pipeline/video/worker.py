@@ -24,7 +24,6 @@ from typing import IO, Any
 import numpy as np
 
 from pipeline.errors import VideoError
-from pipeline.video.choose import Choice
 from pipeline.video.decode import Decoded, decode, inspect, length
 
 _PR_SET_PDEATHSIG = 1
@@ -83,8 +82,7 @@ def serve(jobs: queue.SimpleQueue[dict[str, Any]], answers: IO[str]) -> None:
         job = jobs.get()
         parts, paths, files = [], job["paths"], None
         try:
-            forced = Choice("pyav", job["forced"]) if job.get("forced") else None
-            parts = inspect(paths, frames_fps=job["frames_fps"], keep_truncated=job["keep_truncated"], decoder=forced)
+            parts = inspect(paths, **job["reading"])
             say(seconds=length(parts), decoders=sorted({part.choice.decoder for part in parts}))
             streams = {name: SimpleNamespace(**recipe) for name, recipe in job["streams"].items()}
             files = Files(Path(job["folder"]))
