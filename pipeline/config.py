@@ -61,7 +61,7 @@ class Video(Section):
     keep_truncated: bool = Field(False, description="Use the frames a truncated file still holds instead of quarantining it.")
     decoder: Literal["pyav", "decord"] = Field(
         "pyav",
-        description="`decord` reads with it where it was shown right, slower and blind to damage; `pyav` reads everything (docs/decoders.md).",
+        description="`pyav` reads everything right; `decord` is used where it was shown right, slower and blind to damage.",
     )
     frames_fps: PositiveFloat = Field(
         3.0, description="Rate of a folder of extracted frames, where one stands for a video (TVR ships 3 per second)."
@@ -358,9 +358,16 @@ class Config(Section):
                     if encoder not in self.encoders:
                         raise ValueError(f"{key} of experiment {name!r} names encoder {encoder!r}; defined are {', '.join(self.encoders)}")
             for key, tower in (("text", experiment.text), ("teacher", experiment.teacher)):
-                if tower and self.encoders[tower].kind != "open_clip":
+                if tower and self.encoders[tower].kind == "slowfast":
                     raise ValueError(f"{key} of experiment {name!r} is {tower!r}, which has no text tower")
         return self
+
+    def network(self, name: str) -> OpenClip | SlowFast:
+        """The settings of an encoder that is run here. ValueError for an imported one, which has none."""
+        settings = self.encoders[name]
+        if isinstance(settings, Imported):
+            raise ValueError(f"encoder {name!r} was imported from a published bundle: nothing can be encoded with it")
+        return settings
 
     def experiment(self, name: str) -> Experiment:
         """The named experiment: its overrides on the top-level values on the variant's. ValidationError when an override does not fit."""
