@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -144,20 +143,16 @@ def _sentence(caption: Query, tokens: np.ndarray, bundle: Bundle, teacher: Teach
 def _text(bundle: Bundle, layout: Layout, encoder: str, recipe: dict[str, Any], teacher: Teacher, max_words: int) -> None:
     found: list[tuple[Query, str]] = [(c, key) for c in bundle.captions() if (key := text_key(c, bundle.texts)) is not None]
     dtype = _dtype(bundle.texts, [key for _, key in found])
-    truncated = 0
-
-    def items() -> Iterator[tuple[str, np.ndarray, dict[str, Any]]]:
+    truncated: list[str] = []
+    rows = 0
+    with create(layout.text(encoder), stage="text", recipe=recipe, encoder=encoder, architecture=f"published:{bundle.layout}") as writer:
         for caption, key in track(found, label=f"text/{encoder}", unit="query"):
             tokens = as_rows(bundle.texts[key]).astype(dtype, copy=False)
             item: dict[str, Any] = {"truncated": len(tokens) > max_words, "key": _key(tokens)}
             if teacher != "none":
                 item["sentence"] = _sentence(caption, tokens, bundle, teacher, max_words).astype(dtype, copy=False)
-            yield caption.query_id, tokens, item
-
-    with create(layout.text(encoder), stage="text", recipe=recipe, encoder=encoder, architecture=f"published:{bundle.layout}") as writer:
-        for query_id, tokens, item in items():
-            writer.append("tokens", query_id, tokens, None, item)
-            truncated += item["truncated"]
-    write_json(
-        layout.text_manifest(encoder), {"queries": len(found), "truncated": truncated, "stats": {"teacher": teacher, "dtype": str(dtype)}}
-    )
+            writer.append("tokens", caption.query_id, tokens, None, item)
+            truncated += [caption.query_id] * (len(tokens) > max_words)
+            rows += len(tokens)
+    stats = {"teacher": teacher, "dtype": str(dtype)}
+    write_json(layout.text_manifest(encoder), {"queries": len(found), "rows": rows, "truncated": truncated, "stats": stats})

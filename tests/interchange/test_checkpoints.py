@@ -81,7 +81,7 @@ def test_every_difference_in_size_is_named(small: Config, config: Config, tmp_pa
     for line in (
         "model.hidden is 384, the checkpoint has 16",
         "model.max_words is 5, the checkpoint has 9",
-        "model.widths is 8, the checkpoint has 3",
+        "the number of model.widths is 8, the checkpoint has 3",
     ):
         assert line in str(caught.value)
     assert not Layout.of(config).root.exists()
