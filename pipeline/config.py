@@ -29,7 +29,8 @@ class Dataset(Section):
     name: Name = Field("demo", description="Results go to `<results>/<name>/`.")
     kind: Literal["own", "demo", "qvhighlights", "tvr", "activitynet", "charades", "bundle"] = Field(
         "own",
-        description="How the annotations are read: `own` is a CSV or JSONL; `demo` renders the embedded world first and then reads it as `own`; `bundle` is what `prvr import` read.",
+        description="How annotations are read: `own` is a CSV or JSONL; `demo` renders the embedded world and reads it as `own`; "
+        "`bundle` is what `prvr import` read.",
     )
     videos: str = Field("", description="Folder of the videos (searched recursively). For `demo`, made when empty.")
     annotations: str = Field(
@@ -86,7 +87,7 @@ class OpenClip(Section):
     kind: Literal["open_clip"] = "open_clip"
     architecture: str = Field(
         "ViT-B-16-quickgelu",
-        description="open_clip architecture; OpenAI weights need the `-quickgelu` ones. With a folder of your own model: any name open_clip does not use.",
+        description="open_clip architecture; OpenAI weights need the `-quickgelu` ones; a folder of your own: any unused name.",
     )
     weights: str = Field("openai", description="A pretrained tag, a weights file, or a folder with `open_clip_config.json`.")
     sha256: str | None = Field(None, description="Expected sha256 of the weights file; checked when given.")
@@ -105,7 +106,7 @@ class SlowFast(Section):
     )
     weights: str = Field(
         "SLOWFAST_8x8_R50.pyth",
-        description="A checkpoint file, or a folder with `slowfast_config.json` (arguments of `create_slowfast`) and `slowfast_model.safetensors`.",
+        description="A checkpoint file, or a folder with `slowfast_config.json` (arguments of `create_slowfast`).",
     )
     sha256: str | None = Field(None, description="Expected sha256 of the weights file; checked when given.")
     size: PositiveInt = Field(224, description="Side of the square input, pixels.")

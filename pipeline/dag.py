@@ -12,11 +12,12 @@ from typing import Any
 
 from pipeline import recipes
 from pipeline.clips.recipe import recipe_name
-from pipeline.config import Config
+from pipeline.config import Config, Imported
 from pipeline.datasets.sources import Source, videos
 from pipeline.encoders.weights import inventory
+from pipeline.errors import DatasetError
 from pipeline.layout import Layout
-from pipeline.provenance import FileCache, code_digest, sha256
+from pipeline.provenance import FileCache, code_digest, content, sha256
 from pipeline.shards import assign
 from pipeline.store import recipe_hash, write_json
 from pipeline.streams import Stream, stream_of, streams
@@ -67,16 +68,28 @@ class Dag:
         used = {name for experiment in self.config.experiments for name in self.config.experiment(experiment).features}
         return [name for name in self.config.encoders if name in used]
 
+    def imported(self, encoder: str) -> bool:
+        """Whether an encoder's files come from a published bundle, so that no job makes them."""
+        return isinstance(self.config.encoders[encoder], Imported)
+
+    def features_file(self, encoder: str, shard: str) -> Path:
+        """What a job waits for before it reads the features: the manifest of the job that makes them, or the imported store itself."""
+        return self.layout.features(encoder, shard) if self.imported(encoder) else self.layout.features_manifest(encoder, shard)
+
+    def text_file(self, encoder: str) -> Path:
+        """The same for query states."""
+        return self.layout.text(encoder) if self.imported(encoder) else self.layout.text_manifest(encoder)
+
     @property
     def annotation_files(self) -> list[Path]:
         """The files the annotations are read from; the demo's are made by its own rule."""
         place = Path(self.config.dataset.annotations)
-        if self.config.dataset.kind == "demo" or not self.config.dataset.annotations:
+        if self.config.dataset.kind in ("demo", "bundle") or not self.config.dataset.annotations:
             return []
         return sorted(p for p in place.iterdir() if p.is_file()) if place.is_dir() else [place]
 
     def stream(self, encoder: str) -> str:
-        return stream_of(self.config.encoders[encoder]).name
+        return stream_of(self.config.network(encoder)).name
 
     def texts(self, experiment: str) -> list[str]:
         """The text encoders of an experiment: of the queries, and of the teacher."""
@@ -101,7 +114,7 @@ class Dag:
         from pipeline.shards import ShardStore
 
         missing: set[str] = set()
-        for encoder in self.video_encoders:
+        for encoder in [name for name in self.video_encoders if not self.imported(name)]:
             recipe = recipes.features(self.config, encoder)
             store = ShardStore(self.layout.features(encoder, shard), stage="features", recipe=recipe, group="features")
             missing |= {s.video_id for s in self.shards[shard] if not store.has(s.video_id, recipes.key(s.fingerprint, recipe))}
@@ -109,9 +122,9 @@ class Dag:
 
     def missing_weights(self) -> list[str]:
         """What is wrong with the weights of the encoders that have something left to encode; empty when all are here."""
-        used = {e for e in self.video_encoders if not all(self.current(e, s) for s in self.shards)}
+        used = {e for e in self.video_encoders if not self.imported(e) and not all(self.current(e, s) for s in self.shards)}
         texts = {text for experiment in self.config.experiments for text in self.texts(experiment)}
-        used |= {text for text in texts if not self.layout.text_manifest(text).exists()}
+        used |= {text for text in texts if not self.text_file(text).exists()}
         return [needed.problem for needed in inventory(self.config) if needed.encoder in used and needed.problem]
 
     def params(self, stage: str, **of: Any) -> dict[str, str]:
@@ -157,6 +170,8 @@ class Dag:
     def _annotations(self) -> tuple[Any, Any, Any]:
         cache = FileCache(self.layout.fingerprints)
         files = {path.name: cache.get(path, sha256) for path in self.annotation_files}
+        if self.config.dataset.kind == "bundle":
+            files = {"annotations.h5": cache.get(self.layout.annotations, sha256)}
         ids = [source.video_id for shard in self.shards.values() for source in shard]
         return self.config.dataset.model_dump(exclude={"name", "videos", "annotations"}), [files, ids], self._made()
 
@@ -164,9 +179,13 @@ class Dag:
         return recipes.frames(self.config, self.streams), self.content(shard), self._made()
 
     def _features(self, encoder: str, shard: str) -> tuple[Any, Any, Any]:
+        if self.imported(encoder):
+            return None, self._imported_content(self.layout.features(encoder, shard)), None
         return recipes.features(self.config, encoder), self.content(shard), self._made()
 
     def _text(self, encoder: str) -> tuple[Any, Any, Any]:
+        if self.imported(encoder):
+            return None, self._imported_content(self.layout.text(encoder)), None
         return recipes.text(self.config, encoder), None, self.trace("annotations")
 
     def _quarantine(self) -> tuple[Any, Any, Any]:
@@ -194,6 +213,11 @@ class Dag:
 
     def _table(self) -> tuple[Any, Any, Any]:
         return None, None, [self.trace("evaluate", experiment=e, seed=str(s)) for e in self.config.experiments for s in self.config.seeds]
+
+    def _imported_content(self, path: Path) -> str:
+        if not path.exists():
+            raise DatasetError("an imported encoder has no such file", where=path, fix="put it there with `prvr import`")
+        return FileCache(self.layout.fingerprints).get(path, content)
 
     def _made(self) -> Any:
         return self.trace("world") if self.config.dataset.kind == "demo" else None

@@ -30,7 +30,16 @@ class Check:
 
 def preflight(config: Config, layout: Layout) -> Iterator[Check]:
     """Every check in order; a check that raises is a failed check, never the end of the list."""
-    checks: list[Callable[[Config, Layout], Iterator[Check]]] = [_python, _libraries, _device, _decoders, _weights, _folder, _disk, _workflow]
+    checks: list[Callable[[Config, Layout], Iterator[Check]]] = [
+        _python,
+        _libraries,
+        _device,
+        _decoders,
+        _weights,
+        _folder,
+        _disk,
+        _workflow,
+    ]
     for check in checks:
         try:
             yield from check(config, layout)
@@ -60,7 +69,11 @@ def _device(config: Config, layout: Layout) -> Iterator[Check]:
         yield Check("GPU", True, "; ".join(f"{p.name}, {p.total_memory / 2**30:.0f} GiB" for p in names))
     else:
         asked = config.runtime.device == "cuda"
-        yield Check("GPU", False if asked else None, "none" + (", but runtime.device is cuda" if asked else f": {os.cpu_count()} CPU cores are used"))
+        yield Check(
+            "GPU",
+            False if asked else None,
+            "none" + (", but runtime.device is cuda" if asked else f": {os.cpu_count()} CPU cores are used"),
+        )
 
 
 def _decoders(config: Config, layout: Layout) -> Iterator[Check]:
@@ -121,8 +134,8 @@ def estimate_bytes(dag: Any, seconds: float = 120.0) -> float:
     for stream in dag.streams.values():
         per_second = 1 / stream.every if stream.count == 1 else stream.fps / stream.stride
         frames += largest * mean * per_second * 3 * stream.size**2
-    for name in dag.video_encoders:
-        encoder = dag.config.encoders[name]
+    for name in (n for n in dag.video_encoders if not dag.imported(n)):
+        encoder = dag.config.network(name)
         features += videos * mean / encoder.sampling.every * (2304 if encoder.kind == "slowfast" else 768) * 2
     recipes = {dag.clips(name) for name in dag.config.experiments}
     clips = videos * (dag.config.clips.frames + dag.config.clips.clips) * 3072 * 2 * len(recipes)

@@ -42,6 +42,11 @@ class Layout:
         """Videos the annotations name that are not on disk."""
         return self.root / "missing-videos.txt"
 
+    @property
+    def quarantine_checked(self) -> Path:
+        """Written when the share of unusable videos is within the limit."""
+        return self.root / "quarantine.json"
+
     def frames(self, stream: str, shard: str) -> Path:
         return self.root / "frames" / stream / f"{shard}.h5"
 

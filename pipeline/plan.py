@@ -157,8 +157,8 @@ class _Stages:
     def _extraction(self) -> list[Stage]:
         """Decoding, then every encoder."""
         config, missing, stages = self.dag.config, set(), []
-        for encoder in self.dag.video_encoders:
-            settings, recipe = config.encoders[encoder], recipes.features(config, encoder)
+        for encoder in (name for name in self.dag.video_encoders if not self.dag.imported(name)):
+            settings, recipe = config.network(encoder), recipes.features(config, encoder)
             todo: set[str] = set()
             for shard in self._waiting("features", encoder=encoder):
                 store = ShardStore(self.dag.layout.features(encoder, shard), stage="features", recipe=recipe, group="features")
@@ -177,7 +177,7 @@ class _Stages:
     def _texts(self) -> list[Stage]:
         config, stages = self.dag.config, []
         for text in sorted({text for name in config.experiments for text in self.dag.texts(name)}):
-            width = estimates.cost(config.encoders[text])[1]
+            width = estimates.cost(config.network(text))[1]
             seconds, size = self.queries * estimates.TEXT_FLOPS / self.speeds.flops, self.queries * estimates.TOKENS * width * 2.0
             stages.append(self._row("text", f"text {text}", "queries", self.queries, self.queries, seconds, size, encoder=text))
         return stages
@@ -186,7 +186,7 @@ class _Stages:
         config, stages = self.dag.config, []
         for recipe in sorted({self.dag.clips(name) for name in config.experiments}):
             experiment = config.experiment(self.dag.owner(recipe))
-            width = sum(estimates.cost(config.encoders[name])[1] for name in experiment.features)
+            width = sum(estimates.cost(config.network(name))[1] for name in experiment.features)
             todo = sum(len(self.dag.shards.get(shard, [])) for shard in self._waiting("clips", recipe=recipe))
             size = todo * (experiment.clips.frames + experiment.clips.clips) * width * (2.0 if experiment.clips.dtype == "float16" else 4.0)
             seconds = todo * estimates.CLIP_SECONDS / self.speeds.threads

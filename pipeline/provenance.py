@@ -14,7 +14,20 @@ _CHUNK = 1 << 16
 PACKAGE = Path(__file__).parent
 # Values in the configuration reach a job through its recipe; these files only carry them, word messages, or draw progress.
 # The store is versioned by store.SCHEMA instead: an edit that keeps the schema keeps every cached file.
-NOT_DIGESTED = {"config", "config_docs", "config_io", "errors", "layout", "lease", "progress", "provenance", "recipes", "store", "streams", "cli"}
+NOT_DIGESTED = {
+    "config",
+    "config_docs",
+    "config_io",
+    "errors",
+    "layout",
+    "lease",
+    "progress",
+    "provenance",
+    "recipes",
+    "store",
+    "streams",
+    "cli",
+}
 
 
 class FileCache:

@@ -34,7 +34,7 @@ def frames(config: Config, streams: dict) -> dict[str, Any]:
 
 def features(config: Config, encoder: str) -> dict[str, Any]:
     """The features of one encoder."""
-    settings = config.encoders[encoder]
+    settings = config.network(encoder)
     library = "open_clip_torch" if settings.kind == "open_clip" else "pytorchvideo"
     return {
         "encoder": settings.model_dump(exclude={"weights", "sha256", "sampling"}),
@@ -47,7 +47,7 @@ def features(config: Config, encoder: str) -> dict[str, Any]:
 
 def text(config: Config, encoder: str) -> dict[str, Any]:
     """The query states of one text encoder."""
-    settings = config.encoders[encoder]
+    settings = config.network(encoder)
     return {
         "encoder": settings.model_dump(include={"kind", "architecture", "precision"}),
         "weights": identity(settings),

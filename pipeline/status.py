@@ -53,8 +53,8 @@ def status(dag: Dag) -> str:
     runs = [(e, s) for e in dag.config.experiments for s in dag.config.seeds]
     wanted: dict[str, list[Path]] = {
         "annotations": [layout.annotations],
-        "features": [layout.features_manifest(e, s) for e in dag.video_encoders for s in shards],
-        "text": [layout.text_manifest(t) for t in sorted({t for e in dag.config.experiments for t in dag.texts(e)})],
+        "features": [dag.features_file(e, s) for e in dag.video_encoders for s in shards],
+        "text": [dag.text_file(t) for t in sorted({t for e in dag.config.experiments for t in dag.texts(e)})],
         "clips": [layout.clips(r, s) for r in sorted({dag.clips(e) for e in dag.config.experiments}) for s in shards],
         "train": [layout.checkpoint(*run) for run in runs],
         "evaluate": [layout.metrics(*run) for run in runs],

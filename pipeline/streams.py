@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.config import Config, OpenClip, SlowFast
+from pipeline.config import Config, Imported, OpenClip, SlowFast
 
 
 @dataclass(frozen=True)
@@ -45,5 +45,5 @@ def stream_of(encoder: OpenClip | SlowFast) -> Stream:
 def streams(config: Config) -> dict[str, Stream]:
     """Every stream the configured encoders need, by name; text-only use of an encoder adds none."""
     used = {name for experiment in config.experiments for name in config.experiment(experiment).features}
-    found = [stream_of(config.encoders[name]) for name in config.encoders if name in used]
+    found = [stream_of(encoder) for name, encoder in config.encoders.items() if name in used and not isinstance(encoder, Imported)]
     return {stream.name: stream for stream in found}

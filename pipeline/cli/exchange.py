@@ -9,6 +9,7 @@ import typer
 
 from pipeline.config_io import load
 from pipeline.errors import BundleError
+from pipeline.interchange.importing import Teacher
 from pipeline.layout import Layout
 
 Config = Annotated[str, typer.Option("--config", help="The configuration file.")]
@@ -38,7 +39,7 @@ def import_bundle(
         list[str] | None, typer.Option("--annotations", help="With --npz: split=file.jsonl; repeat for several splits.")
     ] = None,
     merge: Annotated[bool, typer.Option("--merge", help="With --npz: join the clips cut from one source video (QVHighlights).")] = False,
-    teacher: Annotated[str, typer.Option("--teacher", help="auto, sentences, last_token, last_row or none.")] = "auto",
+    teacher: Annotated[Teacher, typer.Option("--teacher", help="What the sentence vector of a query is.")] = "auto",
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Go on without the captions and videos the bundle lacks.")] = False,
 ) -> None:
     """Read a published feature bundle (MSC, MS-SL, or npz folders of moment_detr, HERO, lighthouse) into the store."""
@@ -63,7 +64,7 @@ def import_bundle(
             video=video,
             text=text,
             teacher=teacher,
-            allow_missing=allow_missing,  # type: ignore[arg-type]
+            allow_missing=allow_missing,
         )
     print("\n".join(findings.notes))
 

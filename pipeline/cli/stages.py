@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from pipeline.config_io import load
 from pipeline.dag import Dag
+from pipeline.store import write_json
 
 Config = Annotated[str, typer.Option("--config", help="The configuration file.")]
 Threads = Annotated[int, typer.Option("--threads", help="CPU threads this job may use.", min=1)]
@@ -23,8 +25,10 @@ quarantine = typer.Typer(help="The videos that could not be used.", no_args_is_h
 
 def register(app: typer.Typer) -> None:
     """Add the stage commands."""
-    for command in (world, annotations, frames, text, clips, train, evaluate, table):
+    commands: list[Callable[..., None]] = [world, frames, text, clips, train, evaluate, table]
+    for command in commands:
         app.command()(command)
+    app.command("annotations")(annotate)
     app.add_typer(features, name="features")
     app.add_typer(quarantine, name="quarantine")
 
@@ -44,7 +48,7 @@ def world(config: Config = "config.yaml", threads: Threads = 1) -> None:
     stage.run(dag.config, dag.layout, workers=threads)
 
 
-def annotations(config: Config = "config.yaml") -> None:
+def annotate(config: Config = "config.yaml") -> None:
     """Read the dataset's annotations into one canonical table."""
     dag = _open(config)
     from pipeline.datasets import stage
@@ -120,4 +124,28 @@ def collect(config: Config = "config.yaml") -> None:
     dag = _open(config)
     from pipeline.video.quarantine import collect as gather
 
-    gather(dag.config, dag.layout, list(dag.shards))
+    rows = gather(dag.config, dag.layout, list(dag.shards))
+    # quarantine.tsv is not the job's declared output: Snakemake would delete it when the limit is exceeded, just when it is wanted.
+    write_json(dag.layout.quarantine_checked, {"quarantined": len(rows)})
+
+
+@quarantine.command("list")
+def show(config: Config = "config.yaml") -> None:
+    """Print the quarantined videos."""
+    from pipeline.video.quarantine import read
+
+    rows = read(Dag.of(load(config)).layout.quarantine)
+    for row in rows:
+        print(f"{row['code']:22} {row['id']}  {row['message']}")
+    print(f"{len(rows)} videos in quarantine")
+
+
+@quarantine.command()
+def retry(config: Config = "config.yaml", ids: Annotated[list[str] | None, typer.Argument(help="Video ids; none: all.")] = None) -> None:
+    """Make the next run try quarantined videos again."""
+    dag = Dag.of(load(config))
+    from pipeline.video.quarantine import retry as again
+
+    for shard, members in again(dag.config, dag.layout, list(dag.shards), ids or ()).items():
+        print(f"shard {shard}: {', '.join(members)}")
+    print("run the workflow again")

@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.config import Config
 from pipeline.datasets.readers import read
 from pipeline.demo.world import world
+from pipeline.errors import DatasetError
 from pipeline.layout import Layout
 from pipeline.provenance import FileCache, fingerprint
 
@@ -33,7 +34,12 @@ def videos(config: Config, layout: Layout) -> list[Source]:
     if config.dataset.kind == "demo":
         folder = layout.world / "videos"
         return [Source(video.video_id, (str(folder / video.file),), video.fingerprint(), video.duration) for video in world(config.demo)]
+    if config.dataset.kind == "bundle":
+        return _bundle(layout)
     rows, _ = read(config, layout)
+    if not config.dataset.videos and config.dataset.kind != "own":
+        # Features come from a published bundle: there is nothing to look at, and all videos of the annotations count.
+        return [Source(v.video_id, (), "", None if math.isnan(v.duration) else v.duration) for v in rows.videos]
     cache = FileCache(layout.fingerprints)
     found = [
         Source(video.video_id, video.files, _content(video.files, cache), None if math.isnan(video.duration) else video.duration)
@@ -42,6 +48,17 @@ def videos(config: Config, layout: Layout) -> list[Source]:
     ]
     cache.save()
     return found
+
+
+def _bundle(layout: Layout) -> list[Source]:
+    """The videos `prvr import` wrote. Errors: DatasetError before it ran."""
+    from pipeline.store import open_store
+
+    if not layout.annotations.exists():
+        raise DatasetError("no bundle was imported yet", where=layout.annotations, fix="run `prvr import` with this configuration first")
+    with open_store(layout.annotations, stage="annotations") as store:
+        table = store.table("videos")
+    return [Source(str(i), (), "", None if math.isnan(d) else float(d)) for i, d in zip(table["video_id"], table["duration"], strict=True)]
 
 
 def _content(files: tuple[str, ...], cache: FileCache) -> str:

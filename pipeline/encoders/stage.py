@@ -62,7 +62,7 @@ def run_video(config: Config, layout: Layout, encoder: str, shard: str, sources:
 
 
 def _load(config: Config, encoder: str, device: torch.device) -> OpenClipEncoder | SlowFastEncoder:
-    settings = config.encoders[encoder]
+    settings = config.network(encoder)
     if isinstance(settings, OpenClip):
         return openclip.load(settings, device, encoder)
     return slowfast.load(settings, device, encoder)
@@ -71,7 +71,7 @@ def _load(config: Config, encoder: str, device: torch.device) -> OpenClipEncoder
 def _attributes(config: Config, encoder: str, model: OpenClipEncoder | SlowFastEncoder) -> dict[str, Any]:
     return {
         "encoder": encoder,
-        "architecture": config.encoders[encoder].architecture,
+        "architecture": config.network(encoder).architecture,
         "weights_sha256": model.weights.sha256,
         "preprocessing": model.preprocessing,
         "dim": model.embed_dim,
@@ -81,7 +81,7 @@ def _attributes(config: Config, encoder: str, model: OpenClipEncoder | SlowFastE
 
 def _empty(config: Config, encoder: str) -> dict[str, Any]:
     """Attributes of a shard without a single usable video: no model was loaded for it."""
-    return {"encoder": encoder, "architecture": config.encoders[encoder].architecture, "dim": 0, "normalised": False}
+    return {"encoder": encoder, "architecture": config.network(encoder).architecture, "dim": 0, "normalised": False}
 
 
 def _previous(path: Any) -> dict[str, Any] | None:
@@ -104,7 +104,7 @@ def _encode(
     store: ShardStore,
     recipe: dict[str, Any],
 ) -> Stats:
-    stream = stream_of(config.encoders[encoder])
+    stream = stream_of(config.network(encoder))
     encode: Callable[[Any], torch.Tensor] = model.encode_images if isinstance(model, OpenClipEncoder) else model.encode_windows
     with open_store(layout.frames(stream.name, shard), stage="frames") as frames:
         windows = frames.ragged("windows")
@@ -180,7 +180,7 @@ def run_text(config: Config, layout: Layout, encoder: str) -> None:
     keys = {i: recipes.key(hashlib.sha256(text.encode()).hexdigest()[:16], recipe) for i, text in zip(ids, texts, strict=True)}
     shard = ShardStore(layout.text(encoder), stage="text", recipe=recipe, group="tokens")
     todo = [(i, text) for i, text in zip(ids, texts, strict=True) if not shard.has(i, keys[i])]
-    settings = config.encoders[encoder]
+    settings = config.network(encoder)
     if not isinstance(settings, OpenClip):
         raise EncoderError(f"{encoder} has no text tower", fix="name an open_clip encoder as `text` or `teacher`")
     attrs: dict[str, Any] = {"encoder": encoder, "architecture": settings.architecture, "normalised": False}

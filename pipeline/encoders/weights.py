@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Config, OpenClip, SlowFast
+from pipeline.config import Config, Imported, OpenClip, SlowFast
 from pipeline.encoders import published
 from pipeline.encoders.published import Published
 from pipeline.errors import WeightsError
@@ -211,6 +211,8 @@ def inventory(config: Config) -> list[Needed]:
     """What every configured encoder needs and whether it is here and whole (`prvr weights`)."""
     lines = []
     for name, encoder in config.encoders.items():
+        if isinstance(encoder, Imported):
+            continue
         entry, found, problem, actual = _published(encoder), "", "", ""
         try:
             weights = resolve(encoder, name)

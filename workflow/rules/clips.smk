@@ -3,7 +3,7 @@ rule clips:
     input:
         lambda wildcards: ancient(
             [
-                LAYOUT.features_manifest(e, wildcards.shard)
+                JOBS.features_file(e, wildcards.shard)
                 for e in CONFIG.experiment(JOBS.owner(wildcards.recipe)).features
             ]
         ),

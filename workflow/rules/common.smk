@@ -54,10 +54,8 @@ if workflow.is_main_process and workflow.local_exec and GPU:
 # Only the demo has a rule that makes its videos.
 WORLD = [LAYOUT.world / "world.json"] if CONFIG.dataset.kind == "demo" else []
 TABLE = f"{LAYOUT.root}/table.md"
-ALL_FEATURES = [
-    LAYOUT.features_manifest(e, s) for e in JOBS.video_encoders for s in SHARDS
-]
-ALL_TEXTS = [LAYOUT.text_manifest(t) for t in TEXTS]
+ALL_FEATURES = [JOBS.features_file(e, s) for e in JOBS.video_encoders for s in SHARDS]
+ALL_TEXTS = [JOBS.text_file(t) for t in TEXTS]
 ALL_CLIPS = [LAYOUT.clips(r, s) for r in RECIPES for s in SHARDS]
 
 

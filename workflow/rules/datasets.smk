@@ -17,19 +17,21 @@ if CONFIG.dataset.kind == "demo":
             "{PRVR} world --config {CONFIG_FILE} --threads {threads} 2> {log}"
 
 
-rule annotations:
-    input:
-        ancient(WORLD),
-        ancient(JOBS.annotation_files),
-    output:
-        LAYOUT.annotations,
-    log:
-        f"{LOGS}/annotations.log",
-    benchmark:
-        f"{BENCHMARKS}/annotations.tsv"
-    conda:
-        "../../envs/cpu.yaml"
-    params:
-        of=params_of("annotations"),
-    shell:
-        "{PRVR} annotations --config {CONFIG_FILE} 2> {log}"
+if CONFIG.dataset.kind != "bundle":  # a bundle brings its own
+
+    rule annotations:
+        input:
+            ancient(WORLD),
+            ancient(JOBS.annotation_files),
+        output:
+            LAYOUT.annotations,
+        log:
+            f"{LOGS}/annotations.log",
+        benchmark:
+            f"{BENCHMARKS}/annotations.tsv"
+        conda:
+            "../../envs/cpu.yaml"
+        params:
+            of=params_of("annotations"),
+        shell:
+            "{PRVR} annotations --config {CONFIG_FILE} 2> {log}"

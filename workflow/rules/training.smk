@@ -5,8 +5,8 @@ def training_inputs(wildcards):
     return {
         "annotations": ancient(LAYOUT.annotations),
         "clips": ancient([LAYOUT.clips(JOBS.clips(name), shard) for shard in SHARDS]),
-        "text": ancient([LAYOUT.text_manifest(text) for text in JOBS.texts(name)]),
-        "quarantine": ancient(LAYOUT.quarantine),
+        "text": ancient([JOBS.text_file(text) for text in JOBS.texts(name)]),
+        "quarantine": ancient(LAYOUT.quarantine_checked),
     }
 
 

@@ -25,7 +25,7 @@ rule quarantine:
     input:
         ancient(ALL_FEATURES),
     output:
-        LAYOUT.quarantine,
+        LAYOUT.quarantine_checked,
     log:
         f"{LOGS}/quarantine.log",
     benchmark:
