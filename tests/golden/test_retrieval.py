@@ -59,3 +59,14 @@ def test_random_negatives_have_the_released_distribution(golden: Golden, mode: s
         assert abs(draws.mean() - arrays[f"trip_{mode}_mean"][place]) < 5 * 2**0.5 * arrays[f"trip_{mode}_sem"][place]
         assert draws.min() >= arrays[f"trip_{mode}_min"][place] - 0.05
         assert draws.max() <= arrays[f"trip_{mode}_max"][place] + 0.05
+
+
+@pytest.mark.parametrize("branch", ["clip", "frame"])
+def test_at_full_size(golden: Golden, branch: str) -> None:
+    arrays = golden("big768")
+    labels = arrays["in_text_labels"]
+    weight = {"clip": 0.05, "frame": 0.04}[branch]
+    loss = weight * retrieval.nce(arrays[f"out_{branch}_scores_unnorm"], labels)
+    golden.close(loss, arrays[f"loss_{branch}_nce"], f"big.loss.{branch}_nce")
+    loss = retrieval.triplet(arrays[f"out_{branch}_scores"], labels, 0.1, hard=True, pool=1)
+    golden.close(loss, arrays[f"loss_{branch}_trip"], f"big.loss.{branch}_trip")

@@ -40,6 +40,15 @@ def test_in_the_small_model(golden: Golden) -> None:
     golden.close_gradient(torch.autograd.grad(angle, query)[0], arrays["drkd_angle_dquery"])
 
 
+def test_at_full_size(golden: Golden) -> None:
+    arrays = golden("big768")
+    last = arrays["in_text_mask"].sum(dim=1).long() - 1
+    words = arrays["in_text_feat"]
+    teacher = words[torch.arange(len(words)), last]
+    loss = 15 * tcpl.distance(arrays["out_query"], teacher) + 30 * tcpl.angle(arrays["out_query"], teacher)
+    golden.close(loss, arrays["loss_txt_rkd"], "big.loss.txt_rkd")
+
+
 @pytest.mark.parametrize("case", ["plain", "dup"])
 def test_pairwise_distances(golden: Golden, case: str) -> None:
     arrays = golden("d_rkd")
