@@ -28,3 +28,8 @@ rule extract:
     input:
         ALL_FEATURES,
         ALL_TEXTS,
+
+
+rule clips_of_all:
+    input:
+        ALL_CLIPS,

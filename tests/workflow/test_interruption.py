@@ -21,7 +21,10 @@ KILLS = int(os.environ.get("PRVR_KILLS", "5"))
 
 def digests(work: Workspace) -> dict[str, str]:
     """Every HDF5 result and the tables, by path."""
-    files = [p for p in work.results.rglob("*.h5") if "frames" not in p.parts] + [work.results / "table.md", work.results / "quarantine.tsv"]
+    files = [p for p in work.results.rglob("*.h5") if "frames" not in p.parts] + [
+        work.results / "table.md",
+        work.results / "quarantine.tsv",
+    ]
     return {str(p.relative_to(work.results)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
