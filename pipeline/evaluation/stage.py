@@ -34,8 +34,8 @@ def run(config: Config, layout: Layout, experiment: str, seed: int) -> None:
     chosen = config.experiment(experiment)
     model, _, attrs = load_model(layout.checkpoint(experiment, seed))
     found = inputs.load(layout, chosen, chosen.evaluation.split)
-    reference, why_not = _zero_shot(config, layout, chosen, found)
     with leased(config.runtime) as device:
+        reference, why_not = _zero_shot(config, layout, chosen, found, device)
         ranked = rank(model, found, chosen, device, reference)
     truth = found.split.queries.video
     by_branch = report.branch_ranks(ranked, truth)
@@ -82,7 +82,7 @@ def rank(model: DualBranch, found: Inputs, chosen: Experiment, device: torch.dev
     )
 
 
-def _zero_shot(config: Config, layout: Layout, chosen: Experiment, found: Inputs) -> tuple[ZeroShot | None, str]:
+def _zero_shot(config: Config, layout: Layout, chosen: Experiment, found: Inputs, device: torch.device) -> tuple[ZeroShot | None, str]:
     """The reference scores, or why there are none."""
     encoder = zero_shot.encoder_of(config, chosen)
     if encoder is None:
@@ -97,7 +97,7 @@ def _zero_shot(config: Config, layout: Layout, chosen: Experiment, found: Inputs
         )
     ids = found.split.videos.ids
     rows = track(zero_shot.stored_rows(layout, encoder, found.shards, ids), total=len(ids), label="zero-shot", unit="video")
-    return zero_shot.max_sim(found.sentence, found.split.queries.video, ids, rows, pooled=found.start.shape[1]), ""
+    return zero_shot.max_sim(found.sentence, found.split.queries.video, ids, rows, pooled=found.start.shape[1], device=device), ""
 
 
 def _write(

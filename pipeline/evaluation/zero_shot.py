@@ -69,9 +69,15 @@ def _padded(rows: list[np.ndarray]) -> Tensor:
 
 
 def max_sim(
-    sentences: Tensor, truth: Tensor, videos: Sequence[str], rows: Iterator[tuple[str, np.ndarray, np.ndarray]], *, pooled: int = 128
+    sentences: Tensor,
+    truth: Tensor,
+    videos: Sequence[str],
+    rows: Iterator[tuple[str, np.ndarray, np.ndarray]],
+    *,
+    pooled: int = 128,
+    device: torch.device | str = "cpu",
 ) -> ZeroShot:
-    """Score queries against videos by the best cosine between the sentence and any row.
+    """Score queries against videos by the best cosine between the sentence and any row; computed on `device`, returned on the CPU.
 
     Shapes: `sentences` [Q, E] projected [EOS], `truth` [Q] index of each one's video in `videos`; `rows` may come in any order; a video
     without rows scores -1 everywhere. Source: METHODS 5.
@@ -80,20 +86,21 @@ def max_sim(
     by_row = torch.full((len(sentences), len(videos)), -1.0)
     by_pool = by_row.clone()
     best_time = np.full(len(sentences), np.nan)
+    sentences = sentences.to(device)
     waiting: list[tuple[str, np.ndarray, np.ndarray]] = []
 
     def score() -> None:
         columns = torch.tensor([index[video] for video, _, _ in waiting])
-        tokens = _padded([values for _, values, _ in waiting])
-        by_row[:, columns] = max_cosine(sentences, tokens)
+        tokens = _padded([values for _, values, _ in waiting]).to(device)
+        by_row[:, columns] = max_cosine(sentences, tokens).cpu()
         means = np.stack([average_to_fixed_length(values, pooled) for _, values, _ in waiting])
-        by_pool[:, columns] = max_cosine(sentences, F.normalize(torch.from_numpy(means), dim=-1))
+        by_pool[:, columns] = max_cosine(sentences, F.normalize(torch.from_numpy(means), dim=-1).to(device)).cpu()
         position = torch.full((len(videos),), -1)
         position[columns] = torch.arange(len(columns))
         own = torch.nonzero(position[truth] >= 0)[:, 0]
         if len(own):
             local = position[truth[own]]
-            best = frame_similarity(sentences[own], tokens, local).argmax(-1)
+            best = frame_similarity(sentences[own.to(device)], tokens, local.to(device)).argmax(-1)
             best_time[own.numpy()] = [waiting[v][2][row] for v, row in zip(local.tolist(), best.tolist(), strict=True)]
         waiting.clear()
 

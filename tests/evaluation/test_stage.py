@@ -136,15 +136,14 @@ def test_the_same_inputs_give_the_same_bytes(world: World) -> None:
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
 
 
-def test_zero_shot_says_why_it_is_absent(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_zero_shot_says_why_it_is_absent(world: World) -> None:
     elsewhere = world.config.model_copy(update={"experiments": {"main": {"features": ["other"]}}, "features": ["other"]})
     chosen = world.config.experiment("main")
     found = inputs.load(world.layout, chosen, "test")
     absent = chosen.model_copy(update={"features": ["other"]})
-    assert stage._zero_shot(elsewhere, world.layout, absent, found) == (
-        None,
-        "the images of clip are not among the features of any experiment",
-    )
+    reference, reason = stage._zero_shot(elsewhere, world.layout, absent, found, torch.device("cpu"))
+    assert reference is None
+    assert reason == "the images of clip are not among the features of any experiment"
 
 
 def test_a_split_without_queries_names_the_splits_there_are(world: World) -> None:
