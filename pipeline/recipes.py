@@ -6,7 +6,8 @@ use it. Nothing here imports torch: the workflow calls these at parse time.
 
 from __future__ import annotations
 
-from importlib.metadata import version
+import functools
+from importlib import metadata
 from typing import Any
 
 from pipeline.clips.recipe import recipe as clips_part
@@ -14,6 +15,12 @@ from pipeline.config import Config
 from pipeline.encoders.weights import identity
 from pipeline.store import recipe_hash
 from pipeline.streams import stream_of
+
+
+@functools.cache
+def version(library: str) -> str:
+    """The installed version of a library: another one may give other numbers."""
+    return metadata.version(library)
 
 
 def decoding(config: Config) -> dict[str, Any]:
