@@ -47,7 +47,8 @@ def structure(path: str | os.PathLike[str]) -> Structure:
         if head[:4] == b"OggS":
             return Structure("ogg", _ogg(file, size))
         for offset, packet in ((0, 188), (4, 192), (0, 204)):
-            if len(head) > offset + 4 * packet and all(head[offset + i * packet] == 0x47 for i in range(5)):
+            starts = head[offset : offset + 5 * packet : packet]
+            if len(starts) > 1 and set(starts) == {0x47}:
                 return Structure("mpegts", _mpegts(file, size, packet, offset))
         if head[:4] == b"\x00\x00\x01\xba":
             return Structure("mpeg")

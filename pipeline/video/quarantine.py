@@ -107,6 +107,6 @@ def retry(config: Config, layout: Layout, shards: Sequence[str], ids: Iterable[s
         chosen = sorted(held & only if only else held)
         if chosen:
             found[shard] = chosen
-            for path in [*manifests, layout.frames_manifest(shard), layout.quarantine]:
+            for path in [*manifests, layout.frames_manifest(shard), layout.quarantine_checked]:
                 path.unlink(missing_ok=True)
     return found

@@ -1,0 +1,139 @@
+"""A file that hangs, crashes or eats memory costs only itself; processes end with their parent."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from pipeline.errors import StoreError
+from pipeline.streams import Stream
+from pipeline.video import pool
+from pipeline.video.pool import Job, Outcome, Pool
+from pipeline.video.specimens import SPECIMENS, Specimen, make
+
+STILL = Stream(0.5, "middle", 32)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(SPECIMENS[0], tmp_path_factory.mktemp("clip"))
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "worker", SimpleNamespace(__name__="tests.video.stub_worker"))
+
+
+def run(
+    clip: Path, folder: Path, *names: str, workers: int = 1, timeout: float = 30.0, decoder: str = "pyav", memory_mb: int = 4096
+) -> dict[str, Outcome]:
+    jobs = []
+    for name in names:
+        path = folder / f"{name}.mp4"
+        shutil.copy(clip, path)
+        jobs.append(Job(name, (str(path),), {STILL.name: STILL.recipe}, folder / f"of {name}", decoder=decoder))
+    with Pool(workers, timeout=timeout, timeout_per_second=0.01, memory_mb=memory_mb) as processes:
+        outcomes = {outcome.job.video_id: outcome for outcome in processes.run(jobs)}
+    assert set(outcomes) == set(names)
+    return outcomes
+
+
+@pytest.mark.usefixtures("stub")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_each_fault_costs_only_itself(clip: Path, tmp_path: Path, workers: int) -> None:
+    names = ["good 1", "hang", "good 2", "crash", "good 3", "greedy", "bad_alloc", "good 4", "strange", "shot", "shot always", "good 5"]
+    outcomes = run(clip, tmp_path, *names, workers=workers, timeout=4.0)
+    codes = {name: outcome.code for name, outcome in outcomes.items()}
+    assert codes == {
+        **{f"good {i}": "" for i in range(1, 6)},
+        "hang": "TIMEOUT",
+        "crash": "DECODE_ERROR",
+        "greedy": "OUT_OF_MEMORY",
+        "bad_alloc": "OUT_OF_MEMORY",
+        "strange": "DECODE_ERROR",
+        "shot": "",  # killed by someone else: tried once more
+        "shot always": "OUT_OF_MEMORY",  # as the kernel does when memory runs out
+    }
+    assert "SIGABRT" in outcomes["crash"].message
+    assert (tmp_path / "of good 5" / f"{STILL.name}.frames").stat().st_size == 4 * 32 * 32 * 3
+
+
+@pytest.mark.usefixtures("stub")
+def test_decords_hangs_and_crashes_are_read_again(clip: Path, tmp_path: Path) -> None:
+    outcomes = run(clip, tmp_path, "decord hang", "decord crash", timeout=4.0, decoder="decord")
+    assert {name: (o.code, o.decoder, o.reason) for name, o in outcomes.items()} == {
+        "decord hang": ("", "pyav", "decord did not finish in 4 s"),
+        "decord crash": ("", "pyav", "decord crashed (SIGABRT)"),
+    }
+
+
+@pytest.mark.usefixtures("stub")
+def test_a_full_disk_is_not_the_videos_fault(clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="No space left"):
+        run(clip, tmp_path, "full")
+
+
+def test_memory_limit_holds_in_the_decoder(tmp_path: Path) -> None:
+    large = make(Specimen("large", "large.mkv", "ffv1", frames=2, size=(6000, 6000)), tmp_path)
+    (outcome,) = run(large, tmp_path, "large too", memory_mb=60).values()
+    assert outcome.code == "OUT_OF_MEMORY"
+
+
+def test_one_process_serves_many_videos(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[int] = []
+    real = subprocess.Popen
+
+    def popen(*args: object, **kwargs: object) -> subprocess.Popen:
+        process = real(*args, **kwargs)  # type: ignore[call-overload]
+        started.append(process.pid)
+        return process
+
+    monkeypatch.setattr(pool.subprocess, "Popen", popen)
+    outcomes = run(clip, tmp_path, *(str(i) for i in range(20)))
+    assert not any(outcome.code for outcome in outcomes.values())
+    assert len(started) == 1
+    assert not psutil.pid_exists(started[0])
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_no_orphans(clip: Path, tmp_path: Path, root: Path, how: signal.Signals) -> None:
+    hang = tmp_path / "hang.mp4"
+    shutil.copy(clip, hang)
+    parent = textwrap.dedent(f"""
+        import sys
+        from pathlib import Path
+        from types import SimpleNamespace
+        from pipeline.video import pool
+        pool.worker = SimpleNamespace(__name__="tests.video.stub_worker")
+        job = pool.Job("hang", ({str(hang)!r},), {{"s": {STILL.recipe!r}}}, Path({str(tmp_path / "of hang")!r}))
+        with pool.Pool(1, timeout=600, timeout_per_second=1, memory_mb=4096) as processes:
+            real = pool._Child.messages
+            def messages(child):
+                found = real(child)
+                if any("seconds" in message for message in found or []):
+                    print(child.process.pid, flush=True)
+                return found
+            pool._Child.messages = messages
+            list(processes.run([job]))
+    """)
+    process = subprocess.Popen(
+        [sys.executable, "-c", parent], cwd=root, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(root)}
+    )
+    assert process.stdout is not None
+    child = psutil.Process(int(process.stdout.readline()))  # it is decoding now
+    process.send_signal(how)
+    process.wait(20)
+    deadline = time.monotonic() + 20
+    while child.is_running() and child.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE

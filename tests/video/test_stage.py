@@ -1,0 +1,191 @@
+"""The frames stage: what it writes, that interruptions leave no trace, and the quarantine it hands on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.config import Config
+from pipeline.datasets.sources import Source
+from pipeline.errors import QuarantineError
+from pipeline.layout import Layout
+from pipeline.store import open_store, write_json
+from pipeline.streams import Stream
+from pipeline.video import quarantine, stage
+from pipeline.video.grids import rows
+from pipeline.video.specimens import SPECIMENS, make
+
+STREAMS = {s.name: s for s in (Stream(0.5, "middle", 32), Stream(0.4, "window", 48, 8, 25.0, 1))}
+FILES = ("plain.mp4", "hevc.mp4", "edit_list.mp4", "stream.ts", "uneven.mkv", "one.mp4")
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clips")
+    for specimen in SPECIMENS:
+        if specimen.file in FILES:
+            make(specimen, folder)
+    (folder / "note.mp4").write_text("not a video\n" * 40)
+    (folder / "zero.mp4").touch()
+    return folder
+
+
+def sources(folder: Path) -> list[Source]:
+    return [Source(path.name, (str(path),), f"{path.stat().st_size}", None) for path in sorted(folder.iterdir())]
+
+
+def settings(results: Path, **video: object) -> tuple[Config, Layout]:
+    encoders = {"clip": {"kind": "open_clip"}}
+    config = Config.model_validate({"results": str(results), "encoders": encoders, "features": ["clip"], "text": "clip", "video": video})
+    return config, Layout.of(config)
+
+
+def run(results: Path, folder: Path, wanted: set[str] | None = None, workers: int = 1, **video: object) -> tuple[Layout, dict]:
+    config, layout = settings(results, **video)
+    found = sources(folder)
+    stage.run(config, layout, "000", found, STREAMS, {s.video_id for s in found} if wanted is None else wanted, workers=workers)
+    return layout, json.loads(layout.frames_manifest("000").read_text())
+
+
+def contents(layout: Layout) -> dict[str, bytes]:
+    return {str(path.relative_to(layout.root)): path.read_bytes() for path in sorted((layout.root / "frames").rglob("*")) if path.is_file()}
+
+
+def test_what_is_written(clips: Path, tmp_path: Path) -> None:
+    layout, manifest = run(tmp_path, clips, workers=2)
+    assert set(manifest["videos"]) == set(FILES)
+    assert [(entry["id"], entry["code"], entry["bytes"]) for entry in manifest["quarantine"]] == [
+        ("note.mp4", "NOT_VIDEO", 480),
+        ("zero.mp4", "EMPTY", 0),
+    ]
+    assert manifest["skipped"] == []
+    assert set(contents(layout)) == {"frames/000.json", *(f"frames/{name}/000.h5" for name in STREAMS)}  # no spool, no temporary file
+    for name, stream in STREAMS.items():
+        with open_store(layout.frames(name, "000"), stage="frames") as store:
+            assert store.attrs["recipe"]["stream"] == stream.recipe
+            assert {"pyav", "decord", "libavcodec"} <= set(store.attrs)
+            frames, windows = store.ragged("frames"), store.ragged("windows")
+        assert frames.ids == windows.ids == sorted(FILES)
+        assert frames.values.shape[1:] == (stream.size, stream.size, 3)
+        assert windows.values.dtype == np.int32
+        for video_id, about in manifest["videos"].items():
+            place = windows.rows(video_id)
+            start, end = rows(about["duration"], stream.every)
+            np.testing.assert_array_equal(windows.columns["start"][place], start)
+            np.testing.assert_array_equal(windows.columns["end"][place], end)
+            assert about["rows"][name] == len(start)
+            held = frames.rows(video_id)
+            assert set(windows[video_id].reshape(-1).tolist()) == set(range(held.stop - held.start))  # every kept frame is wanted
+            assert (np.diff(frames.columns["time"][held]) > 0).all()
+        assert windows.items["decoder"].tolist() == ["pyav"] * len(FILES)
+
+
+def test_same_bytes_with_any_number_of_processes(clips: Path, tmp_path: Path) -> None:
+    assert contents(run(tmp_path / "one", clips)[0]) == contents(run(tmp_path / "two", clips, workers=2)[0])
+
+
+def test_only_wanted_videos(clips: Path, tmp_path: Path) -> None:
+    _, manifest = run(tmp_path, clips, wanted={"hevc.mp4", "zero.mp4"})
+    assert set(manifest["videos"]) == {"hevc.mp4"}
+    assert [entry["id"] for entry in manifest["quarantine"]] == ["zero.mp4"]
+    assert len(manifest["skipped"]) == len(FILES)
+
+
+def test_files_are_there_when_nothing_is_wanted(clips: Path, tmp_path: Path) -> None:
+    layout, manifest = run(tmp_path, clips, wanted=set())
+    assert (manifest["videos"], manifest["quarantine"]) == ({}, [])
+    for name, stream in STREAMS.items():
+        with open_store(layout.frames(name, "000"), stage="frames") as store:
+            frames, windows = store.ragged("frames"), store.ragged("windows")
+        assert (len(frames), frames.values.shape) == (0, (0, stream.size, stream.size, 3))
+        assert (len(windows), windows.values.shape) == (0, (0, stream.count))
+        assert set(windows.items) == {"fingerprint", "duration", "decoder", "reason", "origin"}
+
+
+def test_a_killed_shard_keeps_finished_videos(clips: Path, tmp_path: Path, root: Path) -> None:
+    calm = contents(run(tmp_path / "calm", clips)[0])
+    killed = textwrap.dedent(f"""
+        import os, signal
+        from pathlib import Path
+        from pipeline.video import stage
+        from tests.video import test_stage
+        keep = stage._Spool.keep
+        def keep_and_die(self, source, outcome):
+            keep(self, source, outcome)
+            if source.video_id == "one.mp4":
+                os.kill(os.getpid(), signal.SIGKILL)
+        stage._Spool.keep = keep_and_die
+        test_stage.run(Path({str(tmp_path / "shot")!r}), Path({str(clips)!r}))
+    """)
+    done = subprocess.run([sys.executable, "-c", killed], cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, check=False)
+    assert done.returncode == -signal.SIGKILL
+    _, layout = settings(tmp_path / "shot")
+    finished = [path.name for path in layout.frames_manifest("000").with_name(".000.spool").iterdir() if not path.suffix]
+    assert len(finished) >= 3
+    decoded: list[str] = []
+    real = stage.Pool.run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage.Pool, "run", lambda self, jobs: (decoded.extend(job.video_id for job in jobs), real(self, jobs))[1])
+        run(tmp_path / "shot", clips)
+    assert len(decoded) == len(sources(clips)) - len(finished)
+    assert contents(layout) == calm
+
+
+def test_a_changed_recipe_forgets_the_spool(clips: Path, tmp_path: Path) -> None:
+    _, layout = settings(tmp_path)
+    spool = stage._Spool(layout.frames_manifest("000").with_name(".000.spool"), {"recipe": 1})
+    source = sources(clips)[0]
+    folder = spool.begin(source)
+    spool.keep(source, stage.Outcome(stage.Job(source.video_id, source.paths, {}, folder), duration=1.0))
+    assert spool.find(source) is not None
+    assert stage._Spool(spool._folder, {"recipe": 2}).find(source) is None
+
+
+def features(layout: Layout, manifest: dict, shard: str = "000") -> None:
+    write_json(
+        layout.features_manifest("clip", shard), {"videos": len(manifest["videos"]), "rows": 1, "quarantine": manifest["quarantine"]}
+    )
+
+
+def test_quarantine_is_gathered_checked_and_tried_again(clips: Path, tmp_path: Path) -> None:
+    layout, manifest = run(tmp_path, clips)
+    features(layout, manifest)
+    features(layout, {"videos": dict.fromkeys(range(10)), "quarantine": []}, "001")
+    config, _ = settings(tmp_path, max_bad_fraction=0.2)
+    found = quarantine.collect(config, layout, ["000", "001"])
+    assert [(entry["id"], entry["code"]) for entry in found] == [("note.mp4", "NOT_VIDEO"), ("zero.mp4", "EMPTY")]
+    table = quarantine.read(layout.quarantine)
+    assert list(table[0]) == quarantine.COLUMNS
+    assert table[0]["when"].endswith("Z")
+    strict, _ = settings(tmp_path, max_bad_fraction=0.1)
+    with pytest.raises(QuarantineError, match=r"2 of 18 videos.*EMPTY: 1 \(zero.mp4\); NOT_VIDEO"):
+        quarantine.collect(strict, layout, ["000", "001"])
+    assert len(quarantine.read(layout.quarantine)) == 2  # listed all the same
+    assert quarantine.retry(config, layout, ["000", "001"], ["zero.mp4"]) == {"000": ["zero.mp4"]}
+    assert not layout.features_manifest("clip", "000").exists()
+    assert layout.features_manifest("clip", "001").exists()
+    assert quarantine.retry(config, layout, ["000", "001"]) == {}
+
+
+def test_a_message_cannot_break_the_table(tmp_path: Path) -> None:
+    row = quarantine.row("a\tb", str(tmp_path / "none.mp4"), "DECODE_ERROR", 'two\nlines\tand "quotes"', "pyav")
+    quarantine.write(tmp_path / "q.tsv", [{**row, "when": ""}])
+    assert quarantine.read(tmp_path / "q.tsv")[0] | {"bytes": 0} == {**row, "when": ""}
+
+
+def test_a_mended_file_leaves_the_quarantine(clips: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    shutil.copytree(clips, folder)
+    assert len(run(tmp_path / "r", folder)[1]["quarantine"]) == 2
+    shutil.copy(folder / "plain.mp4", folder / "zero.mp4")
+    _, manifest = run(tmp_path / "r", folder)
+    assert [entry["id"] for entry in manifest["quarantine"]] == ["note.mp4"]
