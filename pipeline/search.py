@@ -67,7 +67,10 @@ class Searcher:
         """The text encoder, loaded for the first query."""
         settings = self._config.encoders[self._name]
         if not isinstance(settings, OpenClip):
-            raise EncoderError(f"{self._name} has no text tower", fix="name an open_clip encoder as `text`")
+            raise EncoderError(
+                f"{self._name} is of kind {settings.kind}: it cannot encode a typed query",
+                fix="give the encoder of the training queries as an `open_clip` entry of that name, with its weights",
+            )
         return openclip.load(settings, "cpu", self._name)
 
     def encode(self, query: str) -> Tensor:

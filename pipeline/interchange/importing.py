@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline.config import Config
-from pipeline.datasets import table
+from pipeline.datasets import readers, table
 from pipeline.datasets.rows import Query, Video
 from pipeline.datasets.rows import Rows as DatasetRows
 from pipeline.datasets.table import Annotations
@@ -38,8 +38,9 @@ def import_bundle(
 ) -> Findings:
     """Check a bundle, then write features/<video>/*.h5, text/<text>.h5 and, unless given, annotations.h5; nothing when a check fails.
 
-    `video` and `text` are the encoder names the files go under. With `annotations` (read from the dataset's own files) these decide which
-    videos and queries there are, and captions are found by their caption ids; without, the bundle's caption lists become the annotations.
+    `video` and `text` are the encoder names the files go under. With `annotations` these decide which videos and queries there are, and
+    captions are found by their caption ids; they are read from the dataset's own files where the configuration names a benchmark and its
+    annotations. Otherwise the bundle's caption lists become the annotations.
     Values keep their precision (float32 stays float32). Row i of T covers [i*d/T, (i+1)*d/T) of a video of d seconds, or the publisher's
     grid where it is fixed; without either its times are NaN. `teacher` says what the sentence vector of a query is: `sentences` stored
     beside the tokens, `last_token` (the last row that fits the word limit, which is what the released code takes for [EOS]), `last_row`
@@ -49,6 +50,8 @@ def import_bundle(
     Errors: BundleError listing every problem. Source: METHODS 9.1-9.3.
     """
     differing: list[str] = []
+    if annotations is None and config.dataset.kind in readers.BENCHMARKS and config.dataset.annotations:
+        annotations = table.of(readers.benchmark(config.dataset))
     if annotations is not None:
         bundle, differing = annotated(bundle, annotations)
     findings = check(bundle, allow_missing=allow_missing)
@@ -64,7 +67,8 @@ def import_bundle(
     if annotations is None:
         found = table.of(_dataset_rows(bundle))
         table.save(layout.annotations, found, recipe=recipe, dataset=config.dataset.name, kind="bundle", notes=findings.notes)
-    _features(bundle, config, layout, video, recipe)
+    videos = bundle.video_ids() if annotations is None else [str(video) for video in annotations.videos["video_id"]]
+    _features(bundle, config, layout, video, recipe, videos)
     _text(bundle, layout, text, {**recipe, "teacher": teacher, "max_words": config.model.max_words}, teacher, config.model.max_words)
     return findings
 
@@ -111,11 +115,11 @@ def _key(array: np.ndarray) -> str:
     return "bundle-" + hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
 
 
-def _features(bundle: Bundle, config: Config, layout: Layout, encoder: str, recipe: dict[str, Any]) -> None:
-    keys = {video: key for video in bundle.video_ids() if (key := video_key(video, bundle.videos)) is not None}
+def _features(bundle: Bundle, config: Config, layout: Layout, encoder: str, recipe: dict[str, Any], wanted: list[str]) -> None:
+    keys = {video: key for video in wanted if (key := video_key(video, bundle.videos)) is not None}
     dtype = _dtype(bundle.videos, list(keys.values()))
     about = {"encoder": encoder, "architecture": f"published:{bundle.layout}", "preprocessing": "published", "normalised": False}
-    shards = assign(bundle.video_ids(), config.video.shard_size)
+    shards = assign(wanted, config.video.shard_size)
     for shard, videos in track(shards.items(), total=len(shards), label=f"features/{encoder}", unit="shard"):
         stored, rows, width = [video for video in videos if video in keys], 0, 0
         with create(layout.features(encoder, shard), stage="features", recipe=recipe, **about) as writer:

@@ -10,6 +10,7 @@ import torch
 
 from pipeline import search
 from pipeline.clips.recipe import recipe_name
+from pipeline.config import Imported
 from pipeline.errors import EncoderError, StoreMissing
 from pipeline.evaluation import inputs, stage
 from pipeline.search import Searcher
@@ -75,6 +76,9 @@ def test_what_cannot_be_searched_is_said(searchable: World) -> None:
         search.search(config, layout, "main", 1, "  ")
     with pytest.raises(StoreMissing):
         search.search(config, layout, "main", 7, "text")
+    imported = config.model_copy(update={"encoders": {**config.encoders, "clip": Imported()}})
+    with pytest.raises(EncoderError, match="clip is of kind imported: it cannot encode a typed query"):
+        search.search(imported, layout, "main", 1, "text")
     searchable.train("main", 3, text_dim=5)
     with pytest.raises(EncoderError, match="gives 64 values a word, the model was trained on 5"):
         search.search(config, layout, "main", 3, "text")

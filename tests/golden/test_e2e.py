@@ -47,8 +47,8 @@ class Bare:
         self.config = Config.model_validate(
             {
                 "results": str(folder),
-                "dataset": {"name": collection},
-                "encoders": {"clip": {"kind": "open_clip"}},
+                "dataset": {"name": collection, "kind": "bundle"},
+                "encoders": {"clip": {"kind": "imported"}},
                 "features": ["clip"],
                 "text": "clip",
                 "clips": {"dtype": "float32", "tau": 0.75},

@@ -257,3 +257,34 @@ def test_official_qvhighlights_features_read_as_published(shared: Path, config: 
     assert rows.shape == (75, 2816)
     np.testing.assert_array_equal(rows[:, 2304:], np.load(oracle / f"qvh_clip_{vid}.npz")["features"])
     assert tokens_of(layout).items["sentence"].shape == (1, 512)
+
+
+def test_a_benchmarks_own_annotations_decide_where_the_configuration_names_them(made: Made, config: Config, tmp_path: Path) -> None:
+    """TVR's validation file as published, and a bundle that lists its captions under the field's ids."""
+    folder = tmp_path / "tvr"
+    folder.mkdir()
+    train, silent = "castle_s01e01_seg02_clip_00", "met_s01e01_seg02_clip_01"
+    first, second = "friends_s01e03_seg02_clip_19", "s01e01_seg01_clip_01"
+    durations = {"train": {train: [10.0, 0], silent: [12.0, 1]}, "val": {first: [60.0, 2], second: [61.0, 3]}}
+    (folder / "tvr_video2dur_idx.json").write_text(json.dumps(durations))
+    (folder / "tvrtrain.caption.txt").write_text(f"{train}#enc#0 a caption\n")
+    rows = [
+        {"vid_name": video, "duration": 60.0, "ts": [1.0 + k, 5.0], "desc": f"caption {k} of {video}", "desc_id": 10 * i + k}
+        for i, video in enumerate((first, second))
+        for k in range(2)
+    ]
+    (folder / "tvr_val_release.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made.features = {video: np.full((4, 6), i + 1, np.float32) for i, video in enumerate((train, silent, first, second))}
+    listed = [(f"{r['vid_name']}#enc#{i % 2}", r["desc"]) for i, r in enumerate(rows)]
+    made.captions = {"train": [(f"{train}#enc#0", "a caption")], "val": listed}
+    made.tokens = {cap: np.ones((3, 4), np.float32) for captions in made.captions.values() for cap, _ in captions}
+    root = made.msc()
+    dataset = {"name": "tvr", "kind": "tvr", "annotations": str(folder)}
+    tvr = Config.model_validate({**config.model_dump(exclude_unset=True), "dataset": dataset})
+    layout = Layout.of(tvr)
+    with open_captioned(root) as bundle:
+        import_bundle(bundle, tvr, layout, video="clip", text="clip")
+    assert not layout.annotations.exists()  # the annotations stage writes them
+    assert tokens_of(layout).ids == [f"{train}#enc#0", "0", "1", "10", "11"]
+    # A video no query names is there too: the shards are those of the annotations.
+    assert set(dict(features(layout, ["clip"]))) == {train, silent, first, second}
