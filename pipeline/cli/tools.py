@@ -21,7 +21,7 @@ demo_app = typer.Typer(help="The embedded demo world.", no_args_is_help=True)
 
 def register(app: typer.Typer) -> None:
     """Add the tools."""
-    for command in (summary, status, weights, doctor, init):
+    for command in (summary, status, weights, doctor, init, plan):
         app.command()(command)
     app.add_typer(config_app, name="config")
     app.add_typer(demo_app, name="demo")
@@ -80,6 +80,13 @@ def init(
     from pipeline.init import init as write
 
     print("\n".join(write(folder, to, kind=kind)))
+
+
+def plan(config: Config = "config.yaml") -> None:
+    """The dry run in words: videos and hours, what is cached, what would run and why, its time and disk."""
+    from pipeline.plan import plan as planned
+
+    print(planned(_dag(config), config).text())
 
 
 @config_app.command()
