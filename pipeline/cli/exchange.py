@@ -34,6 +34,10 @@ def import_bundle(
     video: Video,
     text: Text,
     config: Config = "config.yaml",
+    video_file: Annotated[
+        str | None, typer.Option("--video-file", help="Which feature file, by its stem, where there are several.")
+    ] = None,
+    text_file: Annotated[str | None, typer.Option("--text-file", help="Which query file, by its stem, where there are several.")] = None,
     npz: Annotated[list[Path] | None, typer.Option("--npz", help="A folder of npz features; repeat for several encoders.")] = None,
     annotations: Annotated[
         list[str] | None, typer.Option("--annotations", help="With --npz: split=file.jsonl; repeat for several splits.")
@@ -55,7 +59,7 @@ def import_bundle(
             )
         opened = open_npz({split: Path(file) for split, file in splits.items()}, npz, bundle, merge=merge)
     else:
-        opened = captioned.open_captioned(bundle)
+        opened = captioned.open_captioned(bundle, video=video_file, text=text_file)
     with opened as found:
         findings = importing.import_bundle(
             found,
@@ -66,7 +70,7 @@ def import_bundle(
             teacher=teacher,
             allow_missing=allow_missing,
         )
-    print("\n".join(findings.notes))
+    print(findings.text())
 
 
 def export_bundle(

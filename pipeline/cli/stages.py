@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -76,6 +77,21 @@ def encode(context: typer.Context, encoder: Encoder = "", shard: Shard = "", con
     from pipeline.encoders import stage
 
     stage.run_video(dag.config, dag.layout, encoder, shard, dag.shards[shard], dag.trace("features", encoder=encoder, shard=shard))
+
+
+@features.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="A features file or folder, a published HDF5, npz folder or big file.")],
+    b: Annotated[Path, typer.Argument(help="What to set beside it.")],
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the differences into this PNG.")] = None,
+) -> None:
+    """Set two feature stores side by side: videos, rows, times, directions."""
+    from pipeline.encoders import compare as side_by_side
+
+    found = side_by_side.compare(a, b)
+    print(found)
+    if plot is not None:
+        print(side_by_side.plot(found, plot, (str(a), str(b))))
 
 
 def text(encoder: Encoder, config: Config = "config.yaml", threads: Threads = 1) -> None:

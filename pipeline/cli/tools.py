@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from pipeline import config_docs, config_io
 from pipeline.dag import Dag
+from pipeline.errors import ConfigError
 from pipeline.status import status as status_text
 from pipeline.status import summary as summary_text
 
@@ -21,7 +23,7 @@ demo_app = typer.Typer(help="The embedded demo world.", no_args_is_help=True)
 
 def register(app: typer.Typer) -> None:
     """Add the tools."""
-    for command in (summary, status, weights, doctor, init, plan):
+    for command in (summary, status, weights, doctor, init, plan, search):
         app.command()(command)
     app.add_typer(config_app, name="config")
     app.add_typer(demo_app, name="demo")
@@ -87,6 +89,57 @@ def plan(config: Config = "config.yaml") -> None:
     from pipeline.plan import plan as planned
 
     print(planned(_dag(config), config).text())
+
+
+def search(
+    query: Annotated[str, typer.Argument(help="What to look for; none: queries are read line by line.")] = "",
+    config: Config = "config.yaml",
+    experiment: Annotated[str, typer.Option("--experiment", help="The trained model; by default the first experiment.")] = "",
+    seed: Annotated[int | None, typer.Option("--seed", help="Its seed; by default the first one.")] = None,
+    top: Annotated[int, typer.Option("--top", help="How many videos to print.", min=1)] = 10,
+) -> None:
+    """Type a sentence, get the videos that show it and the moment inside each."""
+    dag = _dag(config)
+    from pipeline.search import Searcher, render
+
+    chosen = dag.config.seeds[0] if seed is None else seed
+    searcher = Searcher(dag.config, dag.layout, experiment or next(iter(dag.config.experiments)), chosen)
+    if query:
+        print(render(searcher.search(query, top)))
+        return
+    print("one query a line, an empty line ends", file=sys.stderr)
+    while line := sys.stdin.readline().strip():
+        print(render(searcher.search(line, top)), flush=True)
+
+
+@demo_app.command()
+def pretrain(
+    folder: Annotated[Path | None, typer.Option("--folder", help="Where the weights go; by default into the package.")] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Only this encoder; repeat.")] = None,
+    workers: Annotated[int, typer.Option("--workers", help="Processes that draw the lessons.", min=1)] = 2,
+) -> None:
+    """Train the demo's tiny encoders on frames, captions and motions independent of the demo videos (an hour on 2 cores)."""
+    from pipeline.demo import pretrain as lessons
+
+    lessons.run(folder or lessons.WEIGHTS, only or lessons.NAMES, workers=workers)
+
+
+@demo_app.command()
+def sheet(
+    path: Annotated[Path, typer.Argument(help="The PNG to write.")],
+    video: Annotated[str, typer.Option("--video", help="Its id; by default the first test video.")] = "",
+    config: Config = "config.yaml",
+) -> None:
+    """Draw the contact sheet of one demo video: its events over time, with their captions."""
+    from pipeline.demo.sheet import save
+    from pipeline.demo.world import world
+
+    specs = world(config_io.load(config).demo)
+    named = {spec.video_id: spec for spec in specs}
+    if video and video not in named:
+        raise ConfigError(f"the demo has no video {video!r}", where=config, fix=f"one of {specs[0].video_id} ... {specs[-1].video_id}")
+    save(named[video] if video else next(spec for spec in specs if spec.split == "test"), path)
+    print(path)
 
 
 @config_app.command()
