@@ -33,3 +33,13 @@ rule extract:
 rule clips_of_all:
     input:
         ALL_CLIPS,
+
+
+rule ablation:
+    input:
+        LAYOUT.table("ablation"),
+
+
+rule sweeps:
+    input:
+        LAYOUT.table("sweeps"),

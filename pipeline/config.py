@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
-from pipeline import variants
+from pipeline import ablations, variants
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
@@ -344,11 +344,22 @@ class Config(Section):
         description="Named models; each overrides any of the keys from `variant` to `evaluation`.",
     )
     seeds: list[int] = Field([9527], min_length=1, description="One run per experiment and seed.")
+    ablations: dict[Name, dict] = Field(
+        default_factory=ablations.rows, description="Models of `snakemake ablation`; by default the paper's Table 1."
+    )
+    sweeps: dict[Name, dict] = Field(
+        default_factory=ablations.sweeps, description="Models of `snakemake sweeps`; by default the paper's Table 3."
+    )
+    ablation_seeds: list[int] = Field([1, 2, 3], min_length=1, description="Seeds of the ablations and sweeps.")
     runtime: Runtime = Runtime()
 
     @model_validator(mode="after")
     def _references(self) -> Config:
-        for name in self.experiments:
+        shared = [name for name in self.experiments if name in self.ablations or name in self.sweeps]
+        shared += [name for name in self.ablations if name in self.sweeps]
+        if shared:
+            raise ValueError(f"experiments, ablations and sweeps share names: {', '.join(shared)}; a name is a folder of runs")
+        for name in self.models:
             experiment = self.experiment(name)
             for key, used in (
                 ("features", experiment.features),
@@ -363,6 +374,20 @@ class Config(Section):
                     raise ValueError(f"{key} of experiment {name!r} is {tower!r}, which has no text tower")
         return self
 
+    @property
+    def models(self) -> dict[str, dict]:
+        """Every named model, whichever target trains it."""
+        return {**self.experiments, **self.ablations, **self.sweeps}
+
+    def group(self, target: str) -> list[tuple[str, int]]:
+        """The runs of a target: `table` (experiments), `ablation` or `sweeps`."""
+        names, seeds = {
+            "table": (self.experiments, self.seeds),
+            "ablation": (self.ablations, self.ablation_seeds),
+            "sweeps": (self.sweeps, self.ablation_seeds),
+        }[target]
+        return [(name, seed) for name in names for seed in seeds]
+
     def network(self, name: str) -> OpenClip | SlowFast:
         """The settings of an encoder that is run here. ValueError for an imported one, which has none."""
         settings = self.encoders[name]
@@ -373,7 +398,7 @@ class Config(Section):
     def experiment(self, name: str) -> Experiment:
         """The named experiment: its overrides on the top-level values on the variant's. ValidationError when an override does not fit."""
         base = self.model_dump(include=set(Experiment.model_fields), exclude_unset=True)
-        given = merge(base, self.experiments[name])
+        given = merge(base, self.models[name])
         return Experiment.model_validate(merge(variants.defaults(given.get("variant", "released")), given))
 
 

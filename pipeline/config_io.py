@@ -43,13 +43,17 @@ def validate(values: dict[str, Any], *, source: str) -> Config:
         raise ConfigError(
             _explain(error, Config), where=source, fix="correct the keys above; docs/configuration.md lists them all"
         ) from error
-    for name in config.experiments:
+    for name in config.models:
         try:
             config.experiment(name)
         except ValidationError as error:
-            text = _explain(error, Experiment, prefix=f"experiments.{name}.")
+            text = _explain(error, Experiment, prefix=f"{_place(config, name)}.{name}.")
             raise ConfigError(text, where=source, fix="correct the keys above; docs/configuration.md lists them all") from error
     return config
+
+
+def _place(config: Config, name: str) -> str:
+    return next(key for key in ("experiments", "ablations", "sweeps") if name in getattr(config, key))
 
 
 def _explain(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:

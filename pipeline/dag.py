@@ -102,7 +102,7 @@ class Dag:
 
     def owner(self, recipe: str) -> str:
         """The first experiment whose clips lie in `recipe`."""
-        return next(name for name in self.config.experiments if self.clips(name) == recipe)
+        return next(name for name in self.config.models if self.clips(name) == recipe)
 
     def content(self, shard: str) -> str:
         """Digest of the videos of a shard: their ids and contents."""
@@ -211,8 +211,8 @@ class Dag:
             [*self._all_features(), self.trace("train", experiment=experiment, seed=seed)],
         )
 
-    def _table(self) -> tuple[Any, Any, Any]:
-        return None, None, [self.trace("evaluate", experiment=e, seed=str(s)) for e in self.config.experiments for s in self.config.seeds]
+    def _table(self, target: str) -> tuple[Any, Any, Any]:
+        return None, None, [self.trace("evaluate", experiment=e, seed=str(s)) for e, s in self.config.group(target)]
 
     def _imported_content(self, path: Path) -> str:
         if not path.exists():

@@ -47,6 +47,10 @@ class Layout:
         """Written when the share of unusable videos is within the limit."""
         return self.root / "quarantine.json"
 
+    def table(self, target: str = "table") -> Path:
+        """The result table of a target: table (experiments), ablation or sweeps."""
+        return self.root / f"{target}.md"
+
     def frames(self, stream: str, shard: str) -> Path:
         return self.root / "frames" / stream / f"{shard}.h5"
 

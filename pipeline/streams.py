@@ -44,6 +44,6 @@ def stream_of(encoder: OpenClip | SlowFast) -> Stream:
 
 def streams(config: Config) -> dict[str, Stream]:
     """Every stream the configured encoders need, by name; text-only use of an encoder adds none."""
-    used = {name for experiment in config.experiments for name in config.experiment(experiment).features}
+    used = {name for experiment in config.models for name in config.experiment(experiment).features}
     found = [stream_of(encoder) for name, encoder in config.encoders.items() if name in used and not isinstance(encoder, Imported)]
     return {stream.name: stream for stream in found}

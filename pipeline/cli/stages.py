@@ -126,12 +126,14 @@ def evaluate(experiment: Experiment, seed: Seed, config: Config = "config.yaml",
     stage.run(dag.config, dag.layout, experiment, seed)
 
 
-def table(config: Config = "config.yaml") -> None:
-    """Gather every run's metrics into one table and print it."""
+def table(
+    config: Config = "config.yaml", target: Annotated[str, typer.Option("--target", help="table, ablation or sweeps.")] = "table"
+) -> None:
+    """Gather the runs' metrics of a target into one table and print it."""
     dag = _open(config)
     from pipeline.evaluation.table import run_table
 
-    print(run_table(dag.config, dag.layout))
+    print(run_table(dag.config, dag.layout, target))
 
 
 @quarantine.command()

@@ -20,25 +20,24 @@ from pipeline.store import publish
 Row = list[str]
 
 
-def run_table(config: Config, layout: Layout) -> str:
-    """Write results/<dataset>/table.md and table.csv from every run's metrics.json; returns the text of table.md.
+def run_table(config: Config, layout: Layout, target: str = "table") -> str:
+    """Write results/<dataset>/<target>.md and .csv from its runs' metrics.json; returns the text. `target`: table, ablation or sweeps.
 
     Errors: StoreMissing when no run has been evaluated.
     """
     runs: dict[str, list[dict[str, Any]]] = {}
     absent: list[str] = []
-    for experiment in config.experiments:
-        for seed in config.seeds:
-            path = layout.metrics(experiment, seed)
-            if path.exists():
-                runs.setdefault(experiment, []).append(json.loads(path.read_text()))
-            else:
-                absent.append(f"{experiment} seed {seed}")
+    for experiment, seed in config.group(target):
+        path = layout.metrics(experiment, seed)
+        if path.exists():
+            runs.setdefault(experiment, []).append(json.loads(path.read_text()))
+        else:
+            absent.append(f"{experiment} seed {seed}")
     if not runs:
         raise StoreMissing("no run has been evaluated", where=layout.root / "runs", fix="run `snakemake --cores all --resources gpu=1`")
     text = render(runs, config.dataset.kind, absent)
-    _write(layout.root / "table.md", text + "\n")
-    _write(layout.root / "table.csv", frame(runs, config.dataset.kind).to_csv(index=False))
+    _write(layout.table(target), text + "\n")
+    _write(layout.table(target).with_suffix(".csv"), frame(runs, config.dataset.kind).to_csv(index=False))
     return text
 
 

@@ -53,7 +53,7 @@ if workflow.is_main_process and workflow.local_exec and GPU:
 
 # Only the demo has a rule that makes its videos.
 WORLD = [LAYOUT.world / "world.json"] if CONFIG.dataset.kind == "demo" else []
-TABLE = f"{LAYOUT.root}/table.md"
+TABLE = LAYOUT.table()
 ALL_FEATURES = [JOBS.features_file(e, s) for e in JOBS.video_encoders for s in SHARDS]
 ALL_TEXTS = [JOBS.text_file(t) for t in TEXTS]
 ALL_CLIPS = [LAYOUT.clips(r, s) for r in RECIPES for s in SHARDS]
@@ -69,6 +69,7 @@ onstart:
 wildcard_constraints:
     shard=r"\d+",
     seed=r"\d+",
+    target="table|ablation|sweeps",
     encoder=r"[A-Za-z0-9._-]+",
     experiment=r"[A-Za-z0-9._-]+",
 

@@ -24,22 +24,18 @@ rule evaluate:
 
 rule table:
     input:
-        ancient(
-            [
-                LAYOUT.metrics(experiment, seed)
-                for experiment in EXPERIMENTS
-                for seed in SEEDS
-            ]
+        lambda wildcards: ancient(
+            [LAYOUT.metrics(*run) for run in CONFIG.group(wildcards.target)]
         ),
     output:
-        TABLE,
+        LAYOUT.table("{target}"),
     log:
-        f"{LOGS}/table.log",
+        f"{LOGS}/{{target}}.log",
     benchmark:
-        f"{BENCHMARKS}/table.tsv"
+        f"{BENCHMARKS}/{{target}}.tsv"
     conda:
-        "../../envs/gpu.yaml"
+        "../../envs/cpu.yaml"
     params:
         of=params_of("table"),
     shell:
-        "{PRVR} table --config {CONFIG_FILE} 2> {log}"
+        "{PRVR} table --config {CONFIG_FILE} --target {wildcards.target} 2> {log}"
