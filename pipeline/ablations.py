@@ -26,11 +26,11 @@ TABLE_3: dict[str, dict[str, Any]] = {
 }
 
 
-def rows() -> dict[str, dict[str, Any]]:
+def table_1() -> dict[str, dict[str, Any]]:
     """The default of `ablations:`: the rows of Table 1, which need no further encoder."""
     return {name: dict(overrides) for name, overrides in TABLE_1.items()}
 
 
-def sweeps() -> dict[str, dict[str, Any]]:
+def table_3() -> dict[str, dict[str, Any]]:
     """The default of `sweeps:`: the values of Table 3. Another teacher is one more entry, `{teacher: <encoder>}`."""
     return {name: dict(overrides) for name, overrides in TABLE_3.items()}

@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
-from pipeline import ablations, variants
+from pipeline import variants
+from pipeline.ablations import table_1, table_3
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
@@ -345,11 +346,9 @@ class Config(Section):
     )
     seeds: list[int] = Field([9527], min_length=1, description="One run per experiment and seed.")
     ablations: dict[Name, dict] = Field(
-        default_factory=ablations.rows, description="Models of `snakemake ablation`; by default the paper's Table 1."
+        default_factory=table_1, description="Models of `snakemake ablation`; by default the paper's Table 1."
     )
-    sweeps: dict[Name, dict] = Field(
-        default_factory=ablations.sweeps, description="Models of `snakemake sweeps`; by default the paper's Table 3."
-    )
+    sweeps: dict[Name, dict] = Field(default_factory=table_3, description="Models of `snakemake sweeps`; by default the paper's Table 3.")
     ablation_seeds: list[int] = Field([1, 2, 3], min_length=1, description="Seeds of the ablations and sweeps.")
     runtime: Runtime = Runtime()
 
