@@ -1,4 +1,4 @@
-"""The method as METHODS describes the released behaviour, written out literally: a query, a video, a pair at a time.
+"""The released behaviour (docs/method.md 1-6), written out literally: a query, a video, a pair at a time.
 
 Own code, for two uses only: the tests compare values and gradients against it, the benchmarks compare time and memory.
 """
@@ -15,7 +15,7 @@ LEVELS = (32, 20, 12, 8, 5)
 
 
 def nce(dot: Tensor, labels: Tensor) -> Tensor:
-    """METHODS 1.3, one query and one video at a time."""
+    """docs/method.md 6.2, one query and one video at a time."""
     queries, videos = dot.shape
     owned: dict[int, list[int]] = {}
     for query, label in enumerate(labels.tolist()):
@@ -26,7 +26,7 @@ def nce(dot: Tensor, labels: Tensor) -> Tensor:
 
 
 def triplet(cosine: Tensor, labels: Tensor, margin: float, hard: bool, pool: int) -> Tensor:
-    """METHODS 1.3, negatives collected per video and per query."""
+    """docs/method.md 6.3, negatives collected per video and per query."""
     queries, videos = cosine.shape
     video_losses, query_losses = [], []
     for video in range(videos):
@@ -51,7 +51,7 @@ def distances(rows: Tensor) -> Tensor:
 
 
 def tcpl_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """METHODS 6.4, L_E: each matrix over the mean of its positive entries, smooth-L1 over all entries."""
+    """docs/method.md 6.4, L_E: each matrix over the mean of its positive entries, smooth-L1 over all entries."""
     with torch.no_grad():
         target = distances(teacher)
         target = target / target[target > 0].mean()
@@ -66,14 +66,14 @@ def angles(rows: Tensor) -> Tensor:
 
 
 def tcpl_angle(student: Tensor, teacher: Tensor) -> Tensor:
-    """METHODS 6.4, L_A."""
+    """docs/method.md 6.5, L_A."""
     with torch.no_grad():
         target = angles(teacher).view(-1)
     return smooth_l1_loss(angles(student).view(-1), target)
 
 
 def context_ratio(clips: Tensor, tau: float) -> float:
-    """METHODS 6.5.1: the transitive closure of "more similar than tau", pair by pair."""
+    """docs/method.md 4.1: the transitive closure of "more similar than tau", pair by pair."""
     unit = normalize(clips, dim=1)
     linked = (unit @ unit.T > tau).tolist()
     count = len(linked)
@@ -88,7 +88,7 @@ def context_ratio(clips: Tensor, tau: float) -> float:
 
 
 def bipartite_merge(frozen: Tensor, sizes: Tensor, target: int) -> Tensor:
-    """METHODS 6.5.3: greedy one-to-one matching of even with odd positions; the new index of each position."""
+    """docs/method.md 4.3: greedy one-to-one matching of even with odd positions; the new index of each position."""
     count = len(frozen)
     unit = normalize(frozen, dim=1)
     similar = unit[0::2] @ unit[1::2].T
@@ -107,7 +107,7 @@ def bipartite_merge(frozen: Tensor, sizes: Tensor, target: int) -> Tensor:
 
 
 def cbva(frames: Tensor, clips: Tensor, frozen: Tensor, sizes: Tensor, frame_to_clip: Tensor, ratios: list[float] | float) -> Tensor:
-    """METHODS 6.5, video by video; `ratios` are the context ratios, or the threshold tau to count them with (as a training step does)."""
+    """docs/method.md 6.6, video by video; `ratios` are the context ratios, or tau to count them with (as a training step does)."""
     losses = []
     for video in range(len(frames)):
         share = context_ratio(frozen[video], ratios) if isinstance(ratios, float) else ratios[video]
@@ -136,7 +136,7 @@ def cbva(frames: Tensor, clips: Tensor, frozen: Tensor, sizes: Tensor, frame_to_
 
 
 def op_tome(frames: Tensor, schedule: tuple[int, ...] = (80, 52, 32)) -> tuple[Tensor, Tensor, Tensor]:
-    """METHODS 6.2 for one video, as its loader does it: a new index from a cumulative sum, two index_adds."""
+    """docs/method.md 3.1 for one video, as its loader does it: a new index from a cumulative sum, two index_adds."""
     rows, sizes, label = frames, torch.ones(len(frames), dtype=frames.dtype), torch.arange(len(frames))
     for target in schedule:
         pairs = rows.view(-1, 2, rows.shape[1])

@@ -1,4 +1,4 @@
-"""The encoder, the loading and the optimiser of a training step as METHODS describes the released behaviour, written out literally.
+"""The encoder, the loading and the optimiser of a training step as released (docs/method.md 2, 5, 7), written out literally.
 
 Own code on this project's parameters, for two uses only: the tests compare values against it, the benchmarks compare time and memory.
 """
@@ -36,7 +36,7 @@ def _position(module: LearnedPositionalEncoding, tokens: Tensor) -> Tensor:
 def _attend(
     module: Attention, query: Tensor, tokens: Tensor, mask: Tensor | None, window: Tensor | None, size: Tensor | None, drop: float
 ) -> Tensor:
-    """METHODS 1.2: logits / sqrt(d), times the window, plus mask, plus log size; softmax; dropout."""
+    """docs/method.md 5.3: logits / sqrt(d), times the window, plus mask, plus log size; softmax; dropout."""
     heads = module.heads
     q, k, v = (
         _linear(m, t).view(len(t), -1, heads, m.out_features // heads).permute(0, 2, 1, 3)
@@ -59,14 +59,14 @@ def _feed_forward(module: FeedForward, tokens: Tensor, drop: float) -> Tensor:
 
 
 def encoder_layer(layer: EncoderLayer, tokens: Tensor, mask: Tensor | None, window: Tensor | None, size: Tensor | None) -> Tensor:
-    """METHODS 1.2, EncoderLayer-B. Shapes: [B, L, H] -> same."""
+    """docs/method.md 5.3. Shapes: [B, L, H] -> same."""
     attended = F.dropout(_attend(layer.attention, tokens, tokens, mask, window, size, layer.dropout), layer.dropout, layer.training)
     tokens = layer.norm1(tokens + attended)
     return layer.norm2(tokens + _feed_forward(layer.feed_forward, tokens, layer.dropout))
 
 
 def block(module: GaussianMixtureBlock, tokens: Tensor, token: Tensor, mask: Tensor | None, size: Tensor | None) -> Tensor:
-    """METHODS 4b: eight layers one after the other, the token attends to each through full projections. Shapes: [B, L, H] -> same."""
+    """docs/method.md 5.4-5.5: eight layers one by one, the token attends to each through full projections. Shapes: [B, L, H] -> same."""
     part = module.consolidation
     outputs, logits = [], []
     for layer, width, window in zip(module.layers, module.widths, module.windows, strict=True):
@@ -95,7 +95,7 @@ def encode(model: DualBranch, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor,
 
 
 def _scores(query: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """METHODS 0.1: the best token, once by cosine and once by dot product, each its own product."""
+    """docs/method.md 6.1: the best token, once by cosine and once by dot product, each its own product."""
     cosine = torch.matmul(F.normalize(tokens, dim=-1), F.normalize(query, dim=-1).t()).permute(2, 1, 0).max(dim=1).values
     return cosine, torch.matmul(tokens, query.t()).permute(2, 1, 0).max(dim=1).values
 
@@ -103,7 +103,7 @@ def _scores(query: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
 def loss(
     model: DualBranch, batch: dict[str, Tensor], *, margin: float, hard: bool, pool: int, nce: tuple[float, float], tau: float
 ) -> Tensor:
-    """METHODS 6.6."""
+    """docs/method.md 6.7."""
     frames, clips, query = encode(model, batch)
     labels, total = batch["labels"], torch.zeros(())
     for tokens, weight in ((clips, nce[0]), (frames, nce[1])):
@@ -115,7 +115,7 @@ def loss(
 
 
 def _pool(rows: np.ndarray, length: int) -> np.ndarray:
-    """METHODS 1.1, row by row."""
+    """docs/method.md 2.2, row by row."""
     edges = np.minimum(np.round(np.arange(length + 1) / length * len(rows)).astype(int), len(rows) - 1)
     return np.stack([rows[a:b].mean(axis=0) if b > a else rows[a] for a, b in itertools.pairwise(edges)])
 
@@ -125,7 +125,7 @@ def _unit(rows: Tensor) -> Tensor:
 
 
 def load(videos: list[np.ndarray], captions: list[list[np.ndarray]], max_words: int) -> dict[str, Tensor]:
-    """METHODS 6.1, 6.2: every video pooled and merged by itself at every step, captions padded one at a time."""
+    """docs/method.md 2.2, 3.1: every video pooled and merged by itself at every step, captions padded one at a time."""
     frames, clips, sizes, places = [], [], [], []
     for rows in videos:
         pooled = torch.from_numpy(_pool(rows, 128))
@@ -154,7 +154,7 @@ def load(videos: list[np.ndarray], captions: list[list[np.ndarray]], max_words: 
 
 
 class LiteralAdam(BertAdam):
-    """METHODS 1.4, one parameter and one operation at a time."""
+    """docs/method.md 7.1, one parameter and one operation at a time."""
 
     @torch.no_grad()
     def step(self) -> Tensor:

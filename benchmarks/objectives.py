@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 
-# The settings METHODS 6.9 names: with glibc's own, half of the literal form's time is page faults.
+# With glibc's own settings, half of the literal form's time is page faults.
 TUNED = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "34359738368", "MALLOC_TOP_PAD_": "67108864"}
 Side = Callable[[], object]
 

@@ -2,7 +2,7 @@
 
     python benchmarks/ranking.py --queries 10895 --videos 2179 --repeats 20
 
-The loop is what METHODS 1.5 describes: negate, argsort, find the true video's place. Both sides must agree. Prints the seconds of each
+The loop is the released one: negate, argsort, find the true video's place. Both sides must agree. Prints the seconds of each
 (best of `--repeats`, wall and processor) and their ratio (aim: 50), then the seconds of scoring 160 tokens a video, which ranking follows.
 """
 

@@ -130,7 +130,7 @@ Encoder = Annotated[OpenClip | SlowFast | Imported, Field(discriminator="kind")]
 
 
 class Clips(Section):
-    """From feature rows to 128 frames, 32 clips and their contexts, per video (METHODS 6.1, 6.2, 6.5; paper Eq. 5-9)."""
+    """From feature rows to 128 frames, 32 clips and their contexts, per video (docs/method.md 2-4; paper Eq. 7-9, Algorithms 1-3)."""
 
     frames: PositiveInt = Field(128, description="Pooled frame rows per video.")
     clips: int = Field(32, ge=1, le=256, description="Clips per video.")
@@ -200,7 +200,7 @@ def _check_merges(key: str, lengths: list[int]) -> None:
 
 
 class Model(Section):
-    """The dual-branch encoder (METHODS 4b, 6.3)."""
+    """The dual-branch encoder (docs/method.md 5)."""
 
     hidden: PositiveInt = Field(384, description="Hidden size.")
     heads: PositiveInt = Field(4, description="Attention heads.")
@@ -217,14 +217,14 @@ class Model(Section):
 
 
 class Nce(Section):
-    """Symmetric multi-positive InfoNCE on dot products (METHODS 1.3)."""
+    """Symmetric multi-positive InfoNCE on dot products (docs/method.md 6.2)."""
 
     clip: Weight = Field(0.02, description="Weight on the clip branch (.05 TVR, .02 others). By the variant: released .02, paper 1.")
     frame: Weight = Field(0.04, description="Weight on the frame branch. By the variant: released .04, paper 1.")
 
 
 class Triplet(Section):
-    """Triplet ranking loss on cosines (METHODS 1.3)."""
+    """Triplet ranking loss on cosines (docs/method.md 6.3)."""
 
     weight: Weight = Field(1.0, description="Weight of both branches' triplets.")
     margin: float = Field(0.2, ge=0, description="Margin (.1 TVR, .2 others).")
@@ -233,7 +233,7 @@ class Triplet(Section):
 
 
 class Tcpl(Section):
-    """Text correlation preservation (METHODS 6.4; paper Eq. 1-4)."""
+    """Text correlation preservation (docs/method.md 6.4-6.5; paper Eq. 1-4)."""
 
     distance: Weight = Field(15.0, description="Weight of the distance term; 0 switches it off.")
     angle: Weight = Field(30.0, description="Weight of the angle term; 0 switches it off.")
@@ -244,7 +244,7 @@ class Tcpl(Section):
 
 
 class Cbva(Section):
-    """Cross-branch video alignment (METHODS 6.5; paper Eq. 5-10)."""
+    """Cross-branch video alignment (docs/method.md 6.6; paper Eq. 5-10)."""
 
     weight: Weight = Field(0.1, description="Weight; 0 switches it off.")
     adaptive: bool = Field(True, description="Adaptive context count; false: one context per clip (naive CBVA).")
@@ -267,7 +267,7 @@ class Objectives(Section):
 
 
 class Training(Section):
-    """Optimiser, schedule, stopping (METHODS 1.4)."""
+    """Optimiser, schedule, stopping (docs/method.md 7)."""
 
     epochs: PositiveInt = Field(100, description="Epochs at most.")
     batch_videos: PositiveInt = Field(128, description="Videos per batch, each with all its queries.")
@@ -287,7 +287,7 @@ class Training(Section):
 
 
 class Evaluation(Section):
-    """Ranking (METHODS 1.5, 6.6)."""
+    """Ranking (docs/method.md 8)."""
 
     split: Literal["train", "val", "test"] = Field("test", description="Split that is reported.")
     clip_weight: Share = Field(0.4, description="Weight of the clip branch in the fused score.")
@@ -298,7 +298,7 @@ class Experiment(Section):
     """Everything that makes one trained model; `experiments` entries override parts of it."""
 
     variant: Literal["released", "paper"] = Field(
-        "released", description="Which side of METHODS 6.7 fills the values left out: the released code or the paper."
+        "released", description="Which fills the values left out: the released code or the paper (docs/method.md 11)."
     )
     features: list[Name] = Field(..., min_length=1, description="Encoders whose rows are concatenated.")
     text: Name = Field(..., description="Encoder of the queries.")

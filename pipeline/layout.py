@@ -10,7 +10,7 @@ from pipeline.config import Config
 
 @dataclass(frozen=True)
 class Layout:
-    """Paths of one dataset's results (DESIGN section 1)."""
+    """Paths of one dataset's results (docs/stages.md)."""
 
     root: Path
 

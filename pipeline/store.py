@@ -37,7 +37,7 @@ class Ragged:
     """Items of different lengths, stored flat.
 
     Shapes: `values` [N, ...]; `offsets` [n+1] int64, item i is rows offsets[i]:offsets[i+1]; `columns[name]` [N, ...] per row;
-    `items[name]` [n, ...] per item. Source: DESIGN section 3 (flat + offsets reads 5x faster than one dataset per video).
+    `items[name]` [n, ...] per item. Source: docs/decisions.md (flat + offsets reads 5x faster than one dataset per video).
     """
 
     ids: list[str]

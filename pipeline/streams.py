@@ -13,7 +13,7 @@ class Stream:
     """One way of looking at a video: rows of `every` seconds, each `count` frames of `size` x `size` pixels.
 
     A still stream (`count` 1) takes the frame shown at the row's `at` instant. A window stream takes frames at
-    start + j*stride/fps seconds, j = 0..count-1, times past the row's end replaced by the last one inside it (DESIGN section 6).
+    start + j*stride/fps seconds, j = 0..count-1, times past the row's end replaced by the last one inside it (docs/decisions.md, sampling).
     """
 
     every: float

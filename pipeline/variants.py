@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-# switch -> (released, paper). Source: METHODS 6.7.
+# switch -> (released, paper).
 SWITCHES: dict[str, tuple[Any, Any]] = {
     "clips.similarity": ("dot", "cosine"),
     "clips.last_row": ("drop", "keep"),

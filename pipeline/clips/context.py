@@ -31,7 +31,7 @@ def contexts(
     """The adaptive contexts: the more of a video's clips are alike, the fewer contexts it gets.
 
     Shapes: `clips` [V, C, D] frozen clip rows, `sizes` [V, C]; `levels` the context counts, C first. The keywords are the switches of
-    the same name in the configuration. Source: paper Eq. 7-9, METHODS 6.5, 6.7.
+    the same name in the configuration. Source: paper Eq. 7-9, docs/method.md 4.
     """
     clips = normalize(clips, dim=-1)
     ratios = ratio(similarities(clips), tau, context_ratio)
@@ -51,7 +51,7 @@ def ratio(similar: Tensor, tau: float, kind: str = "closure") -> Tensor:
     """Share of ordered clip pairs above tau: each pair by itself ("pairs", paper) or connected through others ("closure", released).
 
     "closure" equals sum n(n-1) over connected components of n clips, over C(C-1). Shapes: [V, C, C] -> [V]; 1 for a single clip.
-    Source: paper Eq. 7, METHODS 6.5.1.
+    Source: paper Eq. 7, docs/method.md 4.1.
     """
     clips = similar.shape[-1]
     if clips == 1:
@@ -69,7 +69,7 @@ def ratio(similar: Tensor, tau: float, kind: str = "closure") -> Tensor:
 def choose(ratios: Tensor, levels: int, bound: str = "at_least") -> Tensor:
     """The level of each video: how many of the thresholds 1/K ... (K-1)/K its ratio reaches ("at_least") or exceeds ("above").
 
-    Level 0 merges nothing. Shapes: [V] -> int64 [V]. Source: paper Eq. 8 in the order of meaning, METHODS 6.7 (level choice).
+    Level 0 merges nothing. Shapes: [V] -> int64 [V]. Source: paper Eq. 8 in the order of meaning, docs/method.md 4.2.
     """
     # As literals: k / 5 in float32 and the float32 ratio 0.6 fall on the same number, so that a ratio on a threshold counts as there.
     thresholds = torch.arange(1, levels, device=ratios.device, dtype=torch.float64) / levels
@@ -86,7 +86,7 @@ def levels_of(clips: Tensor, sizes: Tensor, levels: Sequence[int], method: str =
     first, kept at the even position; "tome": each even position's best odd one, many to one, kept at the odd position. Survivors keep
     their order, which numbers the contexts. Ties: the lower even, then the lower odd position.
 
-    Shapes: `clips` [V, C, D], `sizes` [V, C] -> int64 [K, V, C], values below levels[k]. Source: METHODS 6.5.3, 6.7; ToMe (Bolya 2023).
+    Shapes: `clips` [V, C, D], `sizes` [V, C] -> int64 [K, V, C], values below levels[k]. Source: docs/method.md 4.3; ToMe (Bolya 2023).
     """
     videos, count, _ = clips.shape
     assignment = torch.arange(count, device=clips.device).expand(videos, count)

@@ -31,7 +31,7 @@ def op_tome(frames: Tensor, schedule: Sequence[int], similarity: str = "dot", si
 
     Shapes: `frames` [V, F, D] un-normalised; `sizes` [V, F] mass of each frame (1 by default) -> Clips. `similarity`: "dot" of the raw
     rows (released) or "cosine" (paper). ValueError for a step that would need more pairs than there are. Source: paper Algorithm 1,
-    METHODS 6.2.
+    docs/method.md 3.1.
     """
     videos, length, _ = frames.shape
     sizes = torch.ones(videos, length, dtype=frames.dtype, device=frames.device) if sizes is None else sizes

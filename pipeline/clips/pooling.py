@@ -11,7 +11,7 @@ def edges(rows: int, length: int, last_row: str = "drop") -> np.ndarray:
     "drop": e_i = min(round_half_even(i * rows / length), rows - 1), so the last row is never averaged in when rows exceed
     1.5 * length, and rows repeat when there are fewer. "keep": the last edge is `rows`.
 
-    Shapes: -> int64 [length + 1]. Source: METHODS 1.1 (`average_to_fixed_length`), 6.7.
+    Shapes: -> int64 [length + 1]. Source: docs/method.md 2.2.
     """
     found = np.minimum(np.round(np.arange(length + 1) / length * rows), rows - 1).astype(np.int64)
     if last_row == "keep":
@@ -22,7 +22,7 @@ def edges(rows: int, length: int, last_row: str = "drop") -> np.ndarray:
 def average_to_fixed_length(rows: np.ndarray, length: int, last_row: str = "drop") -> np.ndarray:
     """Pool rows to `length` by averaging (see `edges`). Shapes: [N, D] -> float32 [length, D]. ValueError for N = 0.
 
-    Source: METHODS 1.1.
+    Source: docs/method.md 2.2.
     """
     if len(rows) == 0:
         raise ValueError("no rows to pool")
@@ -44,7 +44,7 @@ def times(start: np.ndarray, end: np.ndarray, length: int, last_row: str = "drop
 def sizes(rows: int, length: int, unit: str = "slots", last_row: str = "drop") -> np.ndarray:
     """What each pooled row weighs: 1 ("slots"), or the rows in it, a repeated row shared by its repeats ("rows").
 
-    Shapes: -> float32 [length], sum `length` or (with "keep") `rows`. Source: METHODS 6.7 (OP-ToMe input).
+    Shapes: -> float32 [length], sum `length` or (with "keep") `rows`. Source: docs/method.md 2.3.
     """
     if unit == "slots":
         return np.ones(length, dtype=np.float32)

@@ -18,7 +18,7 @@ def steps(start: int, end: int, rate: float) -> list[int]:
     """Lengths after each step that merges the share `rate` of the pairs, down to `end`, which is the last one.
 
     Every length is even (halves up), so all positions have a partner; a step that would not shorten ends the list.
-    Source: paper Eq. 9 as METHODS 6.7 evaluates it: 128 -> 80, 50, 32 and 32 -> 20, 12, 8, 6, 5.
+    Source: paper Eq. 9, docs/method.md 3.2: 128 -> 80, 50, 32 and 32 -> 20, 12, 8, 6, 5.
     """
     lengths, length = [], start
     while length > end:
@@ -30,7 +30,7 @@ def steps(start: int, end: int, rate: float) -> list[int]:
 
 
 def schedule(settings: Clips, variant: str) -> list[int]:
-    """Sequence lengths after each merge step of OP-ToMe, the last one `settings.clips`. Source: METHODS 6.2, 6.7."""
+    """Sequence lengths after each merge step of OP-ToMe, the last one `settings.clips`. Source: docs/method.md 3.2."""
     if settings.schedule is not None:
         return list(settings.schedule)
     if variant == "released" and (settings.frames, settings.clips, settings.merge_rate) == RELEASED:
@@ -39,7 +39,7 @@ def schedule(settings: Clips, variant: str) -> list[int]:
 
 
 def levels(settings: Clips, variant: str) -> list[int]:
-    """Context counts a video may have, from one per clip to the fewest. Source: METHODS 6.5, 6.7."""
+    """Context counts a video may have, from one per clip to the fewest. Source: docs/method.md 4.2."""
     if settings.levels is not None:
         return list(settings.levels)
     if variant == "released" and (settings.clips, settings.merge_rate) == RELEASED[1:]:

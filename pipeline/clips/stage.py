@@ -19,7 +19,7 @@ from pipeline.progress import Meter
 from pipeline.store import Ragged, Reader, create, open_store
 
 BATCH = 8  # videos merged at once: few enough for the processor's cache, which is worth more than fewer calls
-NORM_FLOOR = 1e-5  # as rows are normalised everywhere (METHODS 1.1)
+NORM_FLOOR = 1e-5  # as rows are normalised everywhere (docs/method.md 2.4)
 
 
 def run(config: Config, layout: Layout, experiment: str, shard: str) -> None:

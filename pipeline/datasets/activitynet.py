@@ -1,7 +1,7 @@
 """ActivityNet Captions as PRVR uses it: 10,009 training videos and one of two galleries, never mixed.
 
 `val_1`: all 4,917 videos / 17,505 queries of the official file. `mssl`: the 4,430 / 15,753 of it that the MS-SL feature bundle holds.
-Source: DATASETS section 1.
+Source: docs/datasets.md.
 """
 
 from __future__ import annotations

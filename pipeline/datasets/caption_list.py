@@ -1,6 +1,6 @@
 """MS-SL caption lists: `<video_id>#enc#<n> <sentence>` lines, the text files of every published PRVR feature bundle.
 
-Source: METHODS 9.1. The order of first mention is the order of the videos.
+Source: docs/datasets.md, bundle layouts. The order of first mention is the order of the videos.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Charades-STA: 12,408 training and 3,720 test pairs; durations come from the Charades tables, not from the pairs.
 
 The 13,898 / 4,233 pairs of the TALL paper were cleaned after publication; every public file holds the smaller numbers.
-Source: DATASETS section 1.
+Source: docs/datasets.md.
 """
 
 from __future__ import annotations

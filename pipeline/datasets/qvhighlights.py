@@ -1,6 +1,6 @@
 """QVHighlights as PRVR uses it: the 150 s clips of one source video are joined, moments move to the joined time line.
 
-Source: the ProtoPRVR data note (2,214 train and 474 test videos; 7,218 and 1,550 queries); DATASETS section 1.
+Source: the ProtoPRVR data note (2,214 train and 474 test videos; 7,218 and 1,550 queries); docs/datasets.md.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def repair(moments: Iterable[Sequence[float]], duration: float) -> tuple[tuple[M
     """Moments in order, start before end, inside the video; and the flags of what had to be changed.
 
     Shapes: moments in seconds; duration in seconds, nan when unknown. Flags: `reversed` (swapped), `clamped` (cut to the video),
-    `zero_length` (nothing left, kept as it is). Source: DATASETS section 1, canonical row.
+    `zero_length` (nothing left, kept as it is). Source: docs/datasets.md, what the readers mend.
     """
     fixed, flags = [], set()
     for start, end in moments:

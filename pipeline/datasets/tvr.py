@@ -1,6 +1,6 @@
 """TVR as PRVR uses it: the official train release and, as the test set, the official val release (2,179 videos, 10,895 queries).
 
-Videos are files, or the folders of 3 fps frames that TVQA gives out. Source: METHODS 0.3; DATASETS section 1.
+Videos are files, or the folders of 3 fps frames that TVQA gives out. Source: docs/datasets.md.
 """
 
 from __future__ import annotations

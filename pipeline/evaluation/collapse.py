@@ -25,7 +25,7 @@ def _pair_mean(total: Tensor, count: Tensor | int) -> Tensor:
 
 
 def diff_norm(intra: float, total: float) -> float:
-    """(intra - total) / (intra + total): how much closer two texts, or tokens, of one video are than any two. Source: METHODS 6.6."""
+    """(intra - total) / (intra + total): how much closer two texts, or tokens, of one video are than any two. Source: Table 8."""
     return (intra - total) / (intra + total)
 
 
@@ -34,7 +34,7 @@ def text_structure(queries: Tensor, videos: Tensor) -> dict[str, float]:
 
     No pair matrix is formed: the sum of all cosines of a set of unit vectors is the squared length of their sum.
     Shapes: `queries` [Q, H], `videos` [Q] int, the video of each query. Intra is the mean over videos with at least two queries of
-    their own mean; NaN when there is none. Source: METHODS 6.6, Table 8; golden g_dist.
+    their own mean; NaN when there is none. Source: paper Table 8, docs/method.md 9.1; golden g_dist.
     """
     rows = _unit(queries)
     count = torch.bincount(videos)
@@ -50,7 +50,7 @@ def video_structure(tokens: Tensor) -> dict[str, float]:
 
     The released total takes the first 32 tokens of each video and leaves out the pairs inside one block of 400 rows: NaN when all rows
     fit in one block. Both readings are given because the published Table 8 is the released one and the paper's text is the other.
-    Shapes: `tokens` [V, L, H]. Source: METHODS 6.6, 6.7 (Table 8, video total); golden g_dist.
+    Shapes: `tokens` [V, L, H]. Source: paper Table 8, docs/method.md 9.1; golden g_dist.
     """
     videos, length = tokens.shape[:2]
     sums, first = [], []
@@ -79,7 +79,7 @@ def spearman(student: Tensor, teacher: Tensor, *, limit: int = SPEARMAN_QUERIES)
     """Spearman correlation between the student's and the foundation model's pairwise text cosines, over pairs i < j.
 
     Above `limit` queries, evenly spaced ones are taken (pairs grow with the square); `queries` says how many were used.
-    Shapes: `student` [Q, H], `teacher` [Q, E]. NaN when there are fewer than three queries. Source: METHODS 6.6, Table 9.
+    Shapes: `student` [Q, H], `teacher` [Q, E]. NaN when there are fewer than three queries. Source: paper Table 9.
     """
     if len(student) > limit:
         chosen = torch.linspace(0, len(student) - 1, limit).round().long()
@@ -98,7 +98,7 @@ def against(ours: Tensor, reference: Tensor, *, cutoffs: tuple[int, ...] = (1, 1
 
     Per K: shares in percent `both`, `only_ours`, `only_reference`, `neither`; `our_rank_where_we_lost` is our mean rank over the
     queries only the reference hits, `reference_rank_where_it_lost` its mean rank over those only we hit; None when there is none.
-    Shapes: `ours`, `reference` [Q] ranks. Source: issue "The method" 6, Table A2.
+    Shapes: `ours`, `reference` [Q] ranks. Source: paper Table A2, docs/method.md 9.3.
     """
     found: dict[str, dict[str, Any]] = {}
     for k in cutoffs:

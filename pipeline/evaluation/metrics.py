@@ -16,7 +16,7 @@ def ranks(scores: Tensor | np.ndarray, truth: Tensor | np.ndarray, *, chunk: int
 
     Shapes: `scores` [Q, V]; `truth` [Q] int, column of the true video; returns [Q] int64. `chunk` queries are compared at once.
     Errors: ValueError when a score is not a number (it would silently rank first) or shapes do not fit.
-    Source: METHODS 1.5; golden f_eval (`ranks_*`, `tie_ranks_stable`).
+    Source: docs/method.md 8.2; golden f_eval (`ranks_*`, `tie_ranks_stable`).
     """
     scores, truth = torch.as_tensor(scores), torch.as_tensor(truth).to(torch.int64)
     if scores.ndim != 2 or truth.shape != scores.shape[:1]:
@@ -44,7 +44,7 @@ def ranks(scores: Tensor | np.ndarray, truth: Tensor | np.ndarray, *, chunk: int
 def recalls(found: Tensor | np.ndarray) -> dict[str, float]:
     """R@1, R@5, R@10, R@100 in percent, SumR (their sum), and the median and mean rank.
 
-    Shapes: `found` [Q] ranks, 1 = best. Errors: ValueError when there is no query. Source: METHODS 1.5.
+    Shapes: `found` [Q] ranks, 1 = best. Errors: ValueError when there is no query. Source: docs/method.md 8.2.
     """
     values = torch.as_tensor(found).to(torch.float64)
     if values.numel() == 0:

@@ -50,7 +50,7 @@ def coverage(offsets: np.ndarray, values: np.ndarray) -> np.ndarray:
 def ratios(offsets: np.ndarray, values: np.ndarray, durations: np.ndarray) -> np.ndarray:
     """Moment-to-video ratio of each query, at most 1; NaN when its moments or the duration are unknown.
 
-    Shapes: moments as above; `durations` [Q] s of the query's video. Source: METHODS 1.5, issue "The method" 6.
+    Shapes: moments as above; `durations` [Q] s of the query's video. Source: docs/method.md 8.4.
     """
     covered = coverage(offsets, values)
     known = (np.diff(offsets) > 0) & (durations > 0)
@@ -60,7 +60,7 @@ def ratios(offsets: np.ndarray, values: np.ndarray, durations: np.ndarray) -> np
 def by_ratio(ranks: Tensor, ratio: np.ndarray, edges: Sequence[float] = RATIO_EDGES) -> list[dict[str, Any]]:
     """Recalls of the queries in each range (low, high] of moment-to-video ratio; empty ranges are left out.
 
-    Shapes: `ranks` [Q], `ratio` [Q]. Source: issue "The method" 6.
+    Shapes: `ranks` [Q], `ratio` [Q]. Source: docs/method.md 8.4.
     """
     found = []
     for low, high in itertools.pairwise(edges):

@@ -1,4 +1,4 @@
-"""Published numbers of the benchmarks, to stand beside one's own. Source: METHODS 11 (dagger: reproduced by the MSC authors)."""
+"""Published numbers of the benchmarks, to stand beside one's own. A dagger: reproduced by the MSC authors."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def max_cosine(queries: Tensor, tokens: Tensor, *, query_chunk: int = 2048, vide
     """The best cosine of each query over each video's tokens.
 
     Shapes: `queries` [Q, H] (any length), `tokens` [V, L, H] of unit length; returns [Q, V]. Memory: query_chunk x video_chunk x L floats.
-    Source: METHODS 4e, 6.6.
+    Source: docs/method.md 8.1.
     """
     queries = F.normalize(queries, dim=-1)
     videos, length, hidden = tokens.shape
@@ -93,7 +93,7 @@ def max_cosine(queries: Tensor, tokens: Tensor, *, query_chunk: int = 2048, vide
 def score(queries: Tensor, gallery: Gallery, *, clip_weight: float, frame_weight: float) -> Scores:
     """Score every query against every video by clip branch, frame branch and their weighted sum.
 
-    Shapes: `queries` [Q, H]; all results [Q, V]. Source: METHODS 6.6 (0.4 clip + 0.6 frame).
+    Shapes: `queries` [Q, H]; all results [Q, V]. Source: docs/method.md 8.1 (0.4 clip + 0.6 frame).
     """
     clip, frame = (
         max_cosine(queries, gallery.clips),

@@ -44,7 +44,7 @@ def run_table(config: Config, layout: Layout, target: str = "table") -> str:
 def render(runs: dict[str, list[dict[str, Any]]], kind: str, absent: Sequence[str] = ()) -> str:
     """The tables as aligned Markdown, which reads well on a terminal too.
 
-    `runs`: experiment -> the metrics of its seeds. Source: issue "The spine" 10; METHODS 11 for published numbers.
+    `runs`: experiment -> the metrics of its seeds. Published numbers: pipeline/evaluation/published.py.
     """
     first = next(iter(runs.values()))[0]
     gallery, sections = first["gallery"], []

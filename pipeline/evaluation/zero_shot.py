@@ -80,7 +80,7 @@ def max_sim(
     """Score queries against videos by the best cosine between the sentence and any row; computed on `device`, returned on the CPU.
 
     Shapes: `sentences` [Q, E] projected [EOS], `truth` [Q] index of each one's video in `videos`; `rows` may come in any order; a video
-    without rows scores -1 everywhere. Source: METHODS 5.
+    without rows scores -1 everywhere. Source: docs/method.md 8.3.
     """
     index = {video: i for i, video in enumerate(videos)}
     by_row = torch.full((len(sentences), len(videos)), -1.0)

@@ -60,13 +60,13 @@ class Bundle:
 
 
 def video_key(video_id: str, rows: Rows) -> str | None:
-    """The key a video is stored under: its id, or its id without or with the `v_` of ActivityNet; None when absent. Source: METHODS 9.2."""
+    """The key a video is stored under: its id, or its id without or with the `v_` of ActivityNet; None when absent."""
     candidates = (video_id, video_id.removeprefix("v_"), f"v_{video_id}")
     return next((key for key in candidates if key in rows), None)
 
 
 def text_key(caption: Query, rows: Rows) -> str | None:
-    """The key a caption is stored under: its caption id, that without `enc`, or moment_detr's `qid<id>`; or None. Source: METHODS 9.1."""
+    """The key a caption is stored under: its caption id, that without `enc`, or moment_detr's `qid<id>`; or None."""
     candidates = (caption.cap_id, caption.cap_id.replace("#enc#", "#"), caption.query_id, f"qid{caption.query_id}")
     return next((key for key in candidates if key in rows), None)
 
@@ -92,7 +92,7 @@ class BigFile:
 
     Files: `shape.txt` ("N D"), `id.txt` (N frame ids), `feature.bin` (N*D float32, little-endian), `video2frames.txt` (a dict literal).
     Errors: BundleError when a file is missing, sizes disagree, or videos name frames that are not there (all listed).
-    Source: METHODS 9.1.
+    Source: docs/datasets.md, bundle layouts.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -43,7 +43,7 @@ def _choose(kind: str, found: Sequence[Path], wanted: str | None, root: Path) ->
 
 @contextmanager
 def open_captioned(root: Path, *, video: str | None = None, text: str | None = None) -> Iterator[Bundle]:
-    """Open a bundle of the MSC (METHODS 9.2) or MS-SL (9.1) layout.
+    """Open a bundle of the MSC or MS-SL layout (docs/datasets.md, bundle layouts).
 
     Args: `root` holds `TextData` and `FeatureData`; `video`, `text` name the file (its stem) or big-file folder where there are several.
     Errors: BundleError, DatasetError, StoreError.

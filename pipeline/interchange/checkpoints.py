@@ -90,7 +90,7 @@ def import_checkpoint(config: Config, layout: Layout, experiment: str, seed: int
     """Write a released `best.ckpt` as runs/<experiment>/seed<k>/checkpoint.h5, ready for evaluation and search.
 
     Heads, dropout, the Gaussian widths' order and the consolidation temperature are not in the weights: they come from the configuration.
-    Errors: BundleError, WeightsError. Source: METHODS 6.9 (checkpoints are pickles), 9.2.
+    Errors: BundleError, WeightsError. Source: docs/method.md 10 (released checkpoints are pickles).
     """
     chosen = config.experiment(experiment)
     model = build(read_released(path), chosen, path)

@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a bundle, found in one pass and reported at once (METHODS 9.3)."""
+"""Everything that can be wrong with a bundle, found in one pass and reported at once (docs/datasets.md, bundle layouts)."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def check(bundle: Bundle, *, allow_missing: bool = False, video_width: int | Non
 
     Args: `allow_missing` turns videos and captions without rows from problems into notes (they are left out); `video_width`, `text_width`
     the widths a model or configuration expects, otherwise the commonest one.
-    Source: METHODS 9.3 (1-7).
+    Source: docs/datasets.md, bundle layouts (1-7).
     """
     findings = Findings()
     captions = list(bundle.captions())

@@ -88,7 +88,7 @@ def _texts(layout: Layout, encoder: str, queries: pd.DataFrame, cap_ids: list[st
 
 
 def _bigfile(folder: Path, rows: Iterator[tuple[str, np.ndarray]]) -> None:
-    """One float32 file of all rows, and the lists that say whose they are (METHODS 9.1)."""
+    """One float32 file of all rows, and the lists that say whose they are (docs/datasets.md, bundle layouts)."""
     folder.mkdir(parents=True, exist_ok=True)
     ids: list[str] = []
     listed: dict[str, list[str]] = {}
@@ -123,7 +123,7 @@ def export_captioned(
 
     Several `video` encoders are set side by side, as on QVHighlights. `rename` maps our split names to the released ones: that code
     evaluates `val`, so a test split goes out with {"val": "dev", "test": "val"}. ActivityNet's HDF5 keys lose their `v_`.
-    Errors: BundleError, DatasetError, GridError, StoreError. Source: METHODS 9.1, 9.2.
+    Errors: BundleError, DatasetError, GridError, StoreError. Source: docs/datasets.md, bundle layouts.
     """
     annotations = table.load(layout.annotations)
     cap_ids = _cap_ids(annotations.queries)
@@ -145,7 +145,7 @@ def export_captioned(
 def export_npz(layout: Layout, target: Path, *, video: Sequence[str], text: str) -> None:
     """Write npz folders as moment_detr, HERO and lighthouse read them: `<encoder>/<video>.npz`, `text/qid<query>.npz`, `<split>.jsonl`.
 
-    Errors: StoreError. Source: DATASETS 4.
+    Errors: StoreError. Source: docs/datasets.md, bundle layouts.
     """
     annotations = table.load(layout.annotations)
     for encoder in video:

@@ -47,7 +47,7 @@ def import_bundle(
     of the file, or `none` (RoBERTa rows have none: TCPL then needs a `teacher` encoder). `auto`: sentences where there are any,
     last_token for MSC bundles, none for MS-SL ones.
 
-    Errors: BundleError listing every problem. Source: METHODS 9.1-9.3.
+    Errors: BundleError listing every problem. Source: docs/datasets.md, bundle layouts.
     """
     differing: list[str] = []
     if annotations is None and config.dataset.kind in readers.BENCHMARKS and config.dataset.annotations:

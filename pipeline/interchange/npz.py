@@ -14,7 +14,7 @@ from pipeline.interchange.bundle import Bundle
 from pipeline.interchange.times import Merged, merge_clips, read_jsonl
 
 _TEXT_KEYS = ("last_hidden_state", "features")
-SECONDS_PER_ROW = 2.0  # DATASETS 4: these bundles hold a row every 2 s
+SECONDS_PER_ROW = 2.0  # these bundles hold a row every 2 s (docs/datasets.md, bundle layouts)
 
 
 class NpzFolders:
@@ -72,7 +72,7 @@ def open_npz(
     Args: `annotations` split -> jsonl with qid, query, vid, duration, relevant_windows; `videos` one folder per encoder, rows set side by
     side; `text` the folder of `qid<qid>.npz`; `merge` joins the clips cut from one source video, in order, and moves the moments along
     (QVHighlights as PRVR uses it: 2,214 / 474 videos); `every` seconds per row.
-    Errors: BundleError. Source: DATASETS 1 (QVHighlights merging), 4.
+    Errors: BundleError. Source: docs/datasets.md (what the readers mend, bundle layouts).
     """
     for folder in (*videos, text):
         if not folder.is_dir():

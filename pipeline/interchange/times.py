@@ -31,7 +31,7 @@ def merge_clips(lengths: dict[str, float]) -> Merged:
     """Join the 150 s clips of each YouTube video in the order of their start: concatenated, gaps closed.
 
     `lengths` is clip id `<ytid>_<start>_<end>` -> seconds (the annotated duration: 38 clips are shorter than end - start).
-    The ytid may hold underscores. Source: DATASETS 1 (QVHighlights PRVR split).
+    The ytid may hold underscores. Source: docs/datasets.md (splits and counts).
     """
     merged = Merged()
     for clip in sorted(lengths, key=source_of):

@@ -1,4 +1,4 @@
-"""The Gaussian mixture block: eight attention layers of different widths, weighed position by position (METHODS 4b, 6.3)."""
+"""The Gaussian mixture block: eight attention layers of different widths, weighed position by position (docs/method.md 5.4-5.6)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class EncoderLayer(nn.Module):
     """Gaussian attention, then a feed-forward part, each with dropout, residual and LayerNorm after it.
 
     Shapes: `tokens` [B, L, H]; `window` [L, L] or None; `bias` [B, L] or None, added to every key's logit; returns [B, L, H].
-    Source: METHODS 1.2 (EncoderLayer-B).
+    Source: docs/method.md 5.3.
     """
 
     def __init__(self, hidden: int, heads: int, dropout: float) -> None:
@@ -67,7 +67,7 @@ class TemporalConsolidation(nn.Module):
     projection is applied after the sum: per branch a product of [L, H] with [H, heads] replaces two of [L, H] with [H, H]. The key bias
     shifts all logits of a head alike, so it is left out; it stays a parameter because released checkpoints hold it.
 
-    Shapes: `branches` K tensors [B, L, H], `token` [1, 1, H]; returns [B, L, H]. Source: METHODS 4b, 6.9.
+    Shapes: `branches` K tensors [B, L, H], `token` [1, 1, H]; returns [B, L, H]. Source: docs/method.md 5.5.
     """
 
     def __init__(self, hidden: int, heads: int, length: int, temperature: float, dropout: float) -> None:
@@ -110,7 +110,7 @@ class GaussianMixtureBlock(nn.Module):
     """One encoder layer per Gaussian width on the same tokens, brought together by temporal consolidation.
 
     Shapes: `tokens` [B, L, H] with L = `length`, `token` [1, 1, H], `sizes` [B, L] or None; returns [B, L, H].
-    With `sizes`, every branch adds log size to the logits of its keys (proportional attention). Source: METHODS 4b, 6.3.
+    With `sizes`, every branch adds log size to the logits of its keys (proportional attention). Source: docs/method.md 5.4, 5.6.
     """
 
     def __init__(self, hidden: int, heads: int, widths: Sequence[float | None], length: int, temperature: float, dropout: float) -> None:

@@ -1,4 +1,4 @@
-"""The dual-branch encoder: frames and clips of a video, and the queries, into one space (METHODS 4b, 6.3)."""
+"""The dual-branch encoder: frames and clips of a video, and the queries, into one space (docs/method.md 5)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class DualBranch(nn.Module):
     Both branches' consolidations read with the same learned `token`; `alignment` is the linear layer CBVA compares the branches through
     (training only). Args: `settings` of the configuration, width of the video rows and of the words, tokens per branch.
 
-    Shapes: see the methods. Source: METHODS 4b, 6.3 (GMMFormer v2 with proportional attention and the extra linear layer).
+    Shapes: see the methods. Source: docs/method.md 5 (GMMFormer v2 with proportional attention and the extra linear layer).
     """
 
     def __init__(self, settings: Model, video_dim: int, text_dim: int, *, frames: int = 128, clips: int = 32) -> None:
@@ -74,7 +74,7 @@ class DualBranch(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Linear and embedding weights from N(0, 0.02), biases 0, LayerNorms (1, 0), the token from N(0, 1). Source: METHODS 1.2."""
+        """Linear and embedding weights from N(0, 0.02), biases 0, LayerNorms (1, 0), the token from N(0, 1). Source: docs/method.md 5.8."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
@@ -106,5 +106,5 @@ class DualBranch(nn.Module):
                 module.recompute = wanted
 
     def project(self, tokens: Tensor) -> Tensor:
-        """CBVA's linear layer, shared by both branches. Shapes: [..., H] -> same. Source: METHODS 6.3."""
+        """CBVA's linear layer, shared by both branches. Shapes: [..., H] -> same. Source: docs/method.md 6.6."""
         return kernels.linear(tokens, self.alignment.weight, self.alignment.bias)

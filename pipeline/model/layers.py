@@ -1,4 +1,4 @@
-"""The elementary layers of the dual-branch encoder (METHODS 1.2): projections, positions, Gaussian attention, pooling."""
+"""The elementary layers of the dual-branch encoder (docs/method.md 5): projections, positions, Gaussian attention, pooling."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def gaussian_window(length: int, width: float | None) -> Tensor:
     The centre of row i is i/length while positions are j/(length - 1), so the peak drifts off the diagonal; each row's maximum is 1.
 
     Shapes: returns [length, length] float32, query position first. Errors: ValueError when `length` < 2 and a width is given.
-    Source: METHODS 1.2 (golden `gauss32_*`, `gauss128_*`).
+    Source: docs/method.md 5.2 (golden `gauss32_*`, `gauss128_*`).
     """
     if width is None:
         return torch.ones(length, length)
@@ -34,7 +34,7 @@ def gaussian_window(length: int, width: float | None) -> Tensor:
 
 
 class InputProjection(nn.Module):
-    """LayerNorm, dropout, linear, ReLU: from feature rows to the hidden size. Shapes: [..., dim] -> [..., hidden]. Source: METHODS 1.2."""
+    """LayerNorm, dropout, linear, ReLU: from feature rows to tokens. Shapes: [..., dim] -> [..., hidden]. Source: docs/method.md 5.1."""
 
     def __init__(self, dim: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class InputProjection(nn.Module):
 class LearnedPositionalEncoding(nn.Module):
     """Adds a learned vector per position, then LayerNorm and dropout.
 
-    Shapes: [B, L, hidden] -> same, L <= `length`. Source: METHODS 1.2.
+    Shapes: [B, L, hidden] -> same, L <= `length`. Source: docs/method.md 5.1.
     """
 
     def __init__(self, length: int, hidden: int, dropout: float) -> None:
@@ -64,7 +64,7 @@ class LearnedPositionalEncoding(nn.Module):
 
 
 class Attention(nn.Module):
-    """The query, key and value projections of an attention without output projection (METHODS 1.2, EncoderLayer-B)."""
+    """The query, key and value projections of an attention without output projection (docs/method.md 5.3)."""
 
     def __init__(self, hidden: int, heads: int) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class FeedForward(nn.Module):
 class AttentionPooling(nn.Module):
     """One vector per query: a learned softmax-weighted mean over its words.
 
-    Shapes: [Q, L, H], mask [Q, L] -> [Q, H]. Source: METHODS 1.2.
+    Shapes: [Q, L, H], mask [Q, L] -> [Q, H]. Source: docs/method.md 5.7.
     """
 
     def __init__(self, hidden: int) -> None:

@@ -1,4 +1,4 @@
-"""Parameter names of the released code and of this model, each way, every name accounted for (METHODS 9.2, golden small_weights)."""
+"""Parameter names of the released code and of this model, each way, every name accounted for (golden small_weights)."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def loss(
     the clips only. `epsilon` is relative to a frame's largest term.
 
     Shapes: `frames` [B, F, H] and `clips` [B, C, H] tokens, `sizes` [B, C] frames per clip, `frame_to_clip` [B, F], `context` [B, C]
-    context of each clip (None: each clip its own, the naive form) -> scalar. Source: METHODS 6.5, 6.7.
+    context of each clip (None: each clip its own, the naive form) -> scalar. Source: paper Eq. 5-6, docs/method.md 6.6.
     """
     contexts, exists = merge(clips, sizes, context)
     owner = frame_to_clip.long() if context is None else context.long().gather(1, frame_to_clip.long())
@@ -54,7 +54,7 @@ def merge(clips: Tensor, sizes: Tensor, context: Tensor | None) -> tuple[Tensor,
 
     Contexts are numbered from 0 and padded to the number of clips, so that no size has to be read back from the device.
 
-    Shapes: `clips` [B, C, H], `sizes` [B, C], `context` [B, C] -> [B, C, H] (zero rows where none), bool [B, C]. Source: METHODS 6.5.3.
+    Shapes: `clips` [B, C, H], `sizes` [B, C], `context` [B, C] -> [B, C, H] (zero rows where none), bool [B, C] (docs/method.md 4.3).
     """
     if context is None:
         return clips, torch.ones(clips.shape[:2], dtype=torch.bool, device=clips.device)

@@ -11,7 +11,7 @@ def nce(dot: Tensor, labels: Tensor) -> Tensor:
 
     mean_q[lse_v S_qv - S_q,y(q)] + mean_v[lse_q S_qv - lse_{q of v} S_qv]; videos no query belongs to are only negatives.
 
-    Shapes: `dot` [Q, B] un-normalised scores S, `labels` [Q] index of each query's video -> scalar. Source: METHODS 1.3.
+    Shapes: `dot` [Q, B] un-normalised scores S, `labels` [Q] index of each query's video -> scalar. Source: docs/method.md 6.2.
     """
     own = _own(labels, dot.shape[1])
     asked = own.any(dim=0)
@@ -30,7 +30,7 @@ def triplet(
     A video's positive is the mean of its queries; its negative a random other query, or the hardest one with `hard`. A query's
     negative is a random other video, or a random one of the `pool` hardest with `hard`. Zero when there is no other video.
 
-    Shapes: `cosine` [Q, B], `labels` [Q] -> scalar. `generator` draws the negatives (on its own device). Source: METHODS 1.3.
+    Shapes: `cosine` [Q, B], `labels` [Q] -> scalar. `generator` draws the negatives (on its own device). Source: docs/method.md 6.3.
     """
     videos = cosine.shape[1]
     if videos == 1:

@@ -10,7 +10,7 @@ TINY = 1e-12  # smallest norm divided by: a zero row scores 0
 def max_similarity(query: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """The largest cosine and the largest dot product of every query with every video's tokens (not always of the same token).
 
-    Shapes: `query` [Q, H], `tokens` [B, L, H] -> cosine [Q, B], dot [Q, B]. Source: METHODS 0.1, 1.3.
+    Shapes: `query` [Q, H], `tokens` [B, L, H] -> cosine [Q, B], dot [Q, B]. Source: docs/method.md 6.1.
     """
     videos, length, width = tokens.shape
     # One product serves both scores; dividing it by the norms is Q*B*L divisions instead of a second product over H.

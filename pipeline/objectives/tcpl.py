@@ -17,14 +17,14 @@ from torch.autograd.function import once_differentiable
 T = TypeVar("T")
 ANCHORS_PER_WORKER = 64  # fewer are not worth a thread
 SAME = 1e-13  # squared distance over squared norms below which two rows are one: under float32's own resolution of the rows
-LEAST = 1e-12  # squared distance two coincident queries count as (METHODS 6.9)
+LEAST = 1e-12  # squared distance two coincident queries count as (docs/method.md 10)
 
 
 def distance(student: Tensor, teacher: Tensor, normaliser: str = "all") -> Tensor:
     """Mean smooth-L1 difference of the two sets' pairwise distances, each divided by its own mean.
 
     Shapes: `student` [Q, H], `teacher` [Q, T] -> scalar; 0 for a single query. `normaliser` "all": mean over Q^2 entries (released);
-    "off_diagonal": over Q(Q-1) (paper). Source: paper Eq. 2, METHODS 6.4.
+    "off_diagonal": over Q(Q-1) (paper). Source: paper Eq. 2, docs/method.md 6.4.
     """
     queries = len(student)
     if queries < 2:
@@ -41,7 +41,7 @@ def angle(student: Tensor, teacher: Tensor, chunk: int = 0) -> Tensor:
     An angle with a coincident pair is 0 and passes no gradient (its direction does not exist; the literal form sends 1e9 there).
 
     Shapes: `student` [Q, H], `teacher` [Q, T] -> scalar. `chunk` anchors at a time, 0 chooses: it changes memory and speed, not the
-    value. No second derivative. Source: paper Eq. 3, METHODS 6.4.
+    value. No second derivative. Source: paper Eq. 3, docs/method.md 6.5.
     """
     if chunk == 0:
         chunk = 1 if student.device.type == "cpu" else 64  # one anchor's Q x Q arrays fit a processor's cache

@@ -31,7 +31,7 @@ def total(
     Shapes: `query` [Q, H]; `frames` [B, F, H], `clips` [B, C, H] encoded tokens; `labels` [Q] the query's video; `teacher` [Q, T] frozen
     sentence vectors (TCPL); `aligned_frames`, `aligned_clips` what CBVA compares: the tokens, after the shared layer where
     `objectives.cbva.projection`; `sizes` [B, C], `frame_to_clip` [B, F], `context` [B, C] of the clips stage. `hard`: hard negatives.
-    ValueError names a field that a switched-on term needs and did not get. Source: METHODS 6.6.
+    ValueError names a field that a switched-on term needs and did not get. Source: docs/method.md 6.7.
     """
     terms: dict[str, Tensor] = {}
     # Sums of exponentials and differences of distances need float32, whatever the encoder computed in.

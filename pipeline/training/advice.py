@@ -11,7 +11,7 @@ FAST, WIDE = 1.5e-4, 384
 def advice(settings: Experiment, *, videos: int, queries: int) -> list[str]:
     """One sentence for every setting that is known to fit badly to a set of this size, or that readers of the result must know.
 
-    Source: METHODS 0.3 (selection), 6.9 (collapse on small sets).
+    Source: docs/method.md 7.3 (selection), 10 (collapse on small sets).
     """
     options, found = settings.training, []
     steps = -(-videos // options.batch_videos)

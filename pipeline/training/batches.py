@@ -1,4 +1,4 @@
-"""Batches of videos with all their queries: every loss depends on that grouping (METHODS 0.2)."""
+"""Batches of videos with all their queries: every loss depends on that grouping (docs/method.md 7.3)."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _REBUILD = "delete this folder and run the workflow again"
 
 
 def normalised(rows: Tensor) -> Tensor:
-    """Rows divided by their length plus 1e-5, in float32. Shapes: [..., D] -> same. Source: METHODS 1.1."""
+    """Rows divided by their length plus 1e-5, in float32. Shapes: [..., D] -> same. Source: docs/method.md 2.4."""
     rows = rows.float()
     return rows / (rows.norm(dim=-1, keepdim=True) + _TINY)
 
@@ -208,7 +208,7 @@ def _teacher(ids: list[str], tokens: Ragged, rows: list[int], text: Path, teache
     """The frozen sentence vectors TCPL keeps the relations of.
 
     Another encoder's are its sentence vectors. The query encoder's own are its last token states ([EOS], even of a caption longer than
-    `max_words`); in an imported text file, what the import declared. Shapes: [Q, T] float32, unit length. Source: METHODS 6.4, 6.9.
+    `max_words`); in an imported text file, what the import declared. Shapes: [Q, T] float32, unit length. Source: docs/method.md 6.4, 10.
     """
     if teacher is None and not imported:
         return normalised(torch.from_numpy(tokens.values[tokens.offsets[np.asarray(rows) + 1] - 1]))

@@ -1,4 +1,4 @@
-"""The training loop: epochs of video batches, a measure after each, the best one kept, the state saved (METHODS 1.4)."""
+"""The training loop: epochs of video batches, a measure after each, the best one kept, the state saved (docs/method.md 7)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SAVE_EVERY = 5.0  # seconds of finished epochs a kill may cost
 
 
 def loss_of(model: DualBranch, batch: Batch, settings: Experiment, *, hard: bool) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of one batch and its weighted, detached terms. Shapes: see `Batch`; scalars. Source: METHODS 6.6."""
+    """The loss of one batch and its weighted, detached terms. Shapes: see `Batch`; scalars. Source: docs/method.md 6.7."""
     device = batch.frames.device.type
     precision: AbstractContextManager = nullcontext()
     if settings.training.precision == "bf16":
@@ -87,7 +87,7 @@ class Watch:
 def stuck(history: list[dict[str, float]], settings: Experiment) -> str | None:
     """A warning when a branch's triplet has stayed at twice the margin, its value when every score is the same: the model has collapsed.
 
-    Source: METHODS 6.9 (seen with hidden 384 and rate 3e-4 on 400 videos, where 1e-4 or hidden 128 learn).
+    Source: docs/method.md 10 (seen with hidden 384 and rate 3e-4 on 400 videos, where 1e-4 or hidden 128 learn).
     """
     at_rest = 2 * settings.objectives.triplet.margin * settings.objectives.triplet.weight
     recent = history[-STUCK_EPOCHS:]

@@ -1,4 +1,4 @@
-"""BertAdam and its schedule (METHODS 1.4): Adam without bias correction, decoupled decay, every tensor's gradient clipped by itself."""
+"""BertAdam and its schedule (docs/method.md 7): Adam without bias correction, decoupled decay, each tensor's gradient clipped by itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _EPSILON = 1e-6
 def schedule(step: int, total: int, warmup: float) -> float:
     """The learning rate's factor at a step: linear from 0 to 1 over the share `warmup` of all steps, then linear to 0 at `total`.
 
-    The very first step has factor 0 when there is a warm-up; a negative `warmup` means none at a slope of 1/total. Source: METHODS 1.4.
+    The very first step has factor 0 when there is a warm-up; a negative `warmup` means none at a slope of 1/total (docs/method.md 7.2).
     """
     progress = step / total
     if progress < warmup:
@@ -28,7 +28,7 @@ def decayed(name: str) -> bool:
     """Whether weight decay applies to a parameter of `DualBranch`.
 
     Not to biases and not to the LayerNorms of projections and positions. The norms inside the blocks (norm1, norm2) are decayed: the
-    released rule looks for the name `LayerNorm.weight`, which they do not have. Source: METHODS 1.4, golden traj.
+    released rule looks for the name `LayerNorm.weight`, which they do not have. Source: docs/method.md 7.1, golden traj.
     """
     return not name.endswith(("bias", "projection.norm.weight", "positions.norm.weight"))
 
@@ -37,7 +37,7 @@ class BertAdam:
     """The published optimiser.
 
     Per tensor: g *= min(1, clip/(|g| + 1e-6)); m = .9 m + .1 g; v = .999 v + .001 g^2; w -= lr_t (m / (sqrt(v) + 1e-6) + decay w).
-    A parameter without a gradient is left alone. Source: METHODS 1.4, golden h_bertadam.
+    A parameter without a gradient is left alone. Source: docs/method.md 7.1, golden h_bertadam.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ VIDEOS, QUERIES = 32, 512  # encoded at once
 def measure(model: DualBranch, split: Split, settings: Evaluation, device: torch.device) -> dict[str, float]:
     """Recalls and SumR of the fused score, and the SumR of each branch alone.
 
-    Returns R@1, R@5, R@10, R@100, SumR (fused), SumR_clip, SumR_frame, in percent. Source: METHODS 1.5, 6.6.
+    Returns R@1, R@5, R@10, R@100, SumR (fused), SumR_clip, SumR_frame, in percent. Source: docs/method.md 8.
     """
     queries, limit = split.queries, model.settings.max_words
     gallery = ranking.encode_videos(model, split.videos.batches(VIDEOS, device))

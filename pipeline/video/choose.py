@@ -4,7 +4,7 @@ PyAV is the default because it was never wrong and always faster (docs/decoders.
 is right, decord converts every frame to RGB and PyAV only the wanted ones (1.3 to 2.8 times the time); and of files with a few flipped
 bits decord passes one in eleven without a word that PyAV calls damaged.
 
-With `video.decoder: decord`, the first line that applies decides, and is stored with the video (decord 0.6.0; DATASETS section 3):
+With `video.decoder: decord`, the first line that applies decides, and is stored with the video (decord 0.6.0; docs/decisions.md):
 
 1. container: decord indexes only MP4, MOV, Matroska and WebM right (MPEG-TS and PS: wrong frames and a deadlock; AVI, WMV, Ogg, raw
    streams: wrong times or none);

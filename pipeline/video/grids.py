@@ -34,7 +34,7 @@ def instants(stream: Stream, duration: float) -> np.ndarray:
     A still is taken at the row's start or at start + every/2 (of a video shorter than that: in its middle). A window takes
     start + j*stride/fps, j = 0..count-1; past the row's end its last instant inside the row is repeated. Windows do not overlap.
 
-    Shapes: [N, count] float64 s. Source: DESIGN section 6; DATASETS section 3 (the field's feature k is the middle of second 2k..2k+2).
+    Shapes: [N, count] float64 s. Source: docs/decisions.md, sampling (the field's feature k is the middle of second 2k..2k+2).
     """
     start, end = rows(duration, stream.every)
     if stream.count == 1:

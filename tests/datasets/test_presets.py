@@ -1,4 +1,4 @@
-"""The shipped presets: they load, and hold the published hyper-parameters of METHODS section 4's table."""
+"""The shipped presets: they load, and hold the published hyper-parameters (docs/method.md 6.7)."""
 
 from __future__ import annotations
 

@@ -210,7 +210,7 @@ def test_vocabulary_must_fit(clip_dir: Path) -> None:
 
 
 def test_default_tokenizer_is_clips_own(shared: Path) -> None:
-    """Token ids published for CLIP (DATASETS 5f), without the hub."""
+    """Token ids published for CLIP, without the hub."""
     expected = json.loads((shared / "annotations" / "oracle" / "clip_expected.json").read_text())["bumblebee_text"]["input_ids"]
     ids = SimpleTokenizer()(["a photo of a cat", "a photo of a dog"])
     assert [row[:7].tolist() for row in ids] == expected

@@ -20,7 +20,7 @@ def clip_transform(image: Image.Image, size: int = 224) -> torch.Tensor:
 
 
 def test_oracle_image(shared: Path) -> None:
-    """The published tensor of CLIP's preprocessing (DATASETS 5e)."""
+    """The published tensor of CLIP's preprocessing (docs/decisions.md, sampling)."""
     folder = shared / "annotations" / "oracle"
     expected = torch.from_numpy(np.load(folder / "expected_preprocessed_image.npy")).reshape(3, 224, 224)
     with Image.open(folder / "franz-kafka.jpg") as image:

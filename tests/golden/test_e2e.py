@@ -87,7 +87,7 @@ def strip(names: Any) -> list[str]:
 def tied(frames: torch.Tensor) -> torch.Tensor:
     """Videos in which a merge step of OP-ToMe has to choose between exactly equal pairs: bool [V].
 
-    Short videos repeat rows, so pairs tie; the released code orders ties by an unstable sort, and no port can follow it (METHODS 6.9).
+    Short videos repeat rows, so pairs tie; the released code orders ties by an unstable sort, which no port can follow (docs/method.md 10).
     """
     found = torch.zeros(len(frames), dtype=torch.bool)
     rows, sizes = frames.float(), torch.ones(frames.shape[:2])

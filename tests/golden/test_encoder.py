@@ -90,7 +90,7 @@ def test_small_loss_and_gradients(golden: Golden, form: str) -> None:
 def _norms(golden: Golden, found: dict[str, torch.Tensor], values: torch.Tensor, file: str) -> None:
     """Every parameter's gradient norm, including those that are zero in exact arithmetic.
 
-    At the published size the released CBVA overflows (METHODS 6.9) and its gradients are NaN wherever they come from the frame branch;
+    At the published size the released CBVA overflows (docs/method.md 10) and its gradients are NaN where they come from the frame branch;
     ours must be finite there.
     """
     with np.load(golden.folder / f"{file}.npz") as arrays:

@@ -35,7 +35,7 @@ class Made:
             (self.root / "TextData" / f"{collection}{split}.caption.txt").write_text("".join(f"{c} {t}\n" for c, t in captions))
 
     def msc(self) -> Path:
-        """METHODS 9.2, ActivityNet's keys without `v_`."""
+        """The MSC layout, ActivityNet's keys without `v_`."""
         self.lists("activitynet")
         with create_foreign(self.root / "FeatureData" / "activitynet_clip_L14.h5") as put:
             for name, values in self.features.items():
@@ -46,7 +46,7 @@ class Made:
         return self.root
 
     def mssl(self) -> Path:
-        """METHODS 9.1: a big file whose videos are interleaved out of order, and tokens with a leading axis of one."""
+        """The MS-SL layout: a big file whose videos are interleaved out of order, and tokens with a leading axis of one."""
         self.lists("tvr")
         folder = self.root / "FeatureData" / "i3d"
         folder.mkdir(parents=True)

@@ -239,7 +239,7 @@ def test_export_refuses_different_grids_and_unusable_ids(config: Config, layout:
 
 
 def test_official_qvhighlights_features_read_as_published(shared: Path, config: Config, layout: Layout, tmp_path: Path) -> None:
-    """Real moment_detr files of one clip: 75 rows of CLIP and SlowFast, 13 tokens with their pooled vector (DATASETS 5b)."""
+    """Real moment_detr files of one clip: 75 rows of CLIP and SlowFast, 13 tokens with their pooled vector."""
     oracle, vid, qid = shared / "annotations" / "oracle", "qtyBzFV9yTs_60.0_210.0", 5263
     for folder, name, source in (
         ("clip", vid, f"qvh_clip_{vid}"),

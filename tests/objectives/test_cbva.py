@@ -56,7 +56,7 @@ def test_equals_the_literal_form(seed: int) -> None:
 
 
 def _written(batch: dict[str, Tensor]) -> Tensor:
-    """The paper's form, video by video: cosines, sums over all, no stop-gradient (METHODS 6.7)."""
+    """The paper's form, video by video: cosines, sums over all, no stop-gradient (docs/method.md 6.6)."""
     losses = []
     for frames, clips, sizes, frame_to_clip, context in zip(*batch.values(), strict=True):
         count = int(context.max()) + 1
