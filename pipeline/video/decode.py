@@ -94,6 +94,10 @@ class _Rows:
         wanted = instants(stream, duration)
         return cls(stream, wanted, windows=np.zeros(wanted.size, np.int32))
 
+    @property
+    def due(self) -> float:
+        return float(self.wanted.flat[self.done]) if self.done < self.wanted.size else np.inf
+
     def before(self, time: float) -> int:
         """How many instants come before the next frame's `time`."""
         return int(np.searchsorted(self.wanted.reshape(-1), time, side="left"))
@@ -135,12 +139,12 @@ def decode(parts: Sequence[_Part], streams: Mapping[str, Stream], sink: Sink) ->
         part = parts[0]
         try:
             rows = {name: _Rows.of(stream, length(parts)) for name, stream in streams.items()}
-            offset, current = 0.0, None
+            offset, current, due = 0.0, None, -np.inf
             for part in parts:
                 late = tolerance(float(part.source.tick))
                 for time, picture in part.frames():
-                    if current is not None:
-                        _serve(rows, offset + time - late, current, sink)
+                    if current is not None and offset + time - late > due:
+                        due = _serve(rows, offset + time - late, current, sink)
                     current = (offset + time, picture)
                 offset += part.duration
             assert current is not None  # every reader yields a frame or raises
@@ -153,8 +157,8 @@ def decode(parts: Sequence[_Part], streams: Mapping[str, Stream], sink: Sink) ->
             raise
 
 
-def _serve(rows: dict[str, _Rows], until: float, current: tuple[float, Callable[[], np.ndarray]], sink: Sink) -> None:
-    """Give `current` to every instant before `until` that has no frame yet."""
+def _serve(rows: dict[str, _Rows], until: float, current: tuple[float, Callable[[], np.ndarray]], sink: Sink) -> float:
+    """Give `current` to every instant before `until` that has no frame yet; returns the next instant that waits."""
     rgb: np.ndarray | None = None
     squares: dict[tuple[int, bool], np.ndarray] = {}
     for name, row in rows.items():
@@ -164,11 +168,12 @@ def _serve(rows: dict[str, _Rows], until: float, current: tuple[float, Callable[
         kind = row.stream.size, row.stream.count == 1
         if kind not in squares:
             rgb = current[1]() if rgb is None else rgb
-            squares[kind] = square(rgb, kind[0], whole=kind[1])
+            squares[kind] = square(rgb, kind[0], exact=kind[1])
         sink.add(name, squares[kind])
         row.windows[row.done : stop] = len(row.taken)
         row.taken.append(current[0])
         row.done = stop
+    return min((row.due for row in rows.values()), default=np.inf)
 
 
 def _result(parts: Sequence[_Part], rows: dict[str, _Rows]) -> Decoded:

@@ -80,7 +80,7 @@ def _pictures(probe: Probe) -> Iterator[Any]:
 def _time(frame: Any, probe: Probe, before: float) -> float:
     if frame.pts is None or probe.origin_ticks is None:
         raise ClockError
-    time = float((frame.pts - probe.origin_ticks) * probe.tick)
+    time = (frame.pts - probe.origin_ticks) * float(probe.tick)  # as in probe.shown, to the last bit
     if time < before:
         raise ClockError
     return time
