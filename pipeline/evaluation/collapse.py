@@ -25,7 +25,7 @@ def _pair_mean(total: Tensor, count: Tensor | int) -> Tensor:
 
 
 def diff_norm(intra: float, total: float) -> float:
-    """(intra - total) / (intra + total): how much closer two texts, or tokens, of one video are than any two. Source: Table 8."""
+    """(intra - total) / (intra + total): how much closer two texts, or tokens, of one video are than any two. Paper Table 8."""
     return (intra - total) / (intra + total)
 
 

@@ -1,6 +1,6 @@
 """Which decoder reads a file: PyAV, or decord where the configuration asks for it and it was shown to give the very same pixels.
 
-PyAV is the default because it was never wrong and always faster (docs/decoders.md): read contiguously, which is the only way decord
+PyAV is the default because it was never wrong and always faster (docs/decisions.md): read contiguously, which is the only way decord
 is right, decord converts every frame to RGB and PyAV only the wanted ones (1.3 to 2.8 times the time); and of files with a few flipped
 bits decord passes one in eleven without a word that PyAV calls damaged.
 
