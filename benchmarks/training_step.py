@@ -99,7 +99,7 @@ def child(side: str, options: argparse.Namespace) -> dict[str, Any]:
         names = ("load", "forward", "backward", "update")
         seconds.append({name: b - a for name, a, b in zip(names, marks, marks[1:], strict=False)})
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    return {"seconds": seconds[1:], "peak_gb": peak, "loss": float(loss)}
+    return {"seconds": seconds[1:], "peak_gb": peak, "loss": float(loss.detach())}
 
 
 def stored(videos: list, captions: list) -> Any:

@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 
-from pipeline.model.fused import TOKENS_PER_CHUNK
+from pipeline.model.fused import videos_per_chunk
 from pipeline.model.kernels import Masks
 
 
 def _parts(branch: Tensor) -> list[slice]:
-    step = max(1, TOKENS_PER_CHUNK // branch.shape[1])
+    step = videos_per_chunk(branch.shape[1], 4 * branch.shape[2])
     return [slice(start, start + step) for start in range(0, len(branch), step)]
 
 
@@ -89,7 +89,7 @@ def read(folded: Tensor, branches: list[Tensor], dropout: float, training: bool)
     """What each head of a constant query reads from each branch: the attention-weighted mean of the branch's tokens.
 
     Shapes: `folded` [heads, H] (query through the key projection, scaled), `branches` K tensors [B, L, H]; returns means [B, K, heads, H],
-    the sums of the attention weights [B, K, heads] (1 without dropout), and the branches, to be used from here on. Source: METHODS 4b.
+    the sums of the attention weights [B, K, heads] (1 without dropout), and the branches, for use from here on. Source: docs/method.md 5.5.
     """
     with torch.autocast(folded.device.type, enabled=False):  # the products are small; in bfloat16 they would save nothing
         mean, share, *rest = _Read.apply(folded, dropout, training, *branches)
@@ -97,6 +97,6 @@ def read(folded: Tensor, branches: list[Tensor], dropout: float, training: bool)
 
 
 def mix(branches: list[Tensor], weights: Tensor) -> Tensor:
-    """sum_k weights[:, k, :, None] * branches[k]. Shapes: K tensors [B, L, H], weights [B, K, L] -> [B, L, H]. Source: METHODS 4b."""
+    """sum_k weights[:, k, :, None] * branches[k]. Shapes: K tensors [B, L, H], weights [B, K, L] -> [B, L, H] (docs/method.md 5.5)."""
     with torch.autocast(weights.device.type, enabled=False):
         return _Mix.apply(weights, *branches)

@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from pipeline.model.kernels import Masks, multiply
 
-TOKENS_PER_CHUNK = 2048
+CHUNK = 3 << 20  # elements of the largest temporary, the inner activations or the attention: 12 MB
 _EPSILON = 1e-5
 
 
@@ -66,6 +66,11 @@ class _Kept(NamedTuple):
     residual2: Tensor
     mean2: Tensor
     rstd2: Tensor
+
+
+def videos_per_chunk(length: int, width: int) -> int:
+    """How many sequences of `length` tokens are worked on at once, when a token takes `width` elements."""
+    return max(1, CHUNK // (length * width))
 
 
 def _prepare(w: Weights, heads: int, inner_scale: float, dtype: torch.dtype) -> _Prepared:
@@ -166,7 +171,7 @@ class _EncoderLayer(torch.autograd.Function):
         p = _prepare(w, heads, Masks(rate, training, 0).scale if training else 1.0, dtype)
         window = None if window is None else window.to(dtype)
         bias = None if bias is None else bias.to(dtype)
-        step = max(1, TOKENS_PER_CHUNK // x.shape[1])
+        step = videos_per_chunk(x.shape[1], max(w.expand.shape[0], heads * x.shape[1]))
         output, kept, seeds = torch.empty_like(x), [], []
         for start in range(0, len(x), step):
             part = slice(start, start + step)
@@ -236,7 +241,7 @@ def encoder_layer(
     """Attention, residual, LayerNorm, feed-forward, residual, LayerNorm.
 
     Shapes: `x` [B, L, H] float32 (or float64), `window` [L, L] or None, `bias` [B, L] or None (no gradient flows to either) -> [B, L, H].
-    `dtype` is the type of the matrix products; LayerNorms and residuals stay in `x`'s. Source: METHODS 1.2, 6.9.
+    `dtype` is the type of the matrix products; LayerNorms and residuals stay in `x`'s. Source: docs/method.md 5.3.
     """
     keep = torch.is_grad_enabled() and (x.requires_grad or any(weight.requires_grad for weight in weights))
     with torch.autocast(x.device.type, enabled=False):  # `dtype` already says where bfloat16 is used

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.config import Model
 from pipeline.errors import WeightsError
-from pipeline.model import branches, fused, kernels
+from pipeline.model import fused, kernels
 from pipeline.model.blocks import EncoderLayer, GaussianMixtureBlock
 from pipeline.model.dual_branch import DualBranch
 from pipeline.model.kernels import Masks
@@ -23,22 +23,21 @@ TINY = Model(hidden=8, heads=2, widths=[None, 0.5], dropout=0.3, input_dropout=0
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several chunks even for a few tokens."""
-    monkeypatch.setattr(fused, "TOKENS_PER_CHUNK", 12)
-    monkeypatch.setattr(branches, "TOKENS_PER_CHUNK", 12)
+    monkeypatch.setattr(fused, "CHUNK", 400)
 
 
 @pytest.mark.parametrize(
     ("video", "text", "words", "parameters"), [(3072, 768, 30, 32_421_280), (768, 768, 77, 30_660_640), (2816, 512, 77, 32_142_880)]
 )
 def test_parameter_counts(video: int, text: int, words: int, parameters: int) -> None:
-    with torch.device("meta"):  # METHODS 6.3: TVR, CLIP-L, QVHighlights
+    with torch.device("meta"):  # TVR, CLIP-L, QVHighlights (docs/method.md 5.8)
         model = DualBranch(Model(max_words=words), video, text)
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
 def test_layer_counts() -> None:
     layer = EncoderLayer(384, 4, 0.1)
-    assert sum(p.numel() for p in layer.parameters()) == 1_626_624  # METHODS 1.2, EncoderLayer-B
+    assert sum(p.numel() for p in layer.parameters()) == 1_626_624  # docs/method.md 5.3
 
 
 @pytest.mark.parametrize("recompute", [False, True])
@@ -90,7 +89,7 @@ def test_hand_written_block_equals_the_plain_one(monkeypatch: pytest.MonkeyPatch
 
 
 class LiteralConsolidation(nn.Module):
-    """Temporal consolidation as METHODS 4b words it: the token attends to every branch through full projections."""
+    """Temporal consolidation word for word (docs/method.md 5.5): the token attends to every branch through full projections."""
 
     def __init__(self, ours: nn.Module) -> None:
         super().__init__()
