@@ -13,20 +13,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Experiment, OpenClip, SlowFast
+from pipeline.config import Encoder, Experiment, Imported, OpenClip, SlowFast
 from pipeline.streams import Stream
 
 CPU_FLOPS = 4e10  # arithmetic one thread does in an encoder, 32 bits, a second
 GPU_FLOPS = 6e13  # one data-centre GPU, 16 bits
-FRAMES_PER_THREAD = 250.0  # frames of 480 to 1080 lines that one thread decodes in a second
-VIDEO_RATE = 30.0  # frames a second of an unknown video
+DECODED_PIXELS = 2e8  # one thread decodes and scales down in a second
+UNKNOWN_VIDEO = 30.0 * 1280 * 720  # pixels a second of a video that was not looked at
 STEP_SECONDS = {True: 0.5, False: 12.0}  # one training step of 128 videos and 384 hidden values, on a GPU or not
 TOKENS = 16  # words of a caption, with start and end
-TEXT_FLOPS = 6e9  # one caption through CLIP's text tower
 CLIP_SECONDS = 0.01  # pooling and merging one video
 RUN_BYTES = 5.2e8  # 32 million weights in the best checkpoint, and with both moments in the last one
 SLOWFAST = {"slowfast_r50": (132e9, 2304), "slowfast_r101": (254e9, 2304), "slowfast_16x8_r101_50_50": (430e9, 2304)}
 _UNKNOWN = (2e9, 256)
+_LOOK = """
+import sys, av
+for line in sys.stdin.read().splitlines():
+    try:
+        with av.open(line) as file:
+            video = file.streams.video[0]
+            print(file.duration / 1e6, float(video.average_rate) * video.width * video.height, flush=True)
+    except Exception:
+        pass
+"""
 
 
 @dataclass(frozen=True)
@@ -50,17 +59,29 @@ def cost(encoder: OpenClip | SlowFast) -> tuple[float, int]:
     settings = _architecture(encoder)
     vision = settings.get("vision_cfg", {})
     if not isinstance(vision.get("layers"), int) or "patch_size" not in vision:
-        return 20e9, int(settings.get("embed_dim", _UNKNOWN[1]))
+        return 20e9 * (encoder.size / 224) ** 2, int(settings.get("embed_dim", _UNKNOWN[1]))
     tokens, width, layers = (encoder.size // vision["patch_size"]) ** 2 + 1, vision["width"], vision["layers"]
     return float(layers * (24 * tokens * width**2 + 4 * tokens**2 * width)), int(settings["embed_dim"])
 
 
+def width(encoder: Encoder) -> int:
+    """Values of one row; those of CLIP ViT-L/14 for imported features, which are read by their own stage only."""
+    return 768 if isinstance(encoder, Imported) else cost(encoder)[1]
+
+
+def text_cost(encoder: OpenClip) -> tuple[float, int]:
+    """(floating-point operations of one query, values of one of its tokens)."""
+    text = _architecture(encoder).get("text_cfg", {})
+    tokens, width, layers = text.get("context_length", 77), text.get("width", 512), text.get("layers", 12)
+    return float(layers * (24 * tokens * width**2 + 4 * tokens**2 * width)), width
+
+
 def _architecture(encoder: OpenClip) -> dict[str, Any]:
     """open_clip's description of an architecture, read without importing it (that takes seconds)."""
-    beside = Path(encoder.weights) / "open_clip_config.json"
-    if beside.is_file():
-        loaded: dict[str, Any] = json.loads(beside.read_text())
-        return loaded.get("model_cfg", loaded)
+    for folder in (Path(encoder.weights), Path(__file__).parents[1] / encoder.weights):
+        if (folder / "open_clip_config.json").is_file():
+            loaded: dict[str, Any] = json.loads((folder / "open_clip_config.json").read_text())
+            return loaded.get("model_cfg", loaded)
     spec = importlib.util.find_spec("open_clip")
     for place in (spec.submodule_search_locations or []) if spec else []:
         path = Path(place) / "model_configs" / f"{encoder.architecture}.json"
@@ -76,9 +97,9 @@ def frame_bytes(stream: Stream, seconds: float) -> float:
     return seconds / stream.every * distinct * 3 * stream.size**2
 
 
-def decode_seconds(seconds: float, speeds: Speeds) -> float:
-    """Wall seconds to decode that many seconds of video once."""
-    return seconds * VIDEO_RATE / (FRAMES_PER_THREAD * speeds.threads)
+def decode_seconds(seconds: float, pixels: float, speeds: Speeds) -> float:
+    """Wall seconds to decode that many seconds of video of `pixels` pixels a second."""
+    return seconds * pixels / (DECODED_PIXELS * speeds.threads)
 
 
 def train_seconds(experiment: Experiment, videos: int, speeds: Speeds) -> float:
@@ -88,19 +109,18 @@ def train_seconds(experiment: Experiment, videos: int, speeds: Speeds) -> float:
     return steps * STEP_SECONDS[speeds.gpu] * batch / 128 * experiment.model.hidden / 384
 
 
-def lengths(paths: list[str], timeout: float = 60.0) -> list[float]:
-    """Container durations in seconds of those files that state one, read in a child process that is killed when it takes too long."""
-    code = "import sys, av\nfor line in sys.stdin.read().splitlines():\n    try:\n        with av.open(line) as file:\n"
-    code += "            print(file.duration / 1e6, flush=True)\n    except Exception:\n        pass\n"
+def look(paths: list[str], timeout: float = 60.0) -> list[tuple[float, float]]:
+    """(seconds, pixels a second) of those files whose headers say so, read in a child process that is killed when it takes too long."""
     child = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, "-c", _LOOK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     try:
         said, _ = child.communicate("\n".join(paths), timeout=timeout)
     except subprocess.TimeoutExpired:
         child.kill()
         said, _ = child.communicate()
-    return [float(line) for line in said.splitlines() if 0 < float(line) < 1e6]
+    found = [(float(seconds), float(pixels)) for seconds, pixels in (line.split() for line in said.splitlines())]
+    return [(seconds, pixels) for seconds, pixels in found if 0 < seconds < 1e6 and 0 < pixels < 1e10]
 
 
 def spell_time(seconds: float) -> str:

@@ -11,10 +11,12 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline import estimates, recipes
+from pipeline.config import OpenClip
 from pipeline.dag import Dag, gpus_per_job
 from pipeline.datasets import table
 from pipeline.datasets.readers import read
 from pipeline.datasets.sources import Source
+from pipeline.datasets.table import Annotations
 from pipeline.dryrun import Job, dry_run, jobs
 from pipeline.estimates import Speeds
 from pipeline.shards import ShardStore
@@ -64,9 +66,9 @@ def plan(dag: Dag, config_file: str | Path, *, threads: int | None = None) -> Pl
     threads = threads or os.cpu_count() or 1
     speeds = Speeds(threads, bool(gpus_per_job(dag.config)))
     sources = [source for members in dag.shards.values() for source in members]
-    seconds, basis = _lengths(sources)
+    seconds, basis, pixels = _lengths(sources)
     made = Plan(_head(dag, sources, seconds, basis))
-    made.stages = _Stages(dag, seconds, speeds, jobs(dry_run(config_file))).all()
+    made.stages = _Stages(dag, seconds, pixels, speeds, jobs(dry_run(config_file))).all()
     made.notes = [
         f"Times: this machine, {threads} threads, {'one' if speeds.gpu else 'no'} GPU. Those marked ? are arithmetic, good to a factor of",
         "three or so; the others extrapolate from this run's finished jobs.",
@@ -77,18 +79,25 @@ def plan(dag: Dag, config_file: str | Path, *, threads: int | None = None) -> Pl
     return made
 
 
+def _annotations(dag: Dag) -> tuple[Annotations | None, list[str]]:
+    """The canonical table and what is to be said about it; None for a demo world that is not rendered yet."""
+    kind, layout = dag.config.dataset.kind, dag.layout
+    if kind == "demo" and not (layout.world / "queries.csv").exists():
+        return None, []
+    if kind == "bundle":
+        return table.load(layout.annotations), ["imported features: nothing is decoded or encoded"]
+    rows, missing = read(dag.config, layout)
+    return table.of(rows), [*rows.notes, *([f"{len(missing):,} files are missing and left out"] if missing else [])]
+
+
 def _head(dag: Dag, sources: list[Source], seconds: dict[str, float], basis: str) -> list[str]:
-    dataset = dag.config.dataset
-    lines = []
-    if dataset.kind == "demo" and not (dag.layout.world / "queries.csv").exists():
-        lines += [f"dataset    {dataset.name}: the demo world, not rendered yet"]
+    dataset, (known, notes) = dag.config.dataset, _annotations(dag)
+    if known is None:
+        lines = [f"dataset    {dataset.name}: the demo world, not rendered yet"]
     else:
-        rows, missing = read(dag.config, dag.layout)
-        counts = table.of(rows).counts()
-        lines += [f"dataset    {dataset.name} ({dataset.kind}{', gallery ' + rows.gallery if rows.gallery else ''})"]
-        lines += [f"           {row.split}: {row.videos:,} videos, {row.queries:,} queries" for row in counts.itertuples()]
-        lines += [f"           {note}" for note in rows.notes]
-        lines += [f"           {len(missing):,} files are missing and left out"] if missing else []
+        lines = [f"dataset    {dataset.name} ({dataset.kind}{', gallery ' + known.gallery if known.gallery else ''})"]
+        lines += [f"           {row.split}: {row.videos:,} videos, {row.queries:,} queries" for row in known.counts().itertuples()]
+    lines += [f"           {note}" for note in notes]
     size = sum(os.path.getsize(path) for source in sources for path in source.paths if os.path.isfile(path))
     hours = sum(seconds.values()) / 3600
     lines += [f"videos     {len(sources):,}, {hours:,.1f} h ({basis}), {estimates.spell_bytes(size)} in {len(dag.shards)} shards"]
@@ -103,24 +112,29 @@ def _quarantined(dag: Dag) -> str:
     return f"{len(rows)}" + (f" ({', '.join(f'{code} {count}' for code, count in codes.most_common())})" if codes else "")
 
 
-def _lengths(sources: list[Source]) -> tuple[dict[str, float], str]:
-    """video id -> seconds, and where they come from. Unknown ones get the mean of a sample that is opened."""
+def _lengths(sources: list[Source]) -> tuple[dict[str, float], str, float]:
+    """video id -> seconds, where they come from, and mean pixels a second.
+
+    A sample of the files is opened; videos of unknown length get its mean.
+    """
     known = {source.video_id: source.duration for source in sources if source.duration}
     unknown = [source for source in sources if source.video_id not in known]
+    sampled = unknown or sources
+    sample = [path for source in sampled[:: max(1, len(sampled) // _PROBED)] for path in source.paths if os.path.isfile(path)]
+    found = estimates.look(sample)
+    pixels = sum(rate for _, rate in found) / len(found) if found else estimates.UNKNOWN_VIDEO
     if not unknown:
-        return known, "as annotated"
-    sample = [path for source in unknown[:: max(1, len(unknown) // _PROBED)] for path in source.paths if os.path.isfile(path)]
-    found = estimates.lengths(sample)
-    mean = sum(found) / len(found) if found else 0.0
+        return known, "as annotated", pixels
+    mean = sum(seconds for seconds, _ in found) / len(found) if found else 0.0
     whence = f"estimated from {len(found)} files" if len(found) < len(unknown) else "as the files say"
-    return known | {source.video_id: mean for source in unknown}, whence
+    return known | {source.video_id: mean for source in unknown}, whence, pixels
 
 
 class _Stages:
     """The rows of the plan: what is left to do comes from the dry run's jobs, and inside a shard from its store."""
 
-    def __init__(self, dag: Dag, seconds: dict[str, float], speeds: Speeds, found: list[Job]) -> None:
-        self.dag, self.seconds, self.speeds, self.jobs = dag, seconds, speeds, found
+    def __init__(self, dag: Dag, seconds: dict[str, float], pixels: float, speeds: Speeds, found: list[Job]) -> None:
+        self.dag, self.seconds, self.pixels, self.speeds, self.jobs = dag, seconds, pixels, speeds, found
         self.speed_of = _measured(dag)
         self.count = sum(len(members) for members in dag.shards.values())
         self.queries = _queries(dag)
@@ -169,7 +183,7 @@ class _Stages:
             seconds, size = rows * flops / self.speeds.flops, rows * width * 2.0
             stages.append(self._row("features", f"features {encoder}", "videos", len(todo), self.count, seconds, size, encoder=encoder))
             missing |= todo
-        seconds = estimates.decode_seconds(sum(self.seconds[video] for video in missing), self.speeds)
+        seconds = estimates.decode_seconds(sum(self.seconds[video] for video in missing), self.pixels, self.speeds)
         per_shard = [sum(self.seconds[s.video_id] for s in members if s.video_id in missing) for members in self.dag.shards.values()]
         size = sum(estimates.frame_bytes(stream, max(per_shard, default=0.0)) for stream in self.dag.streams.values())
         return [self._row("frames", "frames", "videos", len(missing), self.count, seconds, size), *stages]
@@ -177,8 +191,11 @@ class _Stages:
     def _texts(self) -> list[Stage]:
         config, stages = self.dag.config, []
         for text in sorted({text for name in config.experiments for text in self.dag.texts(name)}):
-            width = estimates.cost(config.network(text))[1]
-            seconds, size = self.queries * estimates.TEXT_FLOPS / self.speeds.flops, self.queries * estimates.TOKENS * width * 2.0
+            settings = config.encoders[text]
+            if not isinstance(settings, OpenClip):  # imported: nothing to encode
+                continue
+            flops, width = estimates.text_cost(settings)
+            seconds, size = self.queries * flops / self.speeds.flops, self.queries * estimates.TOKENS * width * 2.0
             stages.append(self._row("text", f"text {text}", "queries", self.queries, self.queries, seconds, size, encoder=text))
         return stages
 
@@ -186,7 +203,7 @@ class _Stages:
         config, stages = self.dag.config, []
         for recipe in sorted({self.dag.clips(name) for name in config.experiments}):
             experiment = config.experiment(self.dag.owner(recipe))
-            width = sum(estimates.cost(config.network(name))[1] for name in experiment.features)
+            width = sum(estimates.width(config.encoders[name]) for name in experiment.features)
             todo = sum(len(self.dag.shards.get(shard, [])) for shard in self._waiting("clips", recipe=recipe))
             size = todo * (experiment.clips.frames + experiment.clips.clips) * width * (2.0 if experiment.clips.dtype == "float16" else 4.0)
             seconds = todo * estimates.CLIP_SECONDS / self.speeds.threads
@@ -208,11 +225,12 @@ class _Stages:
 
 
 def _queries(dag: Dag) -> int:
-    if dag.config.dataset.kind == "demo":
-        from pipeline.demo.world import rows as world_rows
+    known, _ = _annotations(dag)
+    if known is not None:
+        return len(known.queries)
+    from pipeline.demo.world import rows as world_rows
 
-        return len(world_rows(dag.config.demo))
-    return len(read(dag.config, dag.layout)[0].queries)
+    return len(world_rows(dag.config.demo))
 
 
 def _measured(dag: Dag) -> dict[str, float]:

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config import Config
+from pipeline.config import Config, Imported
 from pipeline.datasets.readers import read
 from pipeline.demo.world import world
 from pipeline.errors import DatasetError
@@ -39,6 +39,7 @@ def videos(config: Config, layout: Layout) -> list[Source]:
     rows, _ = read(config, layout)
     if not config.dataset.videos and config.dataset.kind != "own":
         # Features come from a published bundle: there is nothing to look at, and all videos of the annotations count.
+        _all_imported(config)
         return [Source(v.video_id, (), "", None if math.isnan(v.duration) else v.duration) for v in rows.videos]
     cache = FileCache(layout.fingerprints)
     found = [
@@ -59,6 +60,18 @@ def _bundle(layout: Layout) -> list[Source]:
     with open_store(layout.annotations, stage="annotations") as store:
         table = store.table("videos")
     return [Source(str(i), (), "", None if math.isnan(d) else float(d)) for i, d in zip(table["video_id"], table["duration"], strict=True)]
+
+
+def _all_imported(config: Config) -> None:
+    """DatasetError when some encoder would have to look at videos."""
+    used = {name for experiment in config.experiments for name in config.experiment(experiment).features}
+    looking = sorted(name for name in used if not isinstance(config.encoders[name], Imported))
+    if looking:
+        raise DatasetError(
+            f"dataset.videos is empty, but {', '.join(looking)} must see the videos",
+            where="dataset.videos",
+            fix="name the folder that holds them, or import published features (`prvr import`) and give the encoder kind: imported",
+        )
 
 
 def _content(files: tuple[str, ...], cache: FileCache) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config, merge
+from pipeline.config import Config, Imported, merge
 from pipeline.config_io import read, validate
 from pipeline.datasets import stage, table
 from pipeline.datasets.sources import videos
@@ -95,7 +95,10 @@ def test_annotations_alone_are_enough_for_bundles(root: Path, miniature: Miniatu
     layout = Layout.of(config)
     stage.run(config, layout)
     assert len(table.load(layout.annotations).videos) == 10
-    assert videos(config, layout) == []
+    with pytest.raises(DatasetError, match=r"dataset\.videos is empty, but clip-"):
+        videos(config, layout)
+    config = config.model_copy(update={"encoders": dict.fromkeys(config.encoders, Imported())})
+    assert [source.paths for source in videos(config, layout)] == [()] * 10
 
 
 def test_a_long_list_of_missing_videos_goes_to_a_file(root: Path, shared: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pipeline.datasets import stage
 from pipeline.layout import Layout
 from pipeline.shards import ShardStore
 from pipeline.streams import Stream
-from tests.datasets.miniature import build, encode
+from tests.datasets.miniature import FPS, SIZE, build, encode
 
 HEAD = "Building DAG of jobs...\nJob stats:\njob    count\n-----  -----\nall    1\n\n"
 BLOCK = """[Sat Nov 21 03:13:13 2026]
@@ -70,12 +70,11 @@ def test_temporary_frames_are_counted_once_per_frame_looked_at() -> None:
     assert estimates.frame_bytes(window, 3600) == pytest.approx(15 * 3600 * 224 * 224 * 3)
 
 
-def test_lengths_of_files_are_read_apart(tmp_path: Path) -> None:
+def test_headers_of_files_are_read_apart(tmp_path: Path) -> None:
     encode(tmp_path / "a.mp4", 2.0, 0)
     (tmp_path / "b.mp4").write_text("no video")
-    assert estimates.lengths([str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4"), str(tmp_path / "none.mp4")]) == [
-        pytest.approx(2.0, abs=0.2)
-    ]
+    found = estimates.look([str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4"), str(tmp_path / "none.mp4")])
+    assert found == [(pytest.approx(2.0, abs=0.2), pytest.approx(FPS * SIZE * SIZE))]
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(40, "40 s"), (720, "12 min"), (12600, "3.5 h"), (181440, "2.1 days")])
