@@ -97,7 +97,8 @@ class TemporalConsolidation(nn.Module):
         weights = (self.logits(inner) / self.temperature).softmax(1).to(branches[0].dtype)  # [B, K, L]
         if hand_written:
             return mix(branches, weights)
-        return torch.einsum("bkl,bklh->blh", weights, torch.stack(branches, 1))
+        with torch.autocast(token.device.type, enabled=False):  # the tokens keep the precision of the LayerNorms they come from
+            return torch.einsum("bkl,bklh->blh", weights, torch.stack(branches, 1))
 
     def plain_read(self, folded: Tensor, branches: list[Tensor]) -> tuple[Tensor, Tensor]:
         """`branches.read` in torch's own operations: on a GPU, and under torch.compile."""

@@ -182,7 +182,10 @@ def test_masks_repeat_from_their_seed() -> None:
     assert Masks(0.3, False).draw(3) is None
 
 
-def test_bfloat16_is_near() -> None:
+@pytest.mark.parametrize("plain", [False, True])
+def test_bfloat16_is_near(plain: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if plain:
+        monkeypatch.setattr(kernels, "fast", lambda _: False)
     torch.manual_seed(0)
     model = DualBranch(TINY, 5, 4, frames=8, clips=4).eval()
     inputs = torch.randn(3, 8, 5), torch.randn(3, 4, 5), torch.ones(3, 4)

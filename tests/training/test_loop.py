@@ -125,6 +125,18 @@ def test_options_train(tmp_path: Path, over: dict) -> None:
     assert math.isfinite(run.train().history[-1]["loss"])
 
 
+def test_one_video_with_one_query_trains(tmp_path: Path) -> None:
+    world = miniature.make(tmp_path, train=1, val=2, events=1, shards=1)
+    split, settings = load(world), world.config.experiment("main")
+    batch = Batches(split, settings.model.max_words, CPU).gather(torch.tensor([0]))
+    model = DualBranch(settings.model, miniature.DIM, miniature.TEXT)
+    loss, terms = loop.loss_of(model, batch, settings, hard=False)
+    loss.backward()
+    assert math.isfinite(loss.item())
+    assert terms["triplet_clip"] == terms["tcpl_distance"] == 0
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
 def test_advice() -> None:
     base = {"features": ["a"], "text": "a"}
     plain = Experiment.model_validate(base)
