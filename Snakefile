@@ -22,6 +22,7 @@ rule all:
     default_target: True
     input:
         TABLE,
+        LAYOUT.quarantine_checked,
 
 
 rule extract:

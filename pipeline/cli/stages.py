@@ -111,8 +111,9 @@ def clips(experiment: Experiment, shard: Shard, config: Config = "config.yaml", 
 
 
 def train(experiment: Experiment, seed: Seed, config: Config = "config.yaml", threads: Threads = 1) -> None:
-    """Train one experiment with one seed."""
+    """Train one experiment with one seed; refused when more videos are unusable than the configuration allows."""
     dag = _open(config, threads)
+    _collect(dag)
     from pipeline.training import stage
 
     stage.run(dag.config, dag.layout, experiment, seed)
@@ -140,11 +141,14 @@ def table(
 def collect(config: Config = "config.yaml") -> None:
     """Gather the shards' quarantine rows into quarantine.tsv; fails when too many videos are unusable."""
     dag = _open(config)
+    # quarantine.tsv is not the job's declared output: Snakemake would delete it when the limit is exceeded, just when it is wanted.
+    write_json(dag.layout.quarantine_checked, {"quarantined": _collect(dag)})
+
+
+def _collect(dag: Dag) -> int:
     from pipeline.video.quarantine import collect as gather
 
-    rows = gather(dag.config, dag.layout, list(dag.shards))
-    # quarantine.tsv is not the job's declared output: Snakemake would delete it when the limit is exceeded, just when it is wanted.
-    write_json(dag.layout.quarantine_checked, {"quarantined": len(rows)})
+    return len(gather(dag.config, dag.layout, list(dag.shards)))
 
 
 @quarantine.command("list")

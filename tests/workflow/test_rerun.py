@@ -128,7 +128,7 @@ TABLE = [
     (video_replaced, {"frames": 1, "features": E, "quarantine": 1, "clips": X, **FROM_TRAIN}),
     (video_added, {"annotations": 1, "frames": 1, "features": E, "quarantine": 1, "text": 1, "clips": X, **FROM_TRAIN}),
     (fps, {"frames": S, "features": E * S, "quarantine": 1, **FROM_CLIPS}),
-    (features_store_deleted, {"frames": 1, "features": 1}),
+    (features_store_deleted, {"frames": 1, "features": 1, "quarantine": 1, "clips": X, **FROM_TRAIN}),
 ]
 
 

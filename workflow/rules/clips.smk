@@ -1,12 +1,10 @@
 # Pooling, order-preserving token merging and context counting, once per video.
 rule clips:
     input:
-        lambda wildcards: ancient(
-            [
-                JOBS.features_file(e, wildcards.shard)
-                for e in CONFIG.experiment(JOBS.owner(wildcards.recipe)).features
-            ]
-        ),
+        lambda wildcards: [
+            JOBS.features_file(e, wildcards.shard)
+            for e in CONFIG.experiment(JOBS.owner(wildcards.recipe)).features
+        ],
     output:
         LAYOUT.clips("{recipe}", "{shard}"),
     log:
@@ -20,4 +18,4 @@ rule clips:
         of=params_of("clips"),
         experiment=lambda wildcards: JOBS.owner(wildcards.recipe),
     shell:
-        "{PRVR} clips --config {CONFIG_FILE} --experiment {params.experiment} --shard {wildcards.shard} --threads {threads} 2> {log}"
+        "prvr clips --config $config --experiment {params.experiment} --shard {wildcards.shard} --threads {threads} 2> {log}"

@@ -1,5 +1,4 @@
 # The configuration, checked before any job starts, and the few values the rules share.
-import os
 import sys
 from pathlib import Path
 
@@ -25,11 +24,11 @@ except PrvrError as error:
 
 LAYOUT = JOBS.layout
 CONFIG_FILE = publish_config(CONFIG, dict(config))
-# This interpreter runs the jobs too, unless --sdm gives each rule its own environment.
-DEPLOYED = bool(workflow.deployment_settings.deployment_method)
-PRVR = f"{'python' if DEPLOYED else sys.executable} -m pipeline.cli"
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [str(Path(workflow.basedir)), os.environ.get("PYTHONPATH", "")])
+# The rules call `prvr --config "$config"`: this interpreter's, or with --sdm that of each rule's own environment.
+PYTHON = "python" if workflow.deployment_settings.deployment_method else sys.executable
+shell.prefix(
+    f'set -euo pipefail; export PYTHONPATH="{workflow.basedir}${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; config="{CONFIG_FILE}"; '
+    f'prvr() {{{{ "{PYTHON}" -m pipeline.cli "$@"; }}}}; '
 )
 
 EXPERIMENTS = list(CONFIG.experiments)
@@ -74,7 +73,28 @@ wildcard_constraints:
     experiment=r"[A-Za-z0-9._-]+",
 
 
-# Times decide nothing: every job's params hold digests of all it depends on (pipeline/dag.py), and inputs are `ancient`.
+# Times decide nothing: every job's params hold digests of all it depends on (pipeline/dag.py), and what follows a job that runs, runs.
 def params_of(stage):
     """The params of a stage's job, as a function of its wildcards."""
     return lambda wildcards: JOBS.params(stage, **dict(wildcards.items()))
+
+
+# Frames are asked for only when the features are not current, so one encoder's change leaves the others alone.
+def frames_for(wildcards):
+    """The frames an encoder job reads: none when its features are already there."""
+    if JOBS.current(wildcards.encoder, wildcards.shard):
+        return []
+    return [
+        LAYOUT.frames(JOBS.stream(wildcards.encoder), wildcards.shard),
+        LAYOUT.frames_manifest(wildcards.shard),
+    ]
+
+
+def training_inputs(wildcards):
+    """Everything the training of an experiment reads."""
+    name = wildcards.experiment
+    return {
+        "annotations": LAYOUT.annotations,
+        "clips": [LAYOUT.clips(JOBS.clips(name), shard) for shard in SHARDS],
+        "text": [JOBS.text_file(text) for text in JOBS.texts(name)],
+    }

@@ -14,15 +14,15 @@ if CONFIG.dataset.kind == "demo":
         params:
             of=params_of("world"),
         shell:
-            "{PRVR} world --config {CONFIG_FILE} --threads {threads} 2> {log}"
+            "prvr world --config $config --threads {threads} 2> {log}"
 
 
 if CONFIG.dataset.kind != "bundle":  # a bundle brings its own
 
     rule annotations:
         input:
-            ancient(WORLD),
-            ancient(JOBS.annotation_files),
+            WORLD,
+            JOBS.annotation_files,
         output:
             LAYOUT.annotations,
         log:
@@ -34,4 +34,4 @@ if CONFIG.dataset.kind != "bundle":  # a bundle brings its own
         params:
             of=params_of("annotations"),
         shell:
-            "{PRVR} annotations --config {CONFIG_FILE} 2> {log}"
+            "prvr annotations --config $config 2> {log}"

@@ -2,8 +2,8 @@
 rule evaluate:
     input:
         unpack(training_inputs),
-        checkpoint=ancient(LAYOUT.checkpoint("{experiment}", "{seed}")),
-        features=ancient(ALL_FEATURES),
+        checkpoint=LAYOUT.checkpoint("{experiment}", "{seed}"),
+        features=ALL_FEATURES,
     output:
         store=LAYOUT.evaluation("{experiment}", "{seed}"),
         metrics=LAYOUT.metrics("{experiment}", "{seed}"),
@@ -19,14 +19,14 @@ rule evaluate:
     params:
         of=params_of("evaluate"),
     shell:
-        "{PRVR} evaluate --config {CONFIG_FILE} --experiment {wildcards.experiment} --seed {wildcards.seed} --threads {threads} 2> {log}"
+        "prvr evaluate --config $config --experiment {wildcards.experiment} --seed {wildcards.seed} --threads {threads} 2> {log}"
 
 
 rule table:
     input:
-        lambda wildcards: ancient(
-            [LAYOUT.metrics(*run) for run in CONFIG.group(wildcards.target)]
-        ),
+        lambda wildcards: [
+            LAYOUT.metrics(*run) for run in CONFIG.group(wildcards.target)
+        ],
     output:
         LAYOUT.table("{target}"),
     log:
@@ -38,4 +38,4 @@ rule table:
     params:
         of=params_of("table"),
     shell:
-        "{PRVR} table --config {CONFIG_FILE} --target {wildcards.target} 2> {log}"
+        "prvr table --config $config --target {wildcards.target} 2> {log}"

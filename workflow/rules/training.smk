@@ -1,15 +1,4 @@
 # One run per experiment and seed; a killed run goes on from its last epoch.
-def training_inputs(wildcards):
-    """Everything the training of an experiment reads."""
-    name = wildcards.experiment
-    return {
-        "annotations": ancient(LAYOUT.annotations),
-        "clips": ancient([LAYOUT.clips(JOBS.clips(name), shard) for shard in SHARDS]),
-        "text": ancient([JOBS.text_file(text) for text in JOBS.texts(name)]),
-        "quarantine": ancient(LAYOUT.quarantine_checked),
-    }
-
-
 rule train:
     input:
         unpack(training_inputs),
@@ -27,4 +16,4 @@ rule train:
     params:
         of=params_of("train"),
     shell:
-        "{PRVR} train --config {CONFIG_FILE} --experiment {wildcards.experiment} --seed {wildcards.seed} --threads {threads} 2> {log}"
+        "prvr train --config $config --experiment {wildcards.experiment} --seed {wildcards.seed} --threads {threads} 2> {log}"

@@ -4,7 +4,7 @@ STREAM_FILES = [LAYOUT.frames(stream, "{shard}") for stream in JOBS.streams]
 
 rule frames:
     input:
-        ancient(WORLD),
+        WORLD,
     output:
         manifest=LAYOUT.frames_manifest("{shard}"),
         stores=STREAM_FILES if CONFIG.video.keep_frames else temp(STREAM_FILES),
@@ -18,12 +18,12 @@ rule frames:
     params:
         of=params_of("frames"),
     shell:
-        "{PRVR} frames --config {CONFIG_FILE} --shard {wildcards.shard} --threads {threads} 2> {log}"
+        "prvr frames --config $config --shard {wildcards.shard} --threads {threads} 2> {log}"
 
 
 rule quarantine:
     input:
-        ancient(ALL_FEATURES),
+        ALL_FEATURES,
     output:
         LAYOUT.quarantine_checked,
     log:
@@ -35,4 +35,4 @@ rule quarantine:
     params:
         of=params_of("quarantine"),
     shell:
-        "{PRVR} quarantine collect --config {CONFIG_FILE} 2> {log}"
+        "prvr quarantine collect --config $config 2> {log}"
