@@ -10,7 +10,7 @@ if CONFIG.dataset.kind == "demo":
             f"{BENCHMARKS}/world.tsv"
         conda:
             "../../envs/cpu.yaml"
-        threads: workflow.cores if workflow.local_exec else CONFIG.runtime.threads
+        threads: workflow.resource_settings.cores or CONFIG.runtime.threads
         params:
             of=params_of("world"),
         shell:
