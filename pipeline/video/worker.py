@@ -139,8 +139,6 @@ def main(parent: int, megabytes: int) -> None:
     _bind(parent)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    import decord  # noqa: F401  # loaded before the limit is taken, so that the limit is for videos alone
-
     limit_memory(megabytes)
     jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(sys.stdin, jobs), daemon=True).start()
