@@ -32,3 +32,10 @@ def test_a_video_without_rows_ranks_last() -> None:
     found = zero_shot.max_sim(torch.ones(2, 3), torch.tensor([0, 1]), ["a", "b"], iter([("b", -np.ones((2, 3), np.float32), np.zeros(2))]))
     assert found.rows[:, 0].tolist() == [-1.0, -1.0]
     assert np.isnan(found.best_time[0])
+
+
+def test_a_tie_with_the_padding_is_the_first_row() -> None:
+    same, long = np.ones((2, 3), np.float32), -np.ones((5, 3), np.float32)
+    rows = [("short", same, np.array([1.0, 3.0])), ("long", long, np.arange(5.0))]
+    found = zero_shot.max_sim(torch.ones(1, 3), torch.tensor([0]), ["short", "long"], iter(rows))
+    assert found.best_time[0] in (1.0, 3.0)
