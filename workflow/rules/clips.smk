@@ -14,6 +14,8 @@ rule clips:
     conda:
         "../../envs/cpu.yaml"
     threads: CONFIG.runtime.threads
+    resources:
+        **NEEDS.of("clips"),
     params:
         of=params_of("clips"),
         experiment=lambda wildcards: JOBS.owner(wildcards.recipe),

@@ -8,6 +8,7 @@ from pipeline.config_io import read, validate
 from pipeline.config import merge
 from pipeline.dag import Dag as Plan, gpus_per_job, publish_config
 from pipeline.errors import PrvrError
+from pipeline.resources import Requests
 
 # A --configfile replaces config.yaml (the demo) instead of being laid on top of it; --config values are laid on top of either.
 if not workflow.configfiles:
@@ -49,6 +50,9 @@ resource_scopes:
 
 if workflow.is_main_process and workflow.local_exec and GPU:
     workflow.global_resources.setdefault("gpu", CONFIG.runtime.gpus)
+
+# Minutes, memory and disk for schedulers, estimated from each shard's videos; a profile's set-resources wins over them.
+NEEDS = Requests(JOBS)
 
 # Only the demo has a rule that makes its videos.
 WORLD = [LAYOUT.world / "world.json"] if CONFIG.dataset.kind == "demo" else []

@@ -11,6 +11,8 @@ if CONFIG.dataset.kind == "demo":
         conda:
             "../../envs/cpu.yaml"
         threads: workflow.resource_settings.cores or CONFIG.runtime.threads
+        resources:
+            **NEEDS.of("world"),
         params:
             of=params_of("world"),
         shell:
@@ -31,6 +33,8 @@ if CONFIG.dataset.kind != "bundle":  # a bundle brings its own
             f"{BENCHMARKS}/annotations.tsv"
         conda:
             "../../envs/cpu.yaml"
+        resources:
+            **NEEDS.of("annotations"),
         params:
             of=params_of("annotations"),
         shell:

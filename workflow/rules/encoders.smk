@@ -12,6 +12,7 @@ rule features:
         "../../envs/gpu.yaml"
     threads: CONFIG.runtime.threads
     resources:
+        **NEEDS.of("features"),
         gpu=GPU,
     params:
         of=params_of("features"),
@@ -32,6 +33,7 @@ rule text:
         "../../envs/gpu.yaml"
     threads: CONFIG.runtime.threads
     resources:
+        **NEEDS.of("text"),
         gpu=GPU,
     params:
         of=params_of("text"),

@@ -15,6 +15,7 @@ rule evaluate:
         "../../envs/gpu.yaml"
     threads: CONFIG.runtime.threads
     resources:
+        **NEEDS.of("evaluate"),
         gpu=GPU,
     params:
         of=params_of("evaluate"),
@@ -35,6 +36,8 @@ rule table:
         f"{BENCHMARKS}/{{target}}.tsv"
     conda:
         "../../envs/cpu.yaml"
+    resources:
+        **NEEDS.of("table"),
     params:
         of=params_of("table"),
     shell:

@@ -12,6 +12,7 @@ rule train:
         "../../envs/gpu.yaml"
     threads: CONFIG.runtime.threads
     resources:
+        **NEEDS.of("train"),
         gpu=GPU,
     params:
         of=params_of("train"),

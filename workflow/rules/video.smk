@@ -15,6 +15,8 @@ rule frames:
     conda:
         "../../envs/cpu.yaml"
     threads: CONFIG.runtime.threads
+    resources:
+        **NEEDS.of("frames"),
     params:
         of=params_of("frames"),
     shell:
@@ -32,6 +34,8 @@ rule quarantine:
         f"{BENCHMARKS}/quarantine.tsv"
     conda:
         "../../envs/cpu.yaml"
+    resources:
+        **NEEDS.of("quarantine"),
     params:
         of=params_of("quarantine"),
     shell:
