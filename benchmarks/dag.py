@@ -52,7 +52,8 @@ def dry_run(folder: Path, shard_size: int) -> tuple[int, float, float, float]:
     """Jobs, processor seconds, wall seconds and peak MB of one dry run."""
     config = folder / f"shards{shard_size}.yaml"
     config.write_text(yaml.safe_dump(configuration(shard_size)))
-    command = [*(sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--configfile", str(config)), "-n", "--quiet", "rules"]
+    snakemake = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--configfile", str(config)]
+    command = [*snakemake, "--dry-run", "--quiet", "rules"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     timed = ["/usr/bin/env", "time", "-f", "%M %e", *command] if Path("/usr/bin/time").exists() else command
     done = subprocess.run(

@@ -16,11 +16,12 @@ from pipeline.cli.main import app
 RUN_BY = {
     "make demo": "tests/workflow/test_demo.py",
     "make test": "Makefile",
-    "source": "tests/workflow/test_demo.py",
+    "source": "README.md",
     "prvr init": "tests/datasets/test_own_videos_doc.py",
     "prvr plan": "tests/datasets/test_own_videos_doc.py",
     "snakemake": "tests/datasets/test_own_videos_doc.py",
     "prvr search": "tests/workflow/test_demo.py",
+    ".venv/bin/prvr search": "tests/workflow/test_demo.py",
 }
 
 
