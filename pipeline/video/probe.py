@@ -41,6 +41,7 @@ _NOT_VIDEO = {
 # No sample of these was ever compared with a second decoder, and FFmpeg builds differ in having one at all.
 _NOT_VERIFIED = {"vvc", "evc", "apv"}
 _AGAIN = "copy or download the file again"
+_LOOK = "see what it holds (`file`), download it again"
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,6 @@ class Probe:
     origin_ticks: int | None
     tick: Fraction
     last: float
-    rate: float
     has_duration: bool
     discarded: int
     hidden: int
@@ -167,7 +167,7 @@ def _open(path: str, found: Structure) -> Any:
             raise VideoError("TRUNCATED", f"cannot be opened: {found.missing}", where=path, fix=_AGAIN) from error
         if found.container:
             raise VideoError("DECODE_ERROR", f"a damaged {found.container} file: {words(error)}", where=path, fix=_AGAIN) from error
-        raise VideoError("NOT_VIDEO", "not a video file", where=path, fix="see what it holds (`file`), download it again") from error
+        raise VideoError("NOT_VIDEO", "not a video file", where=path, fix=_LOOK) from error
     name = container.format.name
     if name in _NOT_VIDEO or name.endswith("_pipe"):
         container.close()
@@ -200,9 +200,9 @@ def _stream(container: Any, found: Structure, path: str) -> Any:
 
 
 def _truncated(found: Structure, packets: Packets, declared: int) -> str:
-    """Why the file is truncated, or ""."""
+    """Why the file is truncated, or "" (also when only what follows the last frame is missing)."""
     if found.missing:
-        whole = declared and packets.count >= declared and not packets.damaged  # only what follows the last frame is missing
+        whole = declared and packets.count >= declared and not packets.damaged
         return "" if whole else found.missing
     return f"reading stopped after {packets.count} frames: {packets.stopped}" if packets.stopped else ""
 
@@ -233,7 +233,6 @@ def _probe(path: str, size: int, found: Structure, container: Any, stream: Any, 
         origin_ticks=start,
         tick=packets.tick,
         last=last,
-        rate=packets.rate,
         has_duration=container.duration is not None,
         discarded=packets.discarded,
         hidden=packets.hidden,
