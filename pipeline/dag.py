@@ -6,13 +6,14 @@ import functools
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline import recipes
 from pipeline.clips.recipe import recipe_name
-from pipeline.config import Config, Imported
+from pipeline.config import Config, Experiment, Imported
 from pipeline.datasets.sources import Source, videos
 from pipeline.encoders.weights import inventory
 from pipeline.errors import DatasetError
@@ -59,13 +60,24 @@ class Dag:
         return streams(self.config)
 
     @functools.cached_property
-    def _memo(self) -> dict[tuple, dict[str, str]]:
+    def _memo(self) -> dict[tuple, Any]:
         return {}
+
+    def _once(self, key: tuple, make: Callable[[], Any]) -> Any:
+        # A large collection asks for the same recipe once a shard, and a recipe looks at weights on disk.
+        if key not in self._memo:
+            self._memo[key] = make()
+        return self._memo[key]
+
+    def experiment(self, name: str) -> Experiment:
+        """The named experiment, put together once."""
+        found: Experiment = self._once(("experiment", name), lambda: self.config.experiment(name))
+        return found
 
     @functools.cached_property
     def video_encoders(self) -> list[str]:
         """Encoders whose features some experiment uses, in the order they are configured."""
-        used = {name for experiment in self.config.experiments for name in self.config.experiment(experiment).features}
+        used = {name for experiment in self.config.experiments for name in self.experiment(experiment).features}
         return [name for name in self.config.encoders if name in used]
 
     def imported(self, encoder: str) -> bool:
@@ -93,12 +105,12 @@ class Dag:
 
     def texts(self, experiment: str) -> list[str]:
         """The text encoders of an experiment: of the queries, and of the teacher."""
-        chosen = self.config.experiment(experiment)
+        chosen = self.experiment(experiment)
         return list(dict.fromkeys([chosen.text, chosen.teacher or chosen.text]))
 
     def clips(self, experiment: str) -> str:
         """Folder of an experiment's clips: experiments with the same features and merging share it."""
-        return recipe_name(self.config.experiment(experiment))
+        return str(self._once(("clips", experiment), lambda: recipe_name(self.experiment(experiment))))
 
     def owner(self, recipe: str) -> str:
         """The first experiment whose clips lie in `recipe`."""
@@ -133,10 +145,10 @@ class Dag:
         Each value is a digest: `recipe` of the configuration it uses, `code` of the modules it runs, `data` of the files it reads
         from outside, `after` of the params of the jobs before it. Together they decide the result, so the rules can ignore times.
         """
-        key = (stage, *of.values())
+        key = ("params", stage, *of.values())
         if key in self._memo:
             return self._memo[key]
-        found = {"code": code_digest(*CODE[stage])}
+        found = {"code": self._once(("code", stage), lambda: code_digest(*CODE[stage]))}
         recipe, data, after = getattr(self, f"_{stage}")(**of)
         for name, value in (("recipe", recipe), ("data", data), ("after", after)):
             if value:
@@ -176,12 +188,14 @@ class Dag:
         return self.config.dataset.model_dump(exclude={"name", "videos", "annotations"}), [files, ids], self._made()
 
     def _frames(self, shard: str) -> tuple[Any, Any, Any]:
-        return recipes.frames(self.config, self.streams), self.content(shard), self._made()
+        recipe = self._once(("frames",), lambda: recipes.frames(self.config, self.streams))
+        return recipe, self._once(("content", shard), lambda: self.content(shard)), self._made()
 
     def _features(self, encoder: str, shard: str) -> tuple[Any, Any, Any]:
         if self.imported(encoder):
             return None, self._imported_content(self.layout.features(encoder, shard)), None
-        return recipes.features(self.config, encoder), self.content(shard), self._made()
+        recipe = self._once(("features", encoder), lambda: recipes.features(self.config, encoder))
+        return recipe, self._once(("content", shard), lambda: self.content(shard)), self._made()
 
     def _text(self, encoder: str) -> tuple[Any, Any, Any]:
         if self.imported(encoder):
@@ -196,8 +210,9 @@ class Dag:
 
     def _clips(self, recipe: str, shard: str) -> tuple[Any, Any, Any]:
         name = self.owner(recipe)
-        encoders = self.config.experiment(name).features
-        return recipes.clips(self.config, name), None, [self.trace("features", encoder=e, shard=shard) for e in encoders]
+        encoders = self.experiment(name).features
+        made_by = self._once(("clips of", name), lambda: recipes.clips(self.config, name))
+        return made_by, None, [self.trace("features", encoder=e, shard=shard) for e in encoders]
 
     def _train(self, experiment: str, seed: str) -> tuple[Any, Any, Any]:
         recipe, texts = self.clips(experiment), self.texts(experiment)

@@ -6,6 +6,9 @@ import ast
 import functools
 import hashlib
 import json
+import os
+import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.store import write_json
@@ -45,9 +48,9 @@ class FileCache:
             except json.JSONDecodeError:
                 self._known = {}  # a cache: rebuilt from the files themselves
 
-    def get(self, path: str | Path, digest) -> str:
-        """`digest(path)`, or the remembered value. FileNotFoundError when there is no such file."""
-        status = Path(path).stat()
+    def get(self, path: str | Path, digest: Callable[[Path], str], status: os.stat_result | None = None) -> str:
+        """`digest(path)`, or the remembered value; `status` where the caller has it. FileNotFoundError when there is no such file."""
+        status = status or os.stat(path)
         key, state = f"{digest.__name__}:{path}", [status.st_size, status.st_mtime_ns]
         known = self._known.get(key)
         if known is None or known[:2] != state:
@@ -93,8 +96,8 @@ def listing(folder: Path) -> str:
 
 def fingerprint(path: str | Path, cache: FileCache) -> str:
     """A file's content fingerprint; a folder's (extracted frames) is that of its names and sizes, looked at again when its time changes."""
-    path = Path(path)
-    return cache.get(path, listing if path.is_dir() else content)
+    status = os.stat(path)
+    return cache.get(path, listing if stat.S_ISDIR(status.st_mode) else content, status)
 
 
 @functools.cache

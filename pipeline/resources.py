@@ -82,7 +82,7 @@ class Requests:
 
     def _clips(self, recipe: str, shard: str) -> tuple[float, float, float]:
         videos, rows = len(self.dag.shards[shard]), 0.0
-        experiment = self.dag.config.experiment(self.dag.owner(recipe))
+        experiment = self.dag.experiment(self.dag.owner(recipe))
         width = self.width(experiment.features)
         for name in experiment.features:
             rows = max(rows, self.seconds(shard) / self.every(name))
@@ -90,13 +90,13 @@ class Requests:
         return videos * estimates.CLIP_SECONDS * 10, PYTHON_MB + (2 * rows * width * 2.0 + 2 * size) / MEGA, size
 
     def _train(self, experiment: str, seed: str) -> tuple[float, float, float]:
-        chosen = self.dag.config.experiment(experiment)
+        chosen = self.dag.experiment(experiment)
         seconds = estimates.train_seconds(chosen, self.videos, self.speeds)
         return seconds, TORCH_MB + self.split_bytes(chosen) / MEGA, 2 * estimates.RUN_BYTES
 
     def _evaluate(self, experiment: str, seed: str) -> tuple[float, float, float]:
         pairs = (self.videos / 4) ** 2 * CAPTIONS
-        chosen = self.dag.config.experiment(experiment)
+        chosen = self.dag.experiment(experiment)
         return 60 + pairs * 1e7 / self.speeds.flops, TORCH_MB + self.split_bytes(chosen) / MEGA, self.videos * CAPTIONS * 1e3
 
     def _table(self, target: str) -> tuple[float, float, float]:

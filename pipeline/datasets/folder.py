@@ -32,7 +32,8 @@ def key_of(relative: str) -> str:
     """The id a relative path gives: posix, without the extension, Unicode composed (macOS stores names decomposed)."""
     path = relative.replace(os.sep, "/")
     stem, extension = os.path.splitext(path)
-    return unicodedata.normalize("NFC", stem if extension.lower() in EXTENSIONS else path)
+    key = stem if extension.lower() in EXTENSIONS else path
+    return key if key.isascii() else unicodedata.normalize("NFC", key)
 
 
 def scan(root: str | Path, frame_folders: Collection[str] = ()) -> list[File]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 from pipeline.config import Config, Imported
 from pipeline.datasets.readers import read
@@ -76,5 +75,5 @@ def _all_imported(config: Config) -> None:
 
 def _content(files: tuple[str, ...], cache: FileCache) -> str:
     """One fingerprint for the files of a video: that of the only one, or of all in order."""
-    each = [fingerprint(Path(file), cache) for file in files]
+    each = [fingerprint(file, cache) for file in files]
     return each[0] if len(each) == 1 else hashlib.sha256(" ".join(each).encode()).hexdigest()[:16]

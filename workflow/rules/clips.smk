@@ -3,7 +3,7 @@ rule clips:
     input:
         lambda wildcards: [
             JOBS.features_file(e, wildcards.shard)
-            for e in CONFIG.experiment(JOBS.owner(wildcards.recipe)).features
+            for e in JOBS.experiment(JOBS.owner(wildcards.recipe)).features
         ],
     output:
         LAYOUT.clips("{recipe}", "{shard}"),

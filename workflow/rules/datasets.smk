@@ -10,7 +10,9 @@ if CONFIG.dataset.kind == "demo":
             f"{BENCHMARKS}/world.tsv"
         conda:
             "../../envs/cpu.yaml"
-        threads: workflow.resource_settings.cores or CONFIG.runtime.threads
+        threads: (
+            workflow.is_main_process and workflow.resource_settings.cores
+        ) or CONFIG.runtime.threads
         resources:
             **NEEDS.of("world"),
         params:
