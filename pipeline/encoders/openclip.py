@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import OpenClip
-from pipeline.encoders import checkpoints, published, text
+from pipeline.encoders import checkpoints, onednn, published, text
 from pipeline.encoders.preprocess import Normalisation
 from pipeline.encoders.weights import CONFIG_FILE, Weights, resolve
 from pipeline.errors import EncoderError, WeightsError
@@ -36,6 +36,8 @@ class OpenClipEncoder:
         self, model: Any, tokenizer: Any, weights: Weights, preprocessing: dict[str, Any], config: OpenClip, device: torch.device
     ) -> None:
         self.model = model.eval().requires_grad_(False).to(device)
+        if device.type == "cpu":
+            onednn.quicken(self.model)
         self.model.visual.to(memory_format=torch.channels_last)
         self.tokenizer, self.weights, self.preprocessing, self.device = tokenizer, weights, preprocessing, device
         self.context_length = int(getattr(model, "text", model).context_length)

@@ -42,5 +42,5 @@ def pathways(windows: Tensor, alpha: int) -> list[Tensor]:
     """
     frames = windows.shape[1]
     index = torch.linspace(0, frames - 1, frames // alpha, device=windows.device).long()
-    fast = windows.transpose(1, 2)
-    return [fast.index_select(2, index), fast]
+    slow = windows.movedim(2, -1).index_select(1, index).movedim(-1, 2)  # chosen where the channels are last, so that they stay so
+    return [slow.transpose(1, 2), windows.transpose(1, 2)]

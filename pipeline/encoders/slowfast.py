@@ -40,7 +40,7 @@ class SlowFastEncoder:
     """A loaded SlowFast without its classifier: windows of frames to motion vectors (2048 slow + 256 fast for R50; not normalised)."""
 
     def __init__(self, model: Any, weights: Weights, config: SlowFast, device: torch.device) -> None:
-        self.model = model.eval().requires_grad_(False).to(device)
+        self.model = model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last_3d)
         self.weights, self.device, self.alpha = weights, device, config.alpha
         self.preprocessing = {"mean": preprocess.SLOWFAST_MEAN, "std": preprocess.SLOWFAST_STD, "size": config.size, "alpha": config.alpha}
         self.normalise = preprocess.Normalisation(preprocess.SLOWFAST_MEAN, preprocess.SLOWFAST_STD)

@@ -50,4 +50,6 @@ def test_pathways() -> None:
     slow, fast = pathways(windows, 4)
     assert slow.shape == (2, 3, 8, 4, 4)
     assert fast.shape == (2, 3, 32, 4, 4)
+    pixels_last = Normalisation()(torch.zeros(2, 8, 4, 4, 3, dtype=torch.uint8))
+    assert all(path.is_contiguous(memory_format=torch.channels_last_3d) for path in pathways(pixels_last, 4))
     assert slow[0, 0, :, 0, 0].tolist() == [0, 4, 8, 13, 17, 22, 26, 31]
