@@ -1,5 +1,8 @@
 # Annotations in, one canonical table out; for the demo, the videos too.
 if CONFIG.dataset.kind == "demo":
+    # All cores of this machine; a job of a cluster sees those of its node, but may use what was asked for.
+    CORES = workflow.resource_settings.cores if workflow.is_main_process else None
+    RENDERERS = CORES or CONFIG.runtime.threads
 
     rule world:
         output:
@@ -10,9 +13,7 @@ if CONFIG.dataset.kind == "demo":
             f"{BENCHMARKS}/world.tsv"
         conda:
             "../../envs/cpu.yaml"
-        threads: (
-            workflow.is_main_process and workflow.resource_settings.cores
-        ) or CONFIG.runtime.threads
+        threads: RENDERERS
         resources:
             **NEEDS.of("world"),
         params:
