@@ -37,7 +37,7 @@ def test_unusable_videos_are_quarantined_and_the_run_goes_on(finished: Workspace
     (videos / "text.mp4").write_text("this is not a video\n" * 100)
     audio_only(videos / "audio.mp4")
     table = pd.read_csv(queries(work))
-    bad = [table.iloc[[0]].assign(video_id=name, query_id=f"q-{name}", split="test") for name in ("empty", "text", "audio")]
+    bad = [table.iloc[[0]].assign(path=f"{name}.mp4", query_id=f"q-{name}", split="test") for name in ("empty", "text", "audio")]
     pd.concat([table, *bad]).to_csv(queries(work), index=False)
     failed = work.snakemake(check=False)
     assert failed.returncode != 0
@@ -58,7 +58,7 @@ def test_every_wrong_row_is_listed_before_any_job(finished: Workspace, tmp_path:
     table = pd.read_csv(queries(work), dtype=object)
     table.loc[1, "query"] = " "
     table.loc[3, "query_id"] = table.loc[2, "query_id"]
-    table.loc[4, "video_id"] = "nowhere"
+    table.loc[4, "path"] = "nowhere.mp4"
     table.to_csv(queries(work), index=False)
     done = work.snakemake(check=False)
     assert done.returncode != 0
