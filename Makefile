@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 # Re-installed only when one of these changes; the name of the stamp holds their hash.
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: help env demo test quick lint format docs clean
+.PHONY: help env demo test quick cluster lint format docs clean
 
 help:
 	@echo "make demo    install into $(VENV), then run the workflow on the embedded demo world"
 	@echo "make test    install into $(VENV), then run the linters and every test"
 	@echo "make quick   the same without the slow tests"
+	@echo "make cluster run the workflow on a real one-node Slurm (Debian, root)"
 	@echo "make docs    regenerate the configuration reference and schema"
 
 env: $(STAMP)
@@ -28,10 +29,14 @@ demo: env
 	@$(BIN)/prvr summary
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not cluster"
 
 quick: lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not cluster"
+
+# Installs Debian's Slurm and starts a one-node cluster, so it is asked for by name.
+cluster: env
+	$(BIN)/python -m pytest tests/cluster
 
 lint: env
 	$(BIN)/ruff check .
