@@ -34,7 +34,8 @@ class Requests:
     def __init__(self, dag: Dag) -> None:
         # Only schedulers look at times, and their GPU partition has GPUs, whatever the machine has that submits.
         self.dag, self.speeds = dag, Speeds(dag.config.runtime.threads, dag.config.runtime.device != "cpu")
-        self._seconds: dict[str, float] = {}
+        self._annotated: dict[str, tuple[float, int]] = {}  # shard -> seconds, videos of unknown length
+        self._read: dict[str, float] = {}  # shard -> seconds of those, once decoded
 
     def of(self, stage: str) -> dict[str, Request]:
         """`runtime` (minutes), `mem_mb` and `disk_mb` of a rule, as functions of its wildcards and, where it grows, the attempt."""
@@ -83,7 +84,7 @@ class Requests:
     def _clips(self, recipe: str, shard: str) -> tuple[float, float, float]:
         videos, rows = len(self.dag.shards[shard]), 0.0
         experiment = self.dag.experiment(self.dag.owner(recipe))
-        width = self.width(experiment.features)
+        width = sum(map(self.width, experiment.features))
         for name in experiment.features:
             rows = max(rows, self.seconds(shard) / self.every(name))
         size = self.clip_bytes(experiment, videos)
@@ -110,24 +111,29 @@ class Requests:
 
     def seconds(self, shard: str) -> float:
         """Seconds of a shard's videos: as annotated, else as its manifest says once it was decoded, else a guess."""
-        if shard in self._seconds:
-            return self._seconds[shard]
-        members, manifest = self.dag.shards[shard], self.dag.layout.frames_manifest(shard)
-        annotated = all(source.duration for source in members)
-        read: dict[str, Any] = json.loads(manifest.read_text())["videos"] if not annotated and manifest.exists() else {}
-        found = sum(source.duration or read.get(source.video_id, {}).get("duration") or SECONDS for source in members)
-        if annotated or read:
-            self._seconds[shard] = found  # a guess is looked at again: the shard may be decoded meanwhile
-        return found
+        if shard not in self._annotated:
+            known = [source.duration for source in self.dag.shards[shard]]
+            self._annotated[shard] = sum(seconds or 0.0 for seconds in known), sum(not seconds for seconds in known)
+        seconds, unknown = self._annotated[shard]
+        if not unknown:
+            return seconds
+        # A guess is looked at again each time: the shard may be decoded meanwhile.
+        manifest = self.dag.layout.frames_manifest(shard)
+        if shard not in self._read and manifest.exists():
+            videos: dict[str, Any] = json.loads(manifest.read_text())["videos"]
+            missing = [source.video_id for source in self.dag.shards[shard] if not source.duration]
+            self._read[shard] = sum(videos.get(video, {}).get("duration") or SECONDS for video in missing)
+        return seconds + self._read.get(shard, unknown * SECONDS)
 
     @functools.cache  # noqa: B019  (one object, as long as the workflow)
     def cost(self, encoder: str) -> tuple[float, int]:
         """(operations, values) of one row of an encoder."""
         return estimates.cost(self.dag.config.network(encoder))
 
-    def width(self, features: list[str]) -> int:
-        """Values of a joined row."""
-        return sum(estimates.width(self.dag.config.encoders[name]) for name in features)
+    @functools.cache  # noqa: B019
+    def width(self, encoder: str) -> int:
+        """Values of a row."""
+        return estimates.width(self.dag.config.encoders[encoder])
 
     def every(self, encoder: str) -> float:
         """Seconds of a row."""
@@ -136,7 +142,7 @@ class Requests:
     def clip_bytes(self, experiment: Any, videos: int) -> float:
         """Bytes of the clips of that many videos."""
         bytes_per = 2.0 if experiment.clips.dtype == "float16" else 4.0
-        return videos * (experiment.clips.frames + experiment.clips.clips) * self.width(experiment.features) * bytes_per
+        return videos * (experiment.clips.frames + experiment.clips.clips) * sum(map(self.width, experiment.features)) * bytes_per
 
     def split_bytes(self, experiment: Any) -> float:
         """Bytes of all clips and query states in memory."""
