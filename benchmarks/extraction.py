@@ -5,8 +5,8 @@
 The usual practice, as the public extractors do it: one process, one video after the other; decord at full size and sparse `get_batch`,
 open_clip's model, its transform picture by picture, the video's frames as one batch, one .npz each. Ours: the frames stage (contiguous
 reading in worker processes, placed by time) and the features stage (batches across videos), two shards, the second decoded while the
-first is encoded, as `snakemake --cores 2` does. Both sides include loading the model, ours once per shard. In turn, `--repeats` times; prints
-seconds and processor seconds of both and the ratio of the medians.
+first is encoded, as `snakemake --cores 2` does. Both sides include loading the model, ours once per shard. In turn, `--repeats` times;
+prints seconds and processor seconds of both (medians) and their ratio.
 """
 
 from __future__ import annotations
