@@ -19,11 +19,12 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipeline.atomic import write_json
 from pipeline.config import Config
 from pipeline.datasets.sources import Source
 from pipeline.encoders import batching, openclip, slowfast, stage
 from pipeline.layout import Layout
-from pipeline.store import create, write_json
+from pipeline.store import create
 from pipeline.streams import stream_of
 
 CLIP = {"clip-b32": "ViT-B-32", "clip-b16": "ViT-B-16", "clip-l14": "ViT-L-14"}

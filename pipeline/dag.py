@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import recipes
+from pipeline.atomic import write_json
 from pipeline.clips.recipe import recipe_name
 from pipeline.config import Config, Experiment, Imported
 from pipeline.datasets.sources import Source, videos
@@ -20,7 +21,7 @@ from pipeline.errors import DatasetError
 from pipeline.layout import Layout
 from pipeline.provenance import FileCache, code_digest, content, sha256
 from pipeline.shards import assign
-from pipeline.store import recipe_hash, write_json
+from pipeline.store import recipe_hash
 from pipeline.streams import Stream, stream_of, streams
 
 # The modules whose code, with everything they import, decides a stage's result.
@@ -242,7 +243,7 @@ def publish_config(config: Config, values: dict[str, Any]) -> Path:
     """Write the merged configuration where jobs read it; the name holds its hash, so two runs never overwrite each other's."""
     path = Path(config.results) / ".config" / f"{recipe_hash(values)}.json"
     if not path.exists():
-        write_json(path, values)
+        write_json(path, values, shared=True)
     return path
 
 

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.store import write_json
+from pipeline.atomic import write_json
 
 _CHUNK = 1 << 16
 PACKAGE = Path(__file__).parent
@@ -61,7 +61,7 @@ class FileCache:
 
     def save(self) -> None:
         if self._changed and self._path is not None:
-            write_json(self._path, self._known)
+            write_json(self._path, self._known, shared=True)
             self._changed = False
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.atomic import write_json
 from pipeline.clips.recipe import recipe_name
 from pipeline.config import Config, OpenClip
 from pipeline.encoders import openclip
@@ -27,7 +28,7 @@ from pipeline.layout import Layout
 from pipeline.lease import device as leased
 from pipeline.model.dual_branch import DualBranch
 from pipeline.progress import Meter
-from pipeline.store import create, open_store, write_json
+from pipeline.store import create, open_store
 from pipeline.training.checkpoint import load_model
 from pipeline.training.data import normalised
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
+from pipeline.atomic import replacing
 from pipeline.errors import StoreDamaged, StoreForeign, StoreMissing, StoreSchema
 
 SCHEMA = 1
@@ -181,42 +181,12 @@ def create(path: str | Path, *, stage: str, recipe: Mapping[str, Any] | None = N
 
     Attributes written: schema, stage, recipe (JSON), recipe_hash, and `attrs`.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Each file has one writer (the workflow's lock), so what lies here under a temporary name was left by a killed one.
-    for orphan in path.parent.glob(f".{path.name}.*.tmp"):
-        orphan.unlink(missing_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with h5py.File(temporary, "w") as file:
-            writer = Writer(file)
-            writer.attrs(prvr_schema=SCHEMA, stage=stage, recipe=dict(recipe or {}), recipe_hash=recipe_hash(recipe or {}), **attrs)
-            yield writer
-            writer._finish()
-            file.attrs["complete"] = True
-            file.flush()
-        publish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def publish(temporary: Path, path: Path) -> None:
-    """Sync `temporary` to disk and give it its final name in one step (both in one folder)."""
-    descriptor = os.open(temporary, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.replace(temporary, path)
-
-
-def write_json(path: str | Path, value: Any) -> None:
-    """Write JSON atomically (manifests, metrics), indented, with sorted keys."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, indent=1, sort_keys=True, default=str) + "\n")
-    publish(temporary, path)
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        writer = Writer(file)
+        writer.attrs(prvr_schema=SCHEMA, stage=stage, recipe=dict(recipe or {}), recipe_hash=recipe_hash(recipe or {}), **attrs)
+        yield writer
+        writer._finish()
+        file.attrs["complete"] = True
 
 
 class Reader:
@@ -372,15 +342,5 @@ def open_foreign(path: str | Path) -> Iterator[Foreign]:
 @contextmanager
 def create_foreign(path: str | Path) -> Iterator[Callable[[str, np.ndarray], None]]:
     """Write a plain HDF5 file, one dataset per name, atomically: yields `put(name, array)`."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Each file has one writer (the workflow's lock), so what lies here under a temporary name was left by a killed one.
-    for orphan in path.parent.glob(f".{path.name}.*.tmp"):
-        orphan.unlink(missing_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with h5py.File(temporary, "w") as file:
-            yield lambda name, array: _write(file, name, array)
-        publish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        yield lambda name, array: _write(file, name, array)

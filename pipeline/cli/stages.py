@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
+from pipeline.atomic import write_json
 from pipeline.config_io import load
 from pipeline.dag import Dag
-from pipeline.store import write_json
 
 Config = Annotated[str, typer.Option("--config", help="The configuration file.")]
 Threads = Annotated[int, typer.Option("--threads", help="CPU threads this job may use.", min=1)]

@@ -5,11 +5,11 @@ Source: docs/datasets.md, bundle layouts. The order of first mention is the orde
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.atomic import write_text
 from pipeline.datasets.files import lines
 from pipeline.datasets.rows import Query, normalise, refuse
 
@@ -60,9 +60,7 @@ def write(path: Path, captions: Iterable[Caption]) -> None:
         + (["`<video_id>#enc#<n>` with one video id before the first # is expected"] if caption.cap_id.count("#") != 2 else [])
     ]
     refuse(problems, what="ids that a caption list cannot hold", where=path, fix="rename these videos")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text("".join(f"{caption.cap_id} {caption.text}\n" for caption in captions), encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, "".join(f"{caption.cap_id} {caption.text}\n" for caption in captions))
 
 
 def of(queries: Iterable[Query]) -> list[Caption]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,6 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from pipeline.atomic import replacing
 from pipeline.demo.places import DARK, texture
 from pipeline.demo.vocabulary import COLOURS, MOTIONS
 from pipeline.demo.world import FPS, Pair, Scene, VideoSpec
@@ -208,10 +208,8 @@ def encode(target: Path | BinaryIO, frames: Iterable[np.ndarray], *, quality: in
 
 def video(spec: VideoSpec, path: Path) -> None:
     """Draw and encode one video; the file appears whole, marked with its fingerprint."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    encode(temporary, (frame for scene in spec.scenes for frame in draw(scene)), comment=spec.fingerprint())
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        encode(temporary, (frame for scene in spec.scenes for frame in draw(scene)), comment=spec.fingerprint())
 
 
 def mark(path: Path) -> str:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
+from pipeline.atomic import write_json, write_text
 from pipeline.config import Config
 from pipeline.demo import render
 from pipeline.demo.world import VideoSpec, rows, world
 from pipeline.layout import Layout
 from pipeline.progress import track
-from pipeline.store import publish, write_json
 
 
 def run(config: Config, layout: Layout, *, workers: int = 1) -> None:
@@ -55,6 +54,4 @@ def _write_queries(table: list[dict[str, str | float]], path: Path) -> None:
     writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(table)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text.getvalue(), encoding="utf-8")
-    publish(temporary, path)
+    write_text(path, text.getvalue())

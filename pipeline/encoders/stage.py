@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from pipeline import recipes
+from pipeline.atomic import write_json
 from pipeline.config import Config, OpenClip
 from pipeline.datasets.sources import Source
 from pipeline.encoders import batching, openclip, slowfast
@@ -23,7 +24,7 @@ from pipeline.layout import Layout
 from pipeline.lease import device as leased
 from pipeline.progress import Meter, track
 from pipeline.shards import ShardStore
-from pipeline.store import Ragged, Reader, open_store, write_json
+from pipeline.store import Ragged, Reader, open_store
 from pipeline.streams import stream_of
 
 FLUSH_EVERY = 20.0  # seconds of finished work a kill may cost

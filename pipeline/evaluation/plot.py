@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from pipeline.store import publish
+from pipeline.atomic import replacing
 
 _STYLE = {"fused": ("C0", "-"), "clip": ("C1", "-"), "frame": ("C2", "-"), "zero_shot": ("0.45", "--")}
 
@@ -49,7 +48,5 @@ def recall_curves(path: Path, ranks: Mapping[str, np.ndarray], videos: int, titl
     right.set(xlabel="rank of the query's video", ylabel="queries")
     right.yaxis.set_major_formatter(PercentFormatter(1.0))
     figure.suptitle(title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
-    publish(temporary, path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})

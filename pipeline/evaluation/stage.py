@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline import recipes
+from pipeline.atomic import write_json
 from pipeline.config import Config, Experiment
 from pipeline.evaluation import formats, inputs, moments, ranking, report, zero_shot
 from pipeline.evaluation.inputs import Inputs
@@ -20,7 +21,7 @@ from pipeline.layout import Layout
 from pipeline.lease import device as leased
 from pipeline.model.dual_branch import DualBranch
 from pipeline.progress import track
-from pipeline.store import create, write_json
+from pipeline.store import create
 from pipeline.training.checkpoint import load_model
 
 DEPTH = 100  # best videos kept per query

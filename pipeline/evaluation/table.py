@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from pipeline.atomic import write_text
 from pipeline.config import Config
 from pipeline.errors import StoreMissing
 from pipeline.evaluation.published import COLUMNS, NOTES, published
 from pipeline.layout import Layout
-from pipeline.store import publish
 
 Row = list[str]
 
@@ -36,8 +34,8 @@ def run_table(config: Config, layout: Layout, target: str = "table") -> str:
     if not runs:
         raise StoreMissing("no run has been evaluated", where=layout.root / "runs", fix="run `snakemake --cores all --resources gpu=1`")
     text = render(runs, config.dataset.kind, absent)
-    _write(layout.table(target), text + "\n")
-    _write(layout.table(target).with_suffix(".csv"), frame(runs, config.dataset.kind).to_csv(index=False))
+    write_text(layout.table(target), text + "\n")
+    write_text(layout.table(target).with_suffix(".csv"), frame(runs, config.dataset.kind).to_csv(index=False))
     return text
 
 
@@ -195,10 +193,3 @@ def _markdown(header: Row, rows: Sequence[Row]) -> str:
 
     rule = [f"{'-' * w}" if keep else f"{'-' * (w - 1)}:" for w, keep in zip(widths, left, strict=True)]
     return "\n".join([line(header), line(rule), *map(line, rows)])
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    publish(temporary, path)

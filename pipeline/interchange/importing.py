@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pipeline.atomic import write_json
 from pipeline.config import Config
 from pipeline.datasets import readers, table
 from pipeline.datasets.rows import Query, Video
@@ -20,7 +21,7 @@ from pipeline.interchange.checks import Findings, check, require
 from pipeline.layout import Layout
 from pipeline.progress import track
 from pipeline.shards import assign
-from pipeline.store import create, write_json
+from pipeline.store import create
 
 Teacher = Literal["auto", "sentences", "last_token", "last_row", "none"]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copyreg
 import io
 import math
-import os
 import pickle
 import sys
 import types
@@ -23,8 +22,8 @@ from unittest import mock
 
 import torch
 
+from pipeline.atomic import replacing
 from pipeline.errors import BundleError
-from pipeline.store import publish
 
 _STORAGES = {
     "FloatStorage": torch.float32,
@@ -161,12 +160,5 @@ def _named(value: Any) -> Iterator[None]:
 
 def write_pickle(path: str | Path, value: Any) -> None:
     """`torch.save`, with inert objects written back as what they stand for."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with _named(value):
-            torch.save(value, temporary)
-        publish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, _named(value):
+        torch.save(value, temporary)

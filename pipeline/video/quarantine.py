@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline.atomic import write_text
 from pipeline.config import Config
 from pipeline.errors import QuarantineError
 from pipeline.layout import Layout
-from pipeline.store import publish
 
 COLUMNS = ["id", "path", "code", "message", "decoder", "bytes", "when"]
 
@@ -65,10 +65,7 @@ def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     writer = csv.DictWriter(text, COLUMNS, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
     writer.writeheader()
     writer.writerows(rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text.getvalue(), encoding="utf-8")
-    publish(temporary, path)
+    write_text(path, text.getvalue(), shared=True)  # trainings that start together each gather it
 
 
 def read(path: Path) -> list[dict[str, str]]:

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from pipeline import recipes
+from pipeline.atomic import write_json
 from pipeline.config import Config
 from pipeline.datasets.sources import Source
 from pipeline.layout import Layout
 from pipeline.progress import Meter
-from pipeline.store import Ragged, Writer, create, recipe_hash, write_json
+from pipeline.store import Ragged, Writer, create, recipe_hash
 from pipeline.streams import Stream
 from pipeline.video.grids import rows
 from pipeline.video.pool import Job, Outcome, Pool

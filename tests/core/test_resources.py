@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.atomic import write_json
 from pipeline.config import Config
 from pipeline.dag import Dag
 from pipeline.datasets.sources import Source
 from pipeline.layout import Layout
 from pipeline.resources import SECONDS, Requests
-from pipeline.store import write_json
 
 RULES = ["world", "annotations", "frames", "features", "text", "quarantine", "clips", "train", "evaluate", "table"]
 ENCODERS = {"clip-b16": {"kind": "open_clip"}, "slowfast": {"kind": "slowfast"}}

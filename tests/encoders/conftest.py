@@ -14,11 +14,12 @@ import torch
 from open_clip.model import CLIP
 from safetensors.torch import save_file
 
+from pipeline.atomic import write_json
 from pipeline.config import Config, OpenClip, SlowFast
 from pipeline.datasets.sources import Source
 from pipeline.encoders import slowfast
 from pipeline.layout import Layout
-from pipeline.store import create, write_json
+from pipeline.store import create
 from pipeline.streams import stream_of
 
 SIZE = 32

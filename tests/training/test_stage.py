@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -113,14 +114,14 @@ def test_data_that_does_not_fit_is_read_from_disk(tmp_path: Path, monkeypatch: p
     assert not (world.layout.run("main", 3) / ".spill").exists()
 
 
-def _killed_and_resumed(world: miniature.World, times: random.Random) -> int:
-    """Run in a child process, killed (SIGKILL) after a random while, until one ends by itself; returns the number of kills."""
+def _killed_and_resumed(world: miniature.World, times: random.Random, seconds: float) -> int:
+    """Run in a child process, killed (SIGKILL) after a random share of `seconds`, until one ends by itself; returns the number of kills."""
     fork = multiprocessing.get_context("fork")  # the child has torch imported already: the time to a kill is spent training
     kills = 0
     while True:
         child = fork.Process(target=stage.run, args=(world.config, world.layout, "main", 3))
         child.start()
-        child.join(times.uniform(0.05, 1.5) if kills < 4 else None)
+        child.join(times.uniform(0.03, 0.6) * seconds if kills < 4 else None)
         if child.exitcode is not None:
             assert child.exitcode == 0
             return kills
@@ -133,8 +134,10 @@ def _killed_and_resumed(world: miniature.World, times: random.Random) -> int:
 def test_killed_at_random_points_it_ends_with_the_same_bytes(tmp_path: Path, attempt: int) -> None:
     torch.set_num_threads(1)  # other threads do not survive a fork
     world = miniature.make(tmp_path, training={"epochs": 12, "patience": 20})
+    started = time.perf_counter()
     whole = run(world)
+    seconds = time.perf_counter() - started  # of an undisturbed run on this machine
     world.layout.checkpoint("main", 3).unlink()
-    kills = _killed_and_resumed(world, random.Random(attempt))
+    kills = _killed_and_resumed(world, random.Random(attempt), seconds)
     assert kills > 0
     assert digest(world) == whole

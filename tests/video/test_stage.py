@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.atomic import write_json
 from pipeline.config import Config
 from pipeline.datasets.sources import Source
 from pipeline.errors import QuarantineError
 from pipeline.layout import Layout
-from pipeline.store import open_store, write_json
+from pipeline.store import open_store
 from pipeline.streams import Stream
 from pipeline.video import quarantine, stage
 from pipeline.video.grids import rows
