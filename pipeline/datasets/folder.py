@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,6 +65,58 @@ def scan(root: str | Path, frame_folders: Collection[str] = ()) -> list[File]:
             if os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith(".")
         ]
     return sorted(found, key=lambda file: file.path)
+
+
+class FolderFiles:
+    """A folder's videos by id and by path, for rows that name them by either.
+
+    An id is the path without its extension; files that differ in nothing else (`a.mkv`, `a.mp4`) keep theirs. `shared` maps the
+    stem of such files to their ids.
+    """
+
+    def __init__(self, found: list[File], root: Path) -> None:
+        self.root = root
+        times = Counter(file.key for file in found)
+        self.all = [replace(file, key=self._with_extension(file)) if times[file.key] > 1 else file for file in found]
+        self.shared: dict[str, list[str]] = {}
+        self.by_key: dict[str, list[File]] = {}
+        for file, plain in zip(self.all, found, strict=True):
+            self.by_key.setdefault(file.key, []).append(file)
+            if file.key != plain.key:
+                self.shared.setdefault(plain.key, []).append(file.key)
+
+    def _with_extension(self, file: File) -> str:
+        return file.key + os.path.splitext(file.path)[1]
+
+    def collisions(self) -> list[str]:
+        return [self.collision(key) for key, files in self.by_key.items() if len(files) > 1]
+
+    def collision(self, key: str) -> str:
+        return f"{key}: " + ", ".join(os.path.relpath(file.path, self.root) for file in self.by_key[key])
+
+    def resolve(self, path: str, video_id: str) -> tuple[str, str, str]:
+        """(id, file, problem) of a row's `path` or `video_id`; the problem is empty when the file is there."""
+        if path:
+            absolute = os.path.abspath(self.root / path)
+            relative = os.path.relpath(absolute, os.path.abspath(self.root))
+            if relative.startswith(".."):
+                return "", "", f"path {path!r} is outside the folder of videos"
+            if os.path.isdir(absolute):
+                return "", "", f"path {path!r} is a folder"
+            key, extension = key_of(relative), os.path.splitext(relative)[1]
+            key += extension if key in self.shared else ""
+            return key, str(self.root / relative), "" if os.path.isfile(absolute) else f"no file {path!r}"
+        given = unicodedata.normalize("NFC", video_id)
+        key = given if given in self.by_key else key_of(video_id)
+        files = self.by_key.get(key, [])
+        if not files and key in self.shared:
+            return key, "", f"video_id {video_id!r} fits several files, whose ids are {', '.join(self.shared[key])}"
+        if not files:
+            near = difflib.get_close_matches(key, self.by_key, n=1)
+            return key, "", f"no video {video_id!r} in the folder" + (f" (nearest: {near[0]!r})" if near else "")
+        if len(files) > 1:
+            return key, "", f"video_id {video_id!r} fits several files: {self.collision(key).split(': ', 1)[1]}"
+        return key, files[0].path, ""
 
 
 def locate(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Dataset
-from pipeline.datasets.folder import File, key_of, scan
+from pipeline.datasets.folder import FolderFiles, scan
 from pipeline.datasets.rows import NO_SPLIT, SPLITS, Query, Rows, Video, check, normalise, refuse
 from pipeline.errors import DatasetError
 
@@ -31,7 +31,7 @@ def read(dataset: Dataset) -> tuple[Rows, list[str]]:
         raise DatasetError(
             "neither videos nor annotations are named", where="dataset", fix="set dataset.videos, dataset.annotations, or both"
         )
-    files = _Files(scan(root), root)
+    files = FolderFiles(scan(root), root)
     if not dataset.annotations:
         refuse(files.collisions(), what="ids with several files", where=root, fix="rename one of the files of each line")
         videos = tuple(Video(file.key, NO_SPLIT, files=(file.path,)) for file in files.all)
@@ -49,45 +49,10 @@ def read(dataset: Dataset) -> tuple[Rows, list[str]]:
     return check(rows, dataset.annotations), reader.missing
 
 
-class _Files:
-    """The folder's videos by id and by path."""
-
-    def __init__(self, found: list[File], root: Path) -> None:
-        self.all, self.root = found, root
-        self.by_key: dict[str, list[File]] = {}
-        for file in found:
-            self.by_key.setdefault(file.key, []).append(file)
-
-    def collisions(self) -> list[str]:
-        return [self.collision(key) for key, files in self.by_key.items() if len(files) > 1]
-
-    def collision(self, key: str) -> str:
-        return f"{key}: " + ", ".join(os.path.relpath(file.path, self.root) for file in self.by_key[key])
-
-    def resolve(self, path: str, video_id: str) -> tuple[str, str, str]:
-        """(id, file, problem) of a row's `path` or `video_id`; the problem is empty when the file is there."""
-        if path:
-            absolute = os.path.abspath(self.root / path)
-            relative = os.path.relpath(absolute, os.path.abspath(self.root))
-            if relative.startswith(".."):
-                return "", "", f"path {path!r} is outside the folder of videos"
-            if os.path.isdir(absolute):
-                return "", "", f"path {path!r} is a folder"
-            return key_of(relative), str(self.root / relative), "" if os.path.isfile(absolute) else f"no file {path!r}"
-        key = key_of(video_id)
-        files = self.by_key.get(key, [])
-        if not files:
-            near = difflib.get_close_matches(key, self.by_key, n=1)
-            return key, "", f"no video {video_id!r} in the folder" + (f" (nearest: {near[0]!r})" if near else "")
-        if len(files) > 1:
-            return key, "", f"video_id {video_id!r} fits several files: {self.collision(key).split(': ', 1)[1]}"
-        return key, files[0].path, ""
-
-
 class _Reader:
     """Collects rows, and every problem of every row."""
 
-    def __init__(self, files: _Files, allow_missing: bool) -> None:
+    def __init__(self, files: FolderFiles, allow_missing: bool) -> None:
         self.files, self.allow_missing = files, allow_missing
         self.problems: list[str] = []
         self.missing: list[str] = []

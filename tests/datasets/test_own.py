@@ -75,7 +75,7 @@ def test_every_problem_of_every_row_is_listed_at_once(folder: Path) -> None:
         [
             "path,video_id,query,split,start,end,query_id",
             "a.mp4,,fine,train,,,q1",
-            "a.mkv,,another file of the same id,train,,,",
+            "a.mkv,,another file of the same stem,train,,,",
             ",a,which of the two,train,,,",
             "b.MKV,,,trian,3,,q1",
             "no.mp4,,x,test,,,",
@@ -93,8 +93,7 @@ def test_every_problem_of_every_row_is_listed_at_once(folder: Path) -> None:
     with pytest.raises(DatasetError) as error:
         own.read(dataset(folder, text))
     assert problems(error) == [
-        "line 3: id 'a' is a.mkv here and a.mp4 on line 2",
-        "line 4: video_id 'a' fits several files: a.mkv, a.mp4",
+        "line 4: video_id 'a' fits several files, whose ids are a.mkv, a.mp4",
         "line 5: no query",
         "line 5: split 'trian' is none of train, val, test (nearest: train)",
         "line 5: start without end",
@@ -144,9 +143,19 @@ def test_videos_without_queries_join_on_request(folder: Path) -> None:
         ("deep/a", "none"),
         ("deep/ä clip.v2", "none"),
     ]
+
+
+def test_files_of_one_stem_keep_their_extension(folder: Path) -> None:
     (folder / "b.mov").write_bytes(b"two of them")
-    with pytest.raises(DatasetError, match=r"id b: b.MKV, b.mov"):
-        own.read(dataset(folder, text, include_unlabelled=True))
+    assert [video.video_id for video in own.read(dataset(folder, None))[0].videos] == ["a", "b.MKV", "b.mov", "deep/a", "deep/ä clip.v2"]
+    lines = ["path,video_id,query,split", "b.mov,,one,train", ",b.MKV,two,test", ",a.mp4,three,test"]
+    rows, _ = own.read(dataset(folder, "\n".join(lines), include_unlabelled=True))
+    named = {video.video_id: Path(video.files[0]).name for video in rows.videos}
+    assert named == {"b.mov": "b.mov", "b.MKV": "b.MKV", "a": "a.mp4", "deep/a": "a.mp4", "deep/ä clip.v2": "ä clip.v2.webm"}
+    assert [query.query_id for query in rows.queries] == ["b.mov#enc#0", "b.MKV#enc#0", "a#enc#0"]
+    (folder / "b.mov.mkv").write_bytes(b"a third whose stem is the id of the second")
+    with pytest.raises(DatasetError, match=r"b\.mov: b\.mov, b\.mov\.mkv"):
+        own.read(dataset(folder, None))
 
 
 @pytest.mark.parametrize(
