@@ -54,7 +54,10 @@ class Dag:
     def shards(self) -> dict[str, list[Source]]:
         """shard -> its videos."""
         sources = {source.video_id: source for source in videos(self.config, self.layout)}
-        return {name: [sources[i] for i in ids] for name, ids in assign(sources, self.config.video.shard_size).items()}
+        # `prvr import` knows ids only, and shards of imported and computed features must hold the same videos.
+        looked_at = not any(self.imported(name) for name in self.video_encoders)
+        content = {i: source.fingerprint for i, source in sources.items()} if looked_at else None
+        return {name: [sources[i] for i in ids] for name, ids in assign(sources, self.config.video.shard_size, content).items()}
 
     @functools.cached_property
     def streams(self) -> dict[str, Stream]:
@@ -130,7 +133,7 @@ class Dag:
         for encoder in [name for name in self.video_encoders if not self.imported(name)]:
             recipe = recipes.features(self.config, encoder)
             store = ShardStore(self.layout.features(encoder, shard), stage="features", recipe=recipe, group="features")
-            missing |= {s.video_id for s in self.shards[shard] if not store.has(s.video_id, recipes.key(s.fingerprint, recipe))}
+            missing |= {s.video_id for s in self.shards[shard] if not store.has(recipes.key(s.fingerprint, recipe))}
         return missing
 
     def missing_weights(self) -> list[str]:

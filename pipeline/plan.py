@@ -177,7 +177,7 @@ class _Stages:
             for shard in self._waiting("features", encoder=encoder):
                 store = ShardStore(self.dag.layout.features(encoder, shard), stage="features", recipe=recipe, group="features")
                 members = self.dag.shards.get(shard, [])
-                todo |= {s.video_id for s in members if not store.has(s.video_id, recipes.key(s.fingerprint, recipe))}
+                todo |= {s.video_id for s in members if not store.has(recipes.key(s.fingerprint, recipe))}
             flops, width = estimates.cost(settings)
             rows = sum(self.seconds[video] for video in todo) / settings.sampling.every
             seconds, size = rows * flops / self.speeds.flops, rows * width * 2.0

@@ -15,18 +15,22 @@ from pipeline.atomic import write_json
 
 _CHUNK = 1 << 16
 PACKAGE = Path(__file__).parent
-# Values in the configuration reach a job through its recipe; these files only carry them, word messages, or draw progress.
-# The store is versioned by store.SCHEMA instead: an edit that keeps the schema keeps every cached file.
+# Values in the configuration reach a job through its recipe, and the videos through the digest of their contents; these files only carry
+# them, word messages, or draw progress. The store is versioned by store.SCHEMA instead, and with it what puts its files on disk: an edit
+# that keeps the schema keeps every cached file.
 NOT_DIGESTED = {
+    "atomic",
     "config",
     "config_docs",
     "config_io",
+    "datasets.sources",
     "errors",
     "layout",
     "lease",
     "progress",
     "provenance",
     "recipes",
+    "shards",
     "store",
     "streams",
     "cli",

@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.clips.recipe import recipe as clips_part
 from pipeline.config import Config
 from pipeline.encoders.weights import identity
+from pipeline.provenance import code_digest
 from pipeline.store import recipe_hash
 from pipeline.streams import stream_of
 
@@ -24,8 +25,12 @@ def version(library: str) -> str:
 
 
 def decoding(config: Config) -> dict[str, Any]:
-    """What decides the pixels of a frame, whatever the stream."""
+    """What decides the pixels of a frame, whatever the stream.
+
+    The code is part of it: a job that runs again because its code changed must not keep what the old code left in its store.
+    """
     return {
+        "code": code_digest("pipeline.video.stage"),
         "decoder": config.video.decoder,
         "keep_truncated": config.video.keep_truncated,
         "frames_fps": config.video.frames_fps,
@@ -44,6 +49,7 @@ def features(config: Config, encoder: str) -> dict[str, Any]:
     settings = config.network(encoder)
     library = "open_clip_torch" if settings.kind == "open_clip" else "pytorchvideo"
     return {
+        "code": code_digest("pipeline.encoders.stage"),
         "encoder": settings.model_dump(exclude={"weights", "sha256", "sampling"}),
         "weights": identity(settings),
         "stream": stream_of(settings).recipe,
@@ -56,6 +62,7 @@ def text(config: Config, encoder: str) -> dict[str, Any]:
     """The query states of one text encoder."""
     settings = config.network(encoder)
     return {
+        "code": code_digest("pipeline.encoders.stage"),
         "encoder": settings.model_dump(include={"kind", "architecture", "precision"}),
         "weights": identity(settings),
         "open_clip_torch": version("open_clip_torch"),

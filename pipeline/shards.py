@@ -28,36 +28,40 @@ def shard_names(videos: int, size: int) -> list[str]:
     return [f"{i:0{width}d}" for i in range(count)]
 
 
-def shard_of(video_id: str, names: list[str]) -> str:
-    """The shard of a video: a stable hash of its id, whatever other videos there are."""
-    return names[int(hashlib.sha256(video_id.encode()).hexdigest(), 16) % len(names)]
+def shard_of(content: str, names: list[str]) -> str:
+    """The shard of a video: a stable hash of its content, whatever other videos there are and whatever its own name is."""
+    return names[int(hashlib.sha256(content.encode()).hexdigest(), 16) % len(names)]
 
 
-def assign(video_ids: Iterable[str], size: int) -> dict[str, list[str]]:
-    """shard name -> its video ids, sorted; every shard is present, also an empty one."""
+def assign(video_ids: Iterable[str], size: int, content: Mapping[str, str] | None = None) -> dict[str, list[str]]:
+    """shard name -> its video ids, sorted; every shard is present, also an empty one.
+
+    `content` gives the fingerprints of videos that can be looked at: a renamed file then stays in its shard, where the stores still hold
+    what was computed of it. The id stands in for a missing one.
+    """
     ids = sorted(video_ids)
     names = shard_names(len(ids), size)
     shards: dict[str, list[str]] = {name: [] for name in names}
     for video_id in ids:
-        shards[shard_of(video_id, names)].append(video_id)
+        shards[shard_of((content or {}).get(video_id) or video_id, names)].append(video_id)
     return shards
 
 
 class ShardStore:
     """One stage's HDF5 of one shard, filled item by item.
 
-    Items are kept by `key` (content fingerprint and recipe): those of the previous file with the same key are copied, not computed.
-    New items are put into part files beside the final one, each whole, so a killed job goes on where it was; `finish` merges
-    everything in the given order (the bytes do not depend on interruptions) and removes the parts.
+    Items are kept by `key` (content fingerprint and recipe): what the previous file holds under the same key is copied, not computed,
+    also when the item has another name now, and two items of one key are one computation. New items are put into part files beside
+    the final one, each whole, so a killed job goes on where it was; `finish` merges everything in the given order (the bytes do not
+    depend on interruptions) and removes the parts.
     """
 
     def __init__(self, path: Path, *, stage: str, recipe: Mapping[str, Any], group: str) -> None:
         self.path, self.stage, self.recipe, self.group = Path(path), stage, dict(recipe), group
         self._hash = recipe_hash(self.recipe)
         self._parts = self.path.with_name(f".{self.path.stem}.parts")
-        self._files: dict[str, Path] = {}  # item -> the file that holds it
-        self._keys: dict[str, str] = {}
-        self._pending: list[tuple[str, np.ndarray, dict, dict]] = []
+        self._places: dict[str, tuple[Path, str]] = {}  # key -> the file that holds it, and the name it has there
+        self._pending: dict[str, tuple[str, np.ndarray, dict, dict]] = {}  # key -> what is not on disk yet
         self._bytes = 0
         for file in [self.path, *sorted(self._parts.glob("*.h5"))]:
             self._adopt(file)
@@ -69,17 +73,21 @@ class ShardStore:
                     return
                 data = store.ragged(self.group, lazy=True)
                 for item, key in zip(data.ids, data.items["key"], strict=True):
-                    self._files[item], self._keys[item] = file, str(key)
+                    self._places.setdefault(str(key), (file, item))
         except StoreError:
             return  # absent, damaged or another version: its items are computed again
 
-    def has(self, item: str, key: str) -> bool:
-        """Whether the item is already there, made from the same content by the same recipe."""
-        return self._keys.get(item) == key
+    def has(self, key: str) -> bool:
+        """Whether the result for this content by this recipe is already there."""
+        return key in self._places or key in self._pending
 
-    def known(self) -> dict[str, str]:
-        """item -> key of everything already there."""
-        return dict(self._keys)
+    def missing(self, keys: Mapping[str, str]) -> list[str]:
+        """The items (item -> key) left to compute, in their order; of several with one key the first."""
+        first: dict[str, str] = {}
+        for item, key in keys.items():
+            if not self.has(key):
+                first.setdefault(key, item)
+        return list(first.values())
 
     def add(
         self,
@@ -90,8 +98,7 @@ class ShardStore:
         items: Mapping[str, Any] | None = None,
     ) -> None:
         """Add a computed item (see store.Writer.append)."""
-        self._pending.append((item, values, dict(columns or {}), {**(items or {}), "key": key}))
-        self._keys[item] = key
+        self._pending[key] = item, values, dict(columns or {}), {**(items or {}), "key": key}
         self._bytes += values.nbytes
         if self._bytes >= PART_BYTES:
             self.flush()
@@ -102,27 +109,29 @@ class ShardStore:
             return
         part = self._parts / f"{len(list(self._parts.glob('*.h5'))):06d}.h5"
         with create(part, stage=self.stage, recipe=self.recipe) as writer:
-            for item, values, columns, items in self._pending:
+            for item, values, columns, items in self._pending.values():
                 writer.append(self.group, item, values, columns, items)
-        for item, *_ in self._pending:
-            self._files[item] = part
-        self._pending, self._bytes = [], 0
+        self._places |= {key: (part, item) for key, (item, *_) in self._pending.items()}
+        self._pending, self._bytes = {}, 0
 
-    def finish(self, order: Iterable[str], **attrs: Any) -> int:
-        """Write the final file with the items of `order` (KeyError when one is missing) and drop everything else; returns the rows."""
+    def finish(self, keys: Mapping[str, str], **attrs: Any) -> int:
+        """Write the final file with these items (item -> key) in this order and drop everything else; returns the rows.
+
+        Errors: KeyError when one was never computed.
+        """
         self.flush()
-        order, rows = list(order), 0
-        missing = [item for item in order if item not in self._files]
-        if missing:
-            raise KeyError(f"{self.path}: never computed: {', '.join(missing[:5])}")
+        rows, absent = 0, [item for item, key in keys.items() if key not in self._places]
+        if absent:
+            raise KeyError(f"{self.path}: never computed: {', '.join(absent[:5])}")
         loaded: dict[Path, Ragged] = {}
-        for file in {self._files[item] for item in order}:
+        for file in {self._places[key][0] for key in keys.values()}:
             with open_store(file, stage=self.stage) as store:
                 loaded[file] = store.ragged(self.group)
         with create(self.path, stage=self.stage, recipe=self.recipe, **attrs) as writer:
-            for item in order:
-                data = loaded[self._files[item]]
-                place, i = data.rows(item), data.index[item]
+            for item, key in keys.items():
+                file, stored = self._places[key]
+                data = loaded[file]
+                place, i = data.rows(stored), data.index[stored]
                 writer.append(
                     self.group,
                     item,

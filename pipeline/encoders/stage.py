@@ -43,14 +43,16 @@ def run_video(config: Config, layout: Layout, encoder: str, shard: str, sources:
     quarantine = json.loads(layout.frames_manifest(shard).read_text())["quarantine"]
     dropped = {entry["id"] for entry in quarantine}
     good = [source for source in sources if source.video_id not in dropped]
-    todo = [source for source in good if not store.has(source.video_id, recipes.key(source.fingerprint, recipe))]
+    keys = {source.video_id: recipes.key(source.fingerprint, recipe) for source in good}
+    missing = set(store.missing(keys))
+    todo = [source for source in good if source.video_id in missing]
     stats, attrs = Stats(), _previous(path)
     if todo or (good and attrs is None):
         with leased(config.runtime) as device:
             model = _load(config, encoder, device)
             attrs = _attributes(config, encoder, model)
             stats = _encode(config, layout, encoder, shard, todo, model, store, recipe) if todo else stats
-    rows = store.finish([source.video_id for source in good], **(attrs or _empty(config, encoder)))
+    rows = store.finish(keys, **(attrs or _empty(config, encoder)))
     manifest = {
         "videos": len(good),
         "rows": rows,
@@ -180,7 +182,8 @@ def run_text(config: Config, layout: Layout, encoder: str) -> None:
     ids, texts = [str(i) for i in queries["query_id"]], [str(q) for q in queries["query"]]
     keys = {i: recipes.key(hashlib.sha256(text.encode()).hexdigest()[:16], recipe) for i, text in zip(ids, texts, strict=True)}
     shard = ShardStore(layout.text(encoder), stage="text", recipe=recipe, group="tokens")
-    todo = [(i, text) for i, text in zip(ids, texts, strict=True) if not shard.has(i, keys[i])]
+    missing = set(shard.missing(keys))
+    todo = [(i, text) for i, text in zip(ids, texts, strict=True) if i in missing]
     settings = config.network(encoder)
     if not isinstance(settings, OpenClip):
         raise EncoderError(f"{encoder} has no text tower", fix="name an open_clip encoder as `text` or `teacher`")
@@ -194,7 +197,7 @@ def run_text(config: Config, layout: Layout, encoder: str) -> None:
                     items = {"sentence": sentence.numpy().astype(np.float16), "truncated": cut}
                     shard.add(query_id, keys[query_id], states.numpy().astype(np.float16), items=items)
                 shard.flush()
-    rows = shard.finish(ids, **attrs)
+    rows = shard.finish(keys, **attrs)
     with open_store(layout.text(encoder), stage="text") as store:
         flags = store.ragged("tokens", lazy=True).items["truncated"] if ids else np.zeros(0, bool)
     truncated = [i for i, flag in zip(ids, flags, strict=True) if flag]

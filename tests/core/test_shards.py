@@ -25,6 +25,13 @@ def test_every_video_has_one_shard(ids: set[str], size: int) -> None:
     assert list(shards) == shard_names(len(ids), size)
 
 
+def test_a_renamed_video_stays_in_its_shard() -> None:
+    content = {f"video{i}": f"content{i}" for i in range(90)}
+    renamed = {("other" if i == "video7" else i): found for i, found in content.items()}
+    before, after = assign(content, 16, content), assign(renamed, 16, renamed)
+    assert {name: sorted("other" if i == "video7" else i for i in ids) for name, ids in before.items()} == after
+
+
 def test_one_more_video_moves_no_other() -> None:
     ids = [f"video{i}" for i in range(90)]
     before, after = assign(ids, 16), assign([*ids, "new"], 16)
@@ -45,24 +52,48 @@ def test_unchanged_items_are_kept_and_changed_ones_asked_for(tmp_path: Path) -> 
     path = tmp_path / "000.h5"
     store = _store(path)
     _add(store, "a", "k1", 1)
-    _add(store, "b", "k1", 2)
-    assert store.finish(["a", "b"], dim=4) == 6
+    _add(store, "b", "k2", 2)
+    assert store.finish({"a": "k1", "b": "k2"}, dim=4) == 6
     store = _store(path)
-    assert store.has("a", "k1")
-    assert not store.has("a", "k2")
-    _add(store, "b", "k2", 9)
-    _add(store, "c", "k1", 3)
-    store.finish(["a", "b", "c"])
+    wanted = {"a": "k1", "b": "k4", "c": "k3"}
+    assert store.missing(wanted) == ["b", "c"]
+    _add(store, "b", "k4", 9)
+    _add(store, "c", "k3", 3)
+    assert store.missing(wanted) == []
+    store.finish(wanted)
     with open_store(path) as file:
         data = file.ragged("features")
     assert [data[i][0, 0] for i in "abc"] == [1, 9, 3]
-    assert not _store(path, recipe=2).known()
+    assert not _store(path, recipe=2).has("k1")
+
+
+def test_renamed_item_is_copied_byte_for_byte(tmp_path: Path) -> None:
+    for name, first, second in (("renamed", "a", "z"), ("never", "z", "z")):
+        store = _store(tmp_path / f"{name}.h5")
+        _add(store, first, "k1", 1)
+        _add(store, "b", "k2", 2)
+        store.finish({first: "k1", "b": "k2"})
+        store = _store(tmp_path / f"{name}.h5")
+        assert store.missing({"b": "k2", second: "k1"}) == []
+        store.finish({"b": "k2", second: "k1"})
+    assert (tmp_path / "renamed.h5").read_bytes() == (tmp_path / "never.h5").read_bytes()
+
+
+def test_two_items_of_one_content_are_computed_once(tmp_path: Path) -> None:
+    store, wanted = _store(tmp_path / "000.h5"), {"a": "k1", "b": "k1"}
+    assert store.missing(wanted) == ["a"]
+    _add(store, "a", "k1", 1)
+    store.finish(wanted)
+    with open_store(tmp_path / "000.h5") as file:
+        data = file.ragged("features")
+    assert data.ids == ["a", "b"]
+    assert (data["a"] == data["b"]).all()
 
 
 def test_damaged_previous_file_is_computed_again(tmp_path: Path) -> None:
     path = tmp_path / "000.h5"
     path.write_bytes(b"\x89HDF\r\n\x1a\n but short")
-    assert not _store(path).known()
+    assert not _store(path).has("k1")
 
 
 WORK = """
@@ -72,10 +103,10 @@ shards.PART_BYTES = 60
 store = shards.ShardStore(pathlib.Path(sys.argv[1]), stage="features", recipe={"v": 1}, group="features")
 ids = [f"v{i:02d}" for i in range(60)]
 for n, item in enumerate(ids):
-    if not store.has(item, "k"):
+    if not store.has(item):
         time.sleep(0.01)
-        store.add(item, "k", np.full((3, 4), n, np.float16), {"start": np.arange(3.0)}, {"duration": 1.0})
-store.finish(ids, dim=4)
+        store.add(item, item, np.full((3, 4), n, np.float16), {"start": np.arange(3.0)}, {"duration": 1.0})
+store.finish({item: item for item in ids}, dim=4)
 """
 
 

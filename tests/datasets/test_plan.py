@@ -121,7 +121,7 @@ def test_cached_videos_and_measured_speeds_count(root: Path, tmp_path: Path, mon
     kept = dag.shards[shard][:7]
     for source in kept:
         store.add(source.video_id, recipes.key(source.fingerprint, recipe), np.zeros((2, 768), np.float16))
-    store.finish([source.video_id for source in kept])
+    store.finish({source.video_id: recipes.key(source.fingerprint, recipe) for source in kept})
     bench = layout.root / "benchmarks" / "features" / "clip-l14" / f"{shard}.tsv"
     bench.parent.mkdir(parents=True)
     bench.write_text("s\tmax_rss\n20.0\t100\n")
