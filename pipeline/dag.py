@@ -188,7 +188,7 @@ class Dag:
         files = {path.name: cache.get(path, sha256) for path in self.annotation_files}
         if self.config.dataset.kind == "bundle":
             files = {"annotations.h5": cache.get(self.layout.annotations, sha256)}
-        ids = [source.video_id for shard in self.shards.values() for source in shard]
+        ids = sorted(source.video_id for shard in self.shards.values() for source in shard)
         return self.config.dataset.model_dump(exclude={"name", "videos", "annotations"}), [files, ids], self._made()
 
     def _frames(self, shard: str) -> tuple[Any, Any, Any]:

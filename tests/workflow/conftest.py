@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
     Test workers share one, whoever comes first makes it.
     """
-    base = tmp_path_factory.getbasetemp().parent / "finished"
+    own = tmp_path_factory.getbasetemp()
+    base = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "finished"
     base.mkdir(exist_ok=True)
     with (base / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        own = Workspace(base / "own", own_config(base)) if (base / "done").exists() else _make(base)
-    return own
+        return Workspace(base / "own", own_config(base)) if (base / "done").exists() else _make(base)
 
 
 def _make(base: Path) -> Workspace:

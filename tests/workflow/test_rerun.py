@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,27 +12,56 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.workflow.workspace import Workspace
+from pipeline.provenance import content
+from pipeline.shards import shard_names, shard_of
+from tests.workflow.workspace import ROOT, Workspace
 
 pytestmark = pytest.mark.slow
+Change = Callable[[Workspace], None]
 
 # The small world: 13 videos in 2 shards, 3 image or motion encoders, 1 text encoder, 2 experiments with their own clips, 1 seed.
 E, S, X = 3, 2, 2
 FROM_TRAIN = {"train": X, "evaluate": X, "table": 1}
 FROM_CLIPS = {"clips": X * S, **FROM_TRAIN}
+QUERIES = {"annotations": 1, "text": 1, **FROM_TRAIN}
 
 
-def queries(work: Workspace) -> Path:
-    return work.folder / "data" / "queries.csv"
+def features(encoders: int, shards: int, **first: int) -> dict[str, int]:
+    """The jobs from the frames on when so many encoders' features of so many shards change."""
+    return {**first, "frames": shards, "features": encoders * shards, "quarantine": 1, "clips": X * shards, **FROM_TRAIN}
 
 
-def edit_queries(work: Workspace, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-    path = queries(work)
+def queries(work: Workspace, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    path = work.folder / "data" / "queries.csv"
     change(pd.read_csv(path)).to_csv(path, index=False)
 
 
-def some_video(work: Workspace) -> Path:
-    return sorted((work.folder / "data" / "videos").rglob("*.mp4"))[0]
+def videos(work: Workspace) -> list[Path]:
+    return sorted((work.folder / "data" / "videos").rglob("*.mp4"))
+
+
+def row_of(work: Workspace, table: pd.DataFrame, video: Path) -> pd.Series:
+    """The rows of a video in the CSV, by whichever column names it."""
+    name = video.relative_to(work.folder / "data" / "videos")
+    return table["video_id"] == name.with_suffix("").as_posix() if "video_id" in table else table["path"] == name.as_posix()
+
+
+def named(work: Workspace, video: Path) -> dict[str, str]:
+    """How the CSV names a video."""
+    name, table = video.relative_to(work.folder / "data" / "videos"), pd.read_csv(work.folder / "data" / "queries.csv")
+    return {"video_id": name.with_suffix("").as_posix()} if "video_id" in table else {"path": name.as_posix()}
+
+
+def config(*path: str, value: object) -> Change:
+    """Set one value of the configuration."""
+
+    def change(work: Workspace) -> None:
+        place = work.config
+        for key in path[:-1]:
+            place = place.setdefault(key, {})
+        place[path[-1]] = value
+
+    return change
 
 
 def nothing(work: Workspace) -> None:
@@ -38,36 +69,32 @@ def nothing(work: Workspace) -> None:
 
 
 def touched(work: Workspace) -> None:
-    os.utime(some_video(work))
-    os.utime(queries(work))
+    os.utime(videos(work)[0])
+    os.utime(work.folder / "data" / "queries.csv")
 
 
-def training_value(work: Workspace) -> None:
-    work.config["training"]["learning_rate"] = 2.0e-3
+def moved(work: Workspace) -> None:
+    work.folder = work.folder.rename(work.folder.with_name("elsewhere"))
 
 
-def evaluation_value(work: Workspace) -> None:
-    work.config["evaluation"] = {**work.config.get("evaluation", {}), "split": "val"}
+def project_moved(work: Workspace) -> None:
+    work.own_project()
 
 
-def tau(work: Workspace) -> None:
-    work.config["clips"] = {**work.config.get("clips", {}), "tau": 0.55}
+def fewer_cores(work: Workspace) -> None:
+    work.cores = 1
 
 
-def batch_size(work: Workspace) -> None:
-    work.config["runtime"] = {**work.config.get("runtime", {}), "batch_size": 7}
+def frames_absent(work: Workspace) -> None:
+    shutil.rmtree(work.results / "frames")
 
 
-def max_bad_fraction(work: Workspace) -> None:
-    work.config["video"]["max_bad_fraction"] = 0.5
+def clips_deleted(work: Workspace) -> None:
+    shutil.rmtree(work.results / "clips")
 
 
-def caption(work: Workspace) -> None:
-    def change(table: pd.DataFrame) -> pd.DataFrame:
-        table.loc[0, "query"] = "something else entirely happens"
-        return table
-
-    edit_queries(work, change)
+def features_store_deleted(work: Workspace) -> None:
+    min((work.results / "features").rglob("*.h5")).unlink()
 
 
 def another_seed(work: Workspace) -> None:
@@ -79,62 +106,197 @@ def another_experiment(work: Workspace) -> None:
     work.config["experiments"]["more"] = {**work.config["experiments"][name], "training": {"patience": 3}}
 
 
-def video_replaced(work: Workspace) -> None:
-    videos = sorted((work.folder / "data" / "videos").rglob("*.mp4"))
-    shutil.copy(videos[1], videos[0])
-
-
-def video_added(work: Workspace) -> None:
-    source = some_video(work)
-    target = source.with_name("added.mp4")
-    shutil.copy(source, target)
-    folder = work.folder / "data" / "videos"
-
-    def change(table: pd.DataFrame) -> pd.DataFrame:
-        row = table.iloc[[0]].copy()
-        key = "video_id" if "video_id" in table else "path"
-        row[key] = target.relative_to(folder).with_suffix("" if key == "video_id" else ".mp4").as_posix()
-        row["query_id"] = "added"
-        return pd.concat([table, row])
-
-    edit_queries(work, change)
-
-
-def fps(work: Workspace) -> None:
+def sampling(work: Workspace) -> None:
     for encoder in work.config["encoders"].values():
         encoder["sampling"] = {**encoder.get("sampling", {}), "every": 2.0}
 
 
-def intermediate_deleted(work: Workspace) -> None:
-    shutil.rmtree(work.results / "clips")
+def weights(work: Workspace, change: Callable[[Path], object]) -> None:
+    encoder = work.config["encoders"]["demo-clip-l14"]
+    shutil.copytree(ROOT / encoder["weights"], work.folder / "weights")
+    encoder["weights"] = "weights"
+    change(next((work.folder / "weights").glob("*.safetensors")))
 
 
-def features_store_deleted(work: Workspace) -> None:
-    next(iter(sorted((work.results / "features").rglob("*.h5")))).unlink()
+def weights_moved(work: Workspace) -> None:
+    weights(work, lambda file: os.utime(file))
 
 
-TABLE = [
-    (nothing, {}),
-    (touched, {}),
-    (batch_size, {}),
-    (intermediate_deleted, {}),
-    (evaluation_value, {"evaluate": X, "table": 1}),
-    (training_value, FROM_TRAIN),
-    (tau, FROM_CLIPS),
-    (max_bad_fraction, {"quarantine": 1}),
-    (another_seed, {"train": X, "evaluate": X, "table": 1}),
-    (another_experiment, {"train": 1, "evaluate": 1, "table": 1}),
-    (caption, {"annotations": 1, "text": 1, **FROM_TRAIN}),
-    (video_replaced, {"frames": 1, "features": E, "quarantine": 1, "clips": X, **FROM_TRAIN}),
-    (video_added, {"annotations": 1, "frames": 1, "features": E, "quarantine": 1, "text": 1, "clips": X, **FROM_TRAIN}),
-    (fps, {"frames": S, "features": E * S, "quarantine": 1, **FROM_CLIPS}),
-    (features_store_deleted, {"frames": 1, "features": 1, "quarantine": 1, "clips": X, **FROM_TRAIN}),
+def weights_replaced(work: Workspace) -> None:
+    weights(work, lambda file: file.write_bytes(file.read_bytes() + b" "))
+
+
+def caption(work: Workspace) -> None:
+    queries(work, lambda table: table.assign(query=["something else entirely happens", *table["query"][1:]]))
+
+
+def query_added(work: Workspace) -> None:
+    extra = {"query_id": "added", "query": "one more thing happens"}
+    queries(work, lambda table: pd.concat([table, table.iloc[[0]].assign(**extra)]))
+
+
+def end_time(work: Workspace) -> None:
+    queries(work, lambda table: table.assign(end=[table["end"][0] - 0.25, *table["end"][1:]]))
+
+
+def video_added(work: Workspace) -> None:
+    added = videos(work)[0].with_name("added.mp4")
+    added.write_bytes(videos(work)[0].read_bytes() + b"\0")
+    queries(work, lambda table: pd.concat([table, table.iloc[[0]].assign(query_id="added", **named(work, added))]))
+
+
+def video_removed(work: Workspace) -> None:
+    gone = videos(work)[0]
+    queries(work, lambda table: table[~row_of(work, table, gone)])
+    gone.unlink()
+
+
+def video_replaced(work: Workspace) -> None:
+    """Its new content belongs to the other shard, which is the dearer case."""
+    path, names = videos(work)[0], shard_names(len(videos(work)), work.config["video"]["shard_size"])
+    before = shard_of(content(path), names)
+    while shard_of(content(path), names) == before:
+        path.write_bytes(path.read_bytes() + b"\0")
+
+
+def video_renamed(work: Workspace) -> None:
+    old = videos(work)[0]
+    new = old.rename(old.with_name("renamed.mp4"))
+    table = pd.read_csv(work.folder / "data" / "queries.csv")
+    for column, value in named(work, new).items():
+        table.loc[row_of(work, table, old), column] = value
+    table.to_csv(work.folder / "data" / "queries.csv", index=False)
+
+
+def library(name: str) -> Change:
+    """Another version of an installed library, as far as its metadata says."""
+
+    def change(work: Workspace) -> None:
+        about = work.folder / "site" / f"{name}-99.0.dist-info"
+        about.mkdir(parents=True)
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 99.0\n")
+        work.env["PYTHONPATH"] = str(about.parent)
+
+    return change
+
+
+def code(*files: str, edit: Callable[[str], str] = lambda text: text + "\nEDITED = 1\n") -> Change:
+    """Source files of a copy of the project are edited."""
+
+    def change(work: Workspace) -> None:
+        project = work.own_project()
+        for file in files:
+            path = project / file
+            path.write_text(edit(path.read_text()))
+            assert path.read_text() != (ROOT / file).read_text()
+
+    return change
+
+
+def reworded(text: str) -> str:
+    """Another docstring and one more comment."""
+    return '"""Other words."""\n' + text.split('"""\n', 1)[1] + "\n\n# an afterthought\n"
+
+
+SHARED = [
+    f"pipeline/{name}.py"
+    for name in ("store", "shards", "atomic", "config", "errors", "progress", "layout", "recipes", "provenance", "lease", "streams")
+]
+# What changed, in the words of docs/rerun.md, and the jobs expected.
+TABLE: list[tuple[str, Change, dict[str, int]]] = [
+    ("nothing", nothing, {}),
+    ("a video and the annotations touched, their content the same", touched, {}),
+    ("another number of cores", fewer_cores, {}),
+    ("the folder moved", moved, {}),
+    ("the project's code moved", project_moved, {}),
+    ("`runtime.batch_size`", config("runtime", "batch_size", value=7), {}),
+    ("`runtime.threads`", config("runtime", "threads", value=2), {}),
+    ("temporary frames absent", frames_absent, {}),
+    ("clips deleted, the final results there", clips_deleted, {}),
+    ("a stored HDF5 of features deleted", features_store_deleted, {**features(1, 1)}),
+    ("a video added", video_added, features(E, 1, annotations=1, text=1)),
+    ("a video removed", video_removed, features(E, 1, annotations=1, text=1)),
+    ("a video replaced by another of its name", video_replaced, features(E, 2)),
+    ("a video renamed, in the annotations too", video_renamed, features(E, 1, annotations=1, text=1)),
+    ("a caption changed", caption, QUERIES),
+    ("a query added", query_added, QUERIES),
+    ("an end time changed", end_time, QUERIES),
+    ("`sampling.every`", sampling, features(E, S)),
+    ("one CLIP's weights in another folder", weights_moved, {}),
+    ("one CLIP's weights replaced", weights_replaced, features(1, S)),
+    ("`clips.tau`", config("clips", "tau", value=0.55), FROM_CLIPS),
+    ("`clips.method`", config("clips", "method", value="uniform"), FROM_CLIPS),
+    ("`training.learning_rate`", config("training", "learning_rate", value=2.0e-3), FROM_TRAIN),
+    ("`evaluation.split`", config("evaluation", "split", value="val"), {"evaluate": X, "table": 1}),
+    ("`evaluation.clip_weight`", config("evaluation", "clip_weight", value=0.3), FROM_TRAIN),
+    ("`video.max_bad_fraction`", config("video", "max_bad_fraction", value=0.5), {"quarantine": 1}),
+    ("one more seed", another_seed, {"train": X, "evaluate": X, "table": 1}),
+    ("one more experiment with the same clips", another_experiment, {"train": 1, "evaluate": 1, "table": 1}),
+    ("code in `datasets/`", code("pipeline/datasets/own.py"), QUERIES),
+    ("code in `video/`", code("pipeline/video/decode.py"), features(E, S)),
+    ("code in `encoders/`", code("pipeline/encoders/preprocess.py"), features(E, S, text=1)),
+    ("code in `clips/`", code("pipeline/clips/op_tome.py"), FROM_CLIPS),
+    ("code in `model/`", code("pipeline/model/branches.py"), FROM_TRAIN),
+    ("code in `objectives/`", code("pipeline/objectives/tcpl.py"), FROM_TRAIN),
+    ("code in `training/`", code("pipeline/training/loop.py"), FROM_TRAIN),
+    ("code in `evaluation/`", code("pipeline/evaluation/collapse.py"), {"evaluate": X, "table": 1}),
+    ("code in `evaluation/metrics.py`, which training validates with", code("pipeline/evaluation/metrics.py"), FROM_TRAIN),
+    ("code in `demo/`, with one's own videos", code("pipeline/demo/world.py", "pipeline/demo/stage.py"), {}),
+    (
+        "code in `interchange/`, `cli/`, `search.py`",
+        code("pipeline/interchange/bundle.py", "pipeline/cli/stages.py", "pipeline/search.py"),
+        {},
+    ),
+    ("code in a shared file (`store.py` and the like)", code(*SHARED), {}),
+    ("a comment and a docstring", code("pipeline/video/decode.py", "pipeline/training/loop.py", edit=reworded), {}),
+    ("an environment file", code("envs/cpu.yaml", "envs/gpu.yaml", edit=lambda text: text + "  - zlib\n"), {}),
+    ("blank lines in a rule", code("workflow/rules/evaluation.smk", edit=lambda text: text.replace("    params:", "\n    params:")), {}),
+    (
+        "white space inside a rule's `shell:`",
+        code("workflow/rules/evaluation.smk", edit=lambda text: text.replace("prvr evaluate ", "prvr  evaluate ")),
+        {"evaluate": X, "table": 1},
+    ),
+    ("another version of open_clip", library("open_clip_torch"), features(2, S, text=1)),
+    ("another version of pytorchvideo", library("pytorchvideo"), {**features(1, S), "clips": S}),
+    ("another version of PyAV", library("av"), features(E, S)),
 ]
 
 
-@pytest.mark.parametrize(("change", "expected"), TABLE, ids=[change.__name__ for change, _ in TABLE])
-def test_exactly_these_jobs_run(finished: Workspace, tmp_path: Path, change: Callable[[Workspace], None], expected: dict[str, int]) -> None:
+@pytest.mark.parametrize(("change", "expected"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
+def test_exactly_these_jobs_run(finished: Workspace, tmp_path: Path, change: Change, expected: dict[str, int]) -> None:
     work = finished.copy(tmp_path / "work")
     change(work)
     work.write()
     assert dict(work.planned()) == expected
+
+
+def test_the_page_lists_these_rows(root: Path) -> None:
+    lines = [line for line in (root / "docs" / "rerun.md").read_text().splitlines() if line.startswith("| ")][2:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")][:2] for line in lines]
+    assert [row[0] for row in rows] == [row[0] for row in TABLE]
+    for (name, _, expected), (_, listed) in zip(TABLE, rows, strict=True):
+        assert set(re.findall(r"\w+", listed)) == (set(expected) or {"none"}), name
+
+
+def computed(work: Workspace) -> list[int]:
+    """How many videos each features job that ran last encoded."""
+    return [json.loads(path.read_text())["computed"] for path in sorted((work.results / "features").rglob("*.json"))]
+
+
+def test_a_renamed_video_is_neither_decoded_nor_encoded(finished: Workspace, tmp_path: Path) -> None:
+    work = finished.copy(tmp_path / "work")
+    before = {path: path.stat().st_mtime_ns for path in (work.results / "features").rglob("*.h5")}
+    video_renamed(work)
+    work.snakemake("extract")
+    ran = [path for path, time in before.items() if path.stat().st_mtime_ns != time]
+    assert len(ran) == E
+    assert [json.loads(path.with_suffix(".json").read_text())["computed"] for path in ran] == [0] * E
+    assert dict(work.planned("extract")) == {}
+
+
+def test_edited_code_computes_every_video_again(finished: Workspace, tmp_path: Path) -> None:
+    work = finished.copy(tmp_path / "work")
+    code("pipeline/video/decode.py")(work)
+    work.snakemake("extract")
+    assert sum(computed(work)) == E * len(videos(work))
+    assert dict(work.planned("extract")) == {}

@@ -28,6 +28,7 @@ class Workspace:
 
     def __init__(self, folder: Path, config: dict) -> None:
         self.folder, self.config = folder, config
+        self.root, self.cores, self.env = ROOT, 2, {"OMP_NUM_THREADS": "1"}
         folder.mkdir(parents=True, exist_ok=True)
         self.write()
 
@@ -44,10 +45,21 @@ class Workspace:
         shutil.copytree(self.folder, folder, symlinks=True)
         return Workspace(folder, copy.deepcopy(self.config))
 
+    def own_project(self) -> Path:
+        """A copy of the project in this workspace, whose files a test may edit; the workflow runs from it."""
+        self.root = self.folder / "project"
+        ignored = shutil.ignore_patterns("__pycache__", "weights")
+        for name in ("pipeline", "workflow", "profiles", "envs"):
+            shutil.copytree(ROOT / name, self.root / name, ignore=ignored)
+        for name in ("Snakefile", "config.yaml"):
+            shutil.copy(ROOT / name, self.root / name)
+        (self.root / "pipeline" / "demo" / "weights").symlink_to(ROOT / "pipeline" / "demo" / "weights")
+        return self.root
+
     def command(self, *args: str) -> list[str]:
         return [
-            *(sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--configfile", "config.yaml"),
-            *("--workflow-profile", str(ROOT / "profiles" / "default"), "--cores", "2", *args),
+            *(sys.executable, "-m", "snakemake", "--snakefile", str(self.root / "Snakefile"), "--configfile", "config.yaml"),
+            *("--workflow-profile", str(self.root / "profiles" / "default"), "--cores", str(self.cores), *args),
         ]
 
     def snakemake(self, *args: str, check: bool = True, env: dict | None = None) -> subprocess.CompletedProcess[str]:
@@ -55,7 +67,7 @@ class Workspace:
         done = subprocess.run(
             self.command(*args),
             cwd=self.folder,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **(env or {})},
+            env={**os.environ, **self.env, **(env or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
