@@ -73,6 +73,7 @@ def moment_predictions(
     """QVHighlights submission lines: qid, query, vid, pred_relevant_windows [[start s, end s, score]], pred_saliency_scores per 2 s.
 
     Shapes: `similarity` [Q, L] and `start` [Q, L] s of each query's own video, `duration` [Q] s. Queries without times are left out.
+    Give windows, starts and durations on the annotations' time line: these lines are read by scorers that know only that one.
     """
     lines = []
     for i, (query_id, video, text) in enumerate(zip(queries["query_id"], queries["video_id"], queries["query"], strict=True)):

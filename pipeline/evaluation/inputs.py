@@ -14,6 +14,7 @@ from torch import Tensor
 from pipeline.clips.recipe import recipe_name
 from pipeline.config import Experiment
 from pipeline.datasets import table
+from pipeline.evaluation import time_line
 from pipeline.layout import Layout
 from pipeline.store import open_store
 from pipeline.training import data
@@ -27,9 +28,10 @@ class Inputs:
     """One split, ready to be ranked.
 
     Shapes: `split` videos V and queries Q (training.data); `queries` [Q] rows of the annotations, in the split's order; `start`, `end`
-    [V, F] s of the pooled rows and `duration` [V] s, NaN when unknown; `moments` ragged (offsets [Q+1], values [n, 2] s); `sentence`
-    [Q, E] the foundation model's own text embedding, or None; `shards` names of the clip shards; `excluded_videos`, `excluded_queries`
-    ids of the split that could not be used; `gallery` name of the evaluation set where the dataset has several.
+    [V, F] s of the pooled rows and `duration` [V] s, NaN when unknown; `annotated` [V] s as the annotations say, NaN when they do not;
+    `moments` ragged (offsets [Q+1], values [n, 2] s), on the files' time line like the rows; `sentence` [Q, E] the foundation model's own
+    text embedding, or None; `shards` names of the clip shards; `excluded_videos`, `excluded_queries` ids of the split that could not be
+    used; `gallery` name of the evaluation set where the dataset has several.
     """
 
     split: data.Split
@@ -37,12 +39,18 @@ class Inputs:
     start: np.ndarray
     end: np.ndarray
     duration: np.ndarray
+    annotated: np.ndarray
     moments: tuple[np.ndarray, np.ndarray]
     sentence: Tensor | None
     shards: list[str]
     excluded_videos: list[str]
     excluded_queries: list[str]
     gallery: str
+
+    @property
+    def scale(self) -> np.ndarray:
+        """File seconds per annotated second: [V]."""
+        return time_line.scale(self.annotated, self.duration)
 
     def video_batches(self, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """(frames, clips, sizes) batches in order."""
@@ -72,6 +80,9 @@ def load(layout: Layout, experiment: Experiment, split: str) -> Inputs:
     queries = wanted.set_index("query_id", drop=False).loc[found.queries.ids].reset_index(drop=True)
     spans = [known.moments[query] for query in found.queries.ids]
     start, end, duration = _times(folder, found.videos.ids)
+    annotated = known.videos.set_index("video_id")["duration"].loc[found.videos.ids].to_numpy(dtype=np.float64)
+    offsets = np.cumsum([0, *(len(span) for span in spans)])
+    scale = time_line.scale(annotated, duration)[found.queries.video.numpy()]
     rows = [tokens.index[query] for query in found.queries.ids]
     return Inputs(
         split=found,
@@ -79,7 +90,8 @@ def load(layout: Layout, experiment: Experiment, split: str) -> Inputs:
         start=start,
         end=end,
         duration=duration,
-        moments=(np.cumsum([0, *(len(span) for span in spans)]), np.concatenate(spans) if spans else np.zeros((0, 2))),
+        annotated=annotated,
+        moments=(offsets, (np.concatenate(spans) if spans else np.zeros((0, 2))) * np.repeat(scale, np.diff(offsets))[:, None]),
         sentence=None if sentences is None else torch.from_numpy(np.asarray(sentences, dtype=np.float32)[rows]),
         shards=sorted(path.stem for path in folder.glob("*.h5")),
         excluded_videos=[video for video in dict.fromkeys(wanted["video_id"]) if video not in videos],

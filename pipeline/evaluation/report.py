@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pipeline.evaluation import collapse, moments
+from pipeline.evaluation import collapse, moments, time_line
 from pipeline.evaluation.inputs import Inputs
 from pipeline.evaluation.metrics import chance, ranks, recalls
 from pipeline.evaluation.ranking import Gallery, Scores
@@ -88,10 +88,14 @@ def _moments(inputs: Inputs, ranked: Ranked, found: dict[str, Tensor], table: pd
     frame = moments.summary(table["best_time"].to_numpy(), *inputs.moments, ratio)
     if frame is None:
         return None
-    result: dict[str, Any] = {"frame": frame, "by_ratio": moments.by_ratio(found["fused"], ratio)}
+    result: dict[str, Any] = {"frame": frame, "by_ratio": moments.by_ratio(found["fused"], ratio), "time_line": _time_line(inputs)}
     if ranked.zero_shot is not None:
         result["zero_shot"] = moments.summary(ranked.zero_shot.best_time, *inputs.moments, ratio)
     return result
+
+
+def _time_line(inputs: Inputs) -> dict[str, Any]:
+    return time_line.differences(inputs.split.videos.ids, inputs.annotated, inputs.duration)
 
 
 def _collapse(inputs: Inputs, ranked: Ranked, found: dict[str, Tensor]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from pipeline import recipes
 from pipeline.atomic import write_json
 from pipeline.config import Config, Experiment
-from pipeline.evaluation import formats, inputs, moments, ranking, report, zero_shot
+from pipeline.evaluation import formats, inputs, moments, ranking, report, time_line, zero_shot
 from pipeline.evaluation.inputs import Inputs
 from pipeline.evaluation.plot import recall_curves
 from pipeline.evaluation.report import Ranked
@@ -116,8 +116,8 @@ def _write(
     folder, videos = layout.run(experiment, seed), found.split.videos.ids
     top = _top(ranked.scores.fused)
     scores = ranked.scores.fused.gather(1, top).numpy()
-    recipe = recipes.evaluation(config, experiment)
-    with create(layout.evaluation(experiment, seed), stage="evaluation", recipe=recipe, experiment=experiment, seed=seed) as writer:
+    recipe, names = recipes.evaluation(config, experiment), {"experiment": experiment, "seed": seed}
+    with create(layout.evaluation(experiment, seed), stage="evaluation", recipe=recipe, gallery=found.gallery, **names) as writer:
         writer.table("queries", table)
         writer.array("videos", np.asarray(videos, dtype=object))
         writer.array("top/videos", top.numpy().astype(np.int32))
@@ -125,15 +125,23 @@ def _write(
         # One string, not an attribute: those are limited to 64 kB.
         writer.array("metrics", np.asarray([json.dumps(metrics, sort_keys=True)], dtype=object))
     owner = found.split.queries.video.numpy()
-    formats.trec_run(folder / "run.trec", list(table["query_id"]), videos, top.numpy(), scores, f"{experiment}-seed{seed}")
+    gallery = f"-{found.gallery}" if found.gallery else ""
+    tag = f"{config.dataset.name}{gallery}-{experiment}-seed{seed}"
+    formats.trec_run(folder / "run.trec", list(table["query_id"]), videos, top.numpy(), scores, tag)
     formats.per_query(
         folder / "queries.jsonl", table.merge(found.queries[["query_id", "query"]], on="query_id"), videos, top.numpy(), scores
     )
+    scale = found.scale[owner]
     formats.moment_predictions(
-        folder / "moments.jsonl", found.queries, windows, ranked.similarity.numpy(), found.start[owner], found.duration[owner]
+        folder / "moments.jsonl",
+        found.queries,
+        [[[start / k, end / k, score] for start, end, score in of] for of, k in zip(windows, scale, strict=True)],
+        ranked.similarity.numpy(),
+        found.start[owner] / scale[:, None],
+        found.duration[owner] / scale,
     )
     ranks = {name: table[f"rank_{name}"].to_numpy() for name in metrics["recalls"]}
-    recall_curves(folder / "recall.png", ranks, len(videos), f"{config.dataset.name}: {experiment}, seed {seed}")
+    recall_curves(folder / "recall.png", ranks, len(videos), f"{config.dataset.name}{gallery}: {experiment}, seed {seed}")
     write_json(layout.metrics(experiment, seed), metrics)
 
 
@@ -162,6 +170,7 @@ def summary(metrics: dict[str, Any]) -> list[str]:
         lines.append(
             f"  best frame inside the moment: {frame['inside']:.1f} % of {frame['queries']} queries, chance {frame['chance']:.1f} %"
         )
+        lines += [f"  {line}" for line in time_line.words(metrics["moments"]["time_line"])]
     excluded = metrics["excluded"]
     if excluded["videos"] or excluded["queries"]:
         lines.append(f"  left out: {len(excluded['videos'])} videos without clips, {len(excluded['queries'])} queries about them")

@@ -11,7 +11,8 @@ import pandas as pd
 
 from pipeline.atomic import write_text
 from pipeline.config import Config
-from pipeline.errors import StoreMissing
+from pipeline.errors import StoreError, StoreMissing
+from pipeline.evaluation import time_line
 from pipeline.evaluation.published import COLUMNS, NOTES, published
 from pipeline.layout import Layout
 
@@ -21,7 +22,7 @@ Row = list[str]
 def run_table(config: Config, layout: Layout, target: str = "table") -> str:
     """Write results/<dataset>/<target>.md and .csv from its runs' metrics.json; returns the text. `target`: table, ablation or sweeps.
 
-    Errors: StoreMissing when no run has been evaluated.
+    Errors: StoreMissing when no run has been evaluated; StoreError when the runs are not of one gallery.
     """
     runs: dict[str, list[dict[str, Any]]] = {}
     absent: list[str] = []
@@ -33,13 +34,26 @@ def run_table(config: Config, layout: Layout, target: str = "table") -> str:
             absent.append(f"{experiment} seed {seed}")
     if not runs:
         raise StoreMissing("no run has been evaluated", where=layout.root / "runs", fix="run `snakemake --cores all --resources gpu=1`")
-    text = render(runs, config.dataset.kind, absent)
+    _one_gallery(runs, layout)
+    text = render(runs, config.dataset.kind, absent, target)
     write_text(layout.table(target), text + "\n")
-    write_text(layout.table(target).with_suffix(".csv"), frame(runs, config.dataset.kind).to_csv(index=False))
+    write_text(layout.table(target).with_suffix(".csv"), frame(runs, config.dataset.kind, target).to_csv(index=False))
     return text
 
 
-def render(runs: dict[str, list[dict[str, Any]]], kind: str, absent: Sequence[str] = ()) -> str:
+def _one_gallery(runs: dict[str, list[dict[str, Any]]], layout: Layout) -> None:
+    """StoreError listing every run, when their galleries have several names: recalls on them cannot stand in one table."""
+    named = {f"{name} seed {run['seed']}": run["gallery"]["name"] for name, seeds in runs.items() for run in seeds}
+    if len(set(named.values())) > 1:
+        listing = "\n".join(f"    {run}: {gallery}" for run, gallery in named.items())
+        raise StoreError(
+            f"runs of several galleries in one folder:\n{listing}",
+            where=layout.root / "runs",
+            fix="evaluate them again with one dataset.gallery, and give each gallery its own dataset.name",
+        )
+
+
+def render(runs: dict[str, list[dict[str, Any]]], kind: str, absent: Sequence[str] = (), target: str = "table") -> str:
     """The tables as aligned Markdown, which reads well on a terminal too.
 
     `runs`: experiment -> the metrics of its seeds. Published numbers: pipeline/evaluation/published.py.
@@ -52,10 +66,11 @@ def render(runs: dict[str, list[dict[str, Any]]], kind: str, absent: Sequence[st
         f"{first['dataset']}: {gallery['queries']} queries of the {first['split']} split against {gallery['videos']} videos{name}; "
         f"epochs chosen on {', '.join(selection)}. Percent; ± is the standard deviation over seeds."
     )
-    sections.append(_markdown(["model", "features", *COLUMNS], _main_rows(runs, kind)))
-    if kind in NOTES and published(kind):
+    sections.append(_markdown(["model", "features", "gallery", *COLUMNS], _main_rows(runs, kind, target)))
+    if kind in NOTES and published(kind, target):
         sections.append(NOTES[kind])
-    sections.append("\n".join(f"- {line}" for line in _comparisons(runs)))
+    words = time_line.words(first["moments"]["time_line"]) if first["moments"] else []
+    sections.append("\n".join(f"- {line}" for line in [*_comparisons(runs), *words]))
     for group in sorted({group for seeds in runs.values() for run in seeds for group in run["groups"]}):
         count = next(run["groups"][group]["queries"] for seeds in runs.values() for run in seeds if group in run["groups"])
         rows = [
@@ -85,13 +100,23 @@ def _measured(runs: dict[str, list[dict[str, Any]]], group: str | None = None) -
     return rows
 
 
-def _main_rows(runs: dict[str, list[dict[str, Any]]], kind: str) -> list[Row]:
-    rows = [[label, features, *_cells([run["recalls"][key] for run in found])] for label, features, key, found in _measured(runs)]
+def _main_rows(runs: dict[str, list[dict[str, Any]]], kind: str, target: str) -> list[Row]:
+    rows = [
+        [label, features, _gallery(found[0]), *_cells([run["recalls"][key] for run in found])]
+        for label, features, key, found in _measured(runs)
+    ]
     first = next(iter(runs.values()))[0]
-    rows.append(["chance", "", *_cells([first["chance"]])])
-    for line in published(kind):
-        rows.append([f"published: {line.method}", line.features, *("-" if value is None else f"{value:.1f}" for value in line.values)])
+    rows.append(["chance", "", _gallery(first), *_cells([first["chance"]])])
+    for line in published(kind, target):
+        values = ("-" if value is None else f"{value:.1f}" for value in line.values)
+        rows.append([f"published: {line.method}", line.features, line.gallery, *values])
     return rows
+
+
+def _gallery(run: dict[str, Any]) -> str:
+    """The evaluation set of a run: its name where there are several, and its videos."""
+    name, videos = run["gallery"]["name"], run["gallery"]["videos"]
+    return f"{name}, {videos:,}" if name else f"{videos:,}"
 
 
 def _cells(found: Sequence[dict[str, float]]) -> Row:
@@ -150,20 +175,21 @@ def _details(runs: dict[str, list[dict[str, Any]]]) -> str:
     return f"{_markdown(header, rows)}\n\n{note}"
 
 
-def frame(runs: dict[str, list[dict[str, Any]]], kind: str) -> pd.DataFrame:
-    """Every row as numbers: mean and std columns per measure, `seeds` averaged over, `source` of published rows."""
+def frame(runs: dict[str, list[dict[str, Any]]], kind: str, target: str = "table") -> pd.DataFrame:
+    """Every row as numbers: the gallery, mean and std columns per measure, `seeds` averaged over, `source` of published rows."""
     rows = []
     for label, features, key, found in _measured(runs):
         row: dict[str, Any] = {"model": label.split(" (")[0], "features": features, "seeds": len(found), "source": "this run"}
+        row["gallery"] = _gallery(found[0])
         for column in COLUMNS:
             values = [run["recalls"][key][column] for run in found]
             row[column], row[f"{column} std"] = np.mean(values), np.std(values, ddof=1) if len(values) > 1 else np.nan
         if key == "fused":
             row |= _flat(found)
         rows.append(row)
-    for line in published(kind):
+    for line in published(kind, target):
         values_of = dict(zip(COLUMNS, line.values, strict=True))
-        rows.append({"model": line.method, "features": line.features, "source": line.source, **values_of})
+        rows.append({"model": line.method, "features": line.features, "source": line.source, "gallery": line.gallery, **values_of})
     return pd.DataFrame(rows)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipeline.errors import StoreMissing, TrainingError
+from pipeline.errors import StoreError, StoreMissing, TrainingError
 from pipeline.evaluation import inputs, stage, table
 from pipeline.evaluation.metrics import recalls
 from pipeline.store import open_store
@@ -112,7 +112,7 @@ def test_the_fields_formats(world: World) -> None:
     assert len(run) == 33 * 11
     assert {len(fields) for fields in run} == {6}
     assert run[0][:2] == ["test/00%20a#0", "Q0"]
-    assert run[0][3:] == ["1", run[0][4], "main-seed1"]
+    assert run[0][3:] == ["1", run[0][4], "tiny-whole-main-seed1"]
     ranked = {(query, video): int(rank) for query, _, video, rank, _, _ in run}
     assert ranked["test/00%20a#0", "test/00%20a"] == found["rank_fused"][0]
     lines = [json.loads(line) for line in (folder / "queries.jsonl").read_text().splitlines()]
@@ -176,6 +176,28 @@ def test_the_table_of_runs(world: World) -> None:
     rows = table.pd.read_csv(world.layout.root / "table.csv")
     assert rows["model"].tolist() == ["zero-shot max-sim", "main", "second"]
     assert rows["SumR"][1] == pytest.approx(np.mean(metrics))
+
+
+def test_runs_of_two_galleries_never_stand_in_one_table(world: World) -> None:
+    for seed in (1, 2):
+        world.train("main", seed)
+        evaluated(world, "main", seed)
+    path = world.layout.metrics("main", 2)
+    metrics = json.loads(path.read_text())
+    metrics["gallery"]["name"] = "another"
+    path.write_text(json.dumps(metrics))
+    with pytest.raises(StoreError, match=r"several galleries.*\n +main seed 1: whole\n +main seed 2: another"):
+        table.run_table(world.config, world.layout)
+
+
+def test_every_file_of_a_result_names_the_gallery(world: World) -> None:
+    metrics, _ = evaluated(world)
+    assert metrics["gallery"]["name"] == "whole"
+    with open_store(world.layout.evaluation("main", 1)) as store:
+        assert store.attrs["gallery"] == "whole"
+    rows = [row.split(" | ") for row in table.render({"main": [metrics]}, "activitynet").splitlines() if row.startswith("| ")]
+    gallery = {row[0].strip("| "): row[2].strip() for row in reversed(rows) if len(row) == 8}  # the first table of two comes last
+    assert (gallery["main"], gallery["published: DL-DKD"], gallery["published: MSC"]) == ("whole, 11", "mssl, 4,430", "4,917 or 4,430")
 
 
 @pytest.mark.parametrize(("kind", "line"), [("tvr", "263.1"), ("activitynet", "202.1"), ("charades", "99.7"), ("qvhighlights", "234.6")])
