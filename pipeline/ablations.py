@@ -17,6 +17,11 @@ TABLE_1: dict[str, dict[str, Any]] = {
     "adaptive": {},
 }
 
+# Table 2: what may stand in CBVA's place on the video side.
+TABLE_2: dict[str, dict[str, Any]] = {
+    f"vcp-{rows}": {"objectives": {**_NO_CBVA, "vcp": {"weight": 1.0, "rows": rows}}} for rows in ("retrieved", "uniform")
+}
+
 # Table 3: one value moved at a time.
 TABLE_3: dict[str, dict[str, Any]] = {
     **{f"lambda-{e}-{a}": {"objectives": {"tcpl": {"distance": float(e), "angle": float(a)}}} for e, a in ((5, 10), (10, 20), (20, 40))},
@@ -26,9 +31,9 @@ TABLE_3: dict[str, dict[str, Any]] = {
 }
 
 
-def table_1() -> dict[str, dict[str, Any]]:
-    """The default of `ablations:`: the rows of Table 1, which need no further encoder."""
-    return {name: dict(overrides) for name, overrides in TABLE_1.items()}
+def tables_1_and_2() -> dict[str, dict[str, Any]]:
+    """The default of `ablations:`: the rows of Tables 1 and 2, which need no further encoder."""
+    return {name: dict(overrides) for name, overrides in {**TABLE_1, **TABLE_2}.items()}
 
 
 def table_3() -> dict[str, dict[str, Any]]:

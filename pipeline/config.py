@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from pipeline import variants
-from pipeline.ablations import table_1, table_3
+from pipeline.ablations import table_3, tables_1_and_2
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
@@ -257,6 +257,15 @@ class Cbva(Section):
     epsilon: float = Field(1e-8, ge=0, description="Added to the frame-to-clip denominator. By the variant: released 1e-8, paper 0.")
 
 
+class Vcp(Section):
+    """Video correlation preservation, the paper's Table 2 alternative to CBVA (docs/method.md 6.8)."""
+
+    weight: Weight = Field(0.0, description="Multiplies `tcpl.distance` and `tcpl.angle`, here between video rows; 0 switches it off.")
+    rows: Literal["retrieved", "uniform"] = Field(
+        "retrieved", description="The rows compared: of each query the best one of its video, or as many evenly spaced ones."
+    )
+
+
 class Objectives(Section):
     """What is minimised; a weight of 0 switches a term off."""
 
@@ -264,6 +273,7 @@ class Objectives(Section):
     triplet: Triplet = Triplet()
     tcpl: Tcpl = Tcpl()
     cbva: Cbva = Cbva()
+    vcp: Vcp = Vcp()
 
 
 class Training(Section):
@@ -346,7 +356,7 @@ class Config(Section):
     )
     seeds: list[int] = Field([9527], min_length=1, description="One run per experiment and seed.")
     ablations: dict[Name, dict] = Field(
-        default_factory=table_1, description="Models of `snakemake ablation`; by default the paper's Table 1."
+        default_factory=tables_1_and_2, description="Models of `snakemake ablation`; by default the paper's Tables 1 and 2."
     )
     sweeps: dict[Name, dict] = Field(default_factory=table_3, description="Models of `snakemake sweeps`; by default the paper's Table 3.")
     ablation_seeds: list[int] = Field([1, 2, 3], min_length=1, description="Seeds of the ablations and sweeps.")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pipeline.config import Objectives
-from pipeline.objectives import cbva, retrieval, tcpl
+from pipeline.config import Objectives, Tcpl
+from pipeline.objectives import cbva, retrieval, tcpl, vcp
 from pipeline.objectives.scores import max_similarity
 
 
@@ -23,6 +23,7 @@ def total(
     sizes: Tensor | None = None,
     frame_to_clip: Tensor | None = None,
     context: Tensor | None = None,
+    frozen_frames: Tensor | None = None,
     hard: bool = False,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -30,7 +31,8 @@ def total(
 
     Shapes: `query` [Q, H]; `frames` [B, F, H], `clips` [B, C, H] encoded tokens; `labels` [Q] the query's video; `teacher` [Q, T] frozen
     sentence vectors (TCPL); `aligned_frames`, `aligned_clips` what CBVA compares: the tokens, after the shared layer where
-    `objectives.cbva.projection`; `sizes` [B, C], `frame_to_clip` [B, F], `context` [B, C] of the clips stage. `hard`: hard negatives.
+    `objectives.cbva.projection`; `sizes` [B, C], `frame_to_clip` [B, F], `context` [B, C] of the clips stage;
+    `frozen_frames` [B, F, D] what `frames` were encoded from (VCP). `hard`: hard negatives.
     ValueError names a field that a switched-on term needs and did not get. Source: docs/method.md 6.7.
     """
     terms: dict[str, Tensor] = {}
@@ -48,11 +50,13 @@ def total(
                 value = retrieval.triplet(cosine, labels, triplet.margin, hard=hard, pool=triplet.hard_pool, generator=generator)
                 terms[f"triplet_{branch}"] = triplet.weight * value
         if settings.tcpl.distance or settings.tcpl.angle:
-            target = _full(_given(teacher=teacher))
-            if settings.tcpl.distance:
-                terms["tcpl_distance"] = settings.tcpl.distance * tcpl.distance(query, target, settings.tcpl.normaliser)
-            if settings.tcpl.angle:
-                terms["tcpl_angle"] = settings.tcpl.angle * tcpl.angle(query, target, settings.tcpl.chunk)
+            terms |= _relations("tcpl", settings.tcpl, 1.0, query, _full(_given(teacher=teacher)))
+        if settings.vcp.weight:
+            chosen = (
+                vcp.retrieved(query, _full(frames), labels) if settings.vcp.rows == "retrieved" else vcp.spread(labels, frames.shape[1])
+            )
+            taught = _full(_given(frozen_frames=frozen_frames))[labels, chosen]
+            terms |= _relations("vcp", settings.tcpl, settings.vcp.weight, _full(frames[labels, chosen]), taught)
         if settings.cbva.weight:
             terms["cbva"] = settings.cbva.weight * cbva.loss(
                 _full(_given(aligned_frames=aligned_frames)),
@@ -68,6 +72,16 @@ def total(
     if not terms:
         raise ValueError("every objective has weight 0: there is nothing to train")
     return torch.stack(list(terms.values())).sum(), {name: value.detach() for name, value in terms.items()}
+
+
+def _relations(name: str, settings: Tcpl, factor: float, student: Tensor, teacher: Tensor) -> dict[str, Tensor]:
+    """The weighted distance and angle terms that are switched on."""
+    terms = {}
+    if settings.distance:
+        terms[f"{name}_distance"] = factor * settings.distance * tcpl.distance(student, teacher, settings.normaliser)
+    if settings.angle:
+        terms[f"{name}_angle"] = factor * settings.angle * tcpl.angle(student, teacher, settings.chunk)
+    return terms
 
 
 def _full(tensor: Tensor) -> Tensor:

@@ -48,6 +48,7 @@ def loss_of(model: DualBranch, batch: Batch, settings: Experiment, *, hard: bool
         sizes=batch.sizes,
         frame_to_clip=batch.frame_to_clip,
         context=batch.context,
+        frozen_frames=batch.frames,
         hard=hard,
     )
 

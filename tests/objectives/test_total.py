@@ -32,6 +32,7 @@ def _fields(dtype: torch.dtype = torch.float64) -> dict[str, Any]:
         "sizes": torch.full((3, 4), 4.0, dtype=dtype),
         "frame_to_clip": (torch.arange(16) // 4).expand(3, 16),
         "context": torch.tensor([0, 1, 1, 0]).expand(3, 4),
+        "frozen_frames": noise(3, 16, 7),
     }
 
 

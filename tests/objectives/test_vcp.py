@@ -1,0 +1,60 @@
+"""Which video rows correlation preservation compares, and that it is TCPL on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.config import Cbva, Nce, Objectives, Tcpl, Triplet, Vcp
+from pipeline.config_io import load
+from pipeline.objectives import tcpl, vcp
+from pipeline.objectives.total import total
+
+LABELS = torch.tensor([0, 0, 1, 2, 2, 2])
+
+
+def test_the_row_a_query_retrieves_is_its_own_videos_best() -> None:
+    frames = torch.randn(3, 16, 8, generator=torch.Generator().manual_seed(0))
+    wanted = torch.tensor([3, 15, 0, 7, 7, 9])
+    query = 5 * frames[LABELS, wanted]
+    assert torch.equal(vcp.retrieved(query, frames, LABELS), wanted)
+
+
+def test_spread_rows_are_the_middles_of_equal_parts() -> None:
+    assert vcp.spread(LABELS, 12).tolist() == [3, 9, 6, 2, 6, 10]
+    shuffled = torch.tensor([2, 0, 2, 1, 0, 2])
+    assert vcp.spread(shuffled, 12).tolist() == [2, 3, 6, 6, 9, 10]
+
+
+@pytest.mark.parametrize("rows", ["retrieved", "uniform"])
+def test_it_is_tcpl_between_rows(rows: str) -> None:
+    noise = torch.Generator().manual_seed(1)
+    query, frames = torch.randn(6, 8, generator=noise).double(), torch.randn(3, 16, 8, generator=noise).double().requires_grad_()
+    frozen = torch.randn(3, 16, 5, generator=noise).double()
+    settings = Objectives(
+        nce=Nce(clip=0, frame=0),
+        triplet=Triplet(weight=0),
+        cbva=Cbva(weight=0),
+        tcpl=Tcpl(distance=2, angle=3),
+        vcp=Vcp(weight=0.5, rows=rows),
+    )
+    fields = {"query": query, "frames": frames, "clips": frames, "labels": LABELS, "teacher": torch.randn(6, 4, generator=noise).double()}
+    _, terms = total(settings, **fields, frozen_frames=frozen)
+    chosen = vcp.retrieved(query, frames, LABELS) if rows == "retrieved" else vcp.spread(LABELS, 16)
+    student, taught = frames[LABELS, chosen], frozen[LABELS, chosen]
+    torch.testing.assert_close(terms["vcp_distance"], tcpl.distance(student, taught).detach())
+    torch.testing.assert_close(terms["vcp_angle"], 1.5 * tcpl.angle(student, taught).detach())
+    with pytest.raises(ValueError, match="frozen_frames"):
+        total(settings, **fields)
+
+
+def test_table_2_exchanges_cbva_for_it(root: Path) -> None:
+    config = load(root / "config.yaml")
+    for rows in ("retrieved", "uniform"):
+        settings = config.experiment(f"vcp-{rows}")
+        assert settings.objectives.vcp.rows == rows
+        assert settings.objectives.vcp.weight == 1
+        assert settings.objectives.cbva.weight == 0
+        assert settings.clips == config.experiment("adaptive").clips
