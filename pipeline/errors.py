@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from pathlib import Path
 
 
@@ -116,3 +119,33 @@ class BundleError(PrvrError):
     """A published feature bundle or checkpoint is unusable; lists every problem found."""
 
     code = "BUNDLE"
+
+
+class LockedError(PrvrError):
+    """The folder is held by a run, or by jobs of one that was killed."""
+
+    code = "LOCKED"
+
+
+class DiskError(PrvrError):
+    """The disk is full or may not be written to."""
+
+    code = "DISK"
+
+
+_DISK = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "ask for a larger quota, or make room",
+    errno.EFBIG: "raise the limit on the size of a file (`ulimit -f`)",
+    errno.EROFS: "write elsewhere (`results:` in the configuration), or make the file system writable",
+    errno.EACCES: "mend the permissions, or write elsewhere (`results:` in the configuration)",
+}
+
+
+def disk_error(error: OSError) -> DiskError | None:
+    """A failure to write as a typed error, None when it is another one. HDF5 gives the number in its text only."""
+    said = re.search(r"errno = (\d+)", str(error))
+    number = int(said[1]) if said else error.errno
+    if number not in _DISK:
+        return None
+    return DiskError(os.strerror(number), where=error.filename, fix=f"{_DISK[number]}, then run again: nothing finished is lost")

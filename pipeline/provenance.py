@@ -25,6 +25,7 @@ NOT_DIGESTED = {
     "config_io",
     "datasets.sources",
     "errors",
+    "interruption",
     "layout",
     "lease",
     "progress",

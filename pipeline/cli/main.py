@@ -9,7 +9,7 @@ import sys
 import typer
 
 from pipeline.cli import exchange, stages, tools
-from pipeline.errors import PrvrError
+from pipeline.errors import PrvrError, disk_error
 
 app = typer.Typer(
     help="From a folder of raw videos to a trained, measured, searchable partially-relevant-video-retrieval model.",
@@ -35,6 +35,12 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        known = disk_error(error)
+        if known is None:
+            raise
+        print(f"prvr: {known}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _terminate(*_: object) -> None:

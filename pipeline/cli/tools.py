@@ -23,7 +23,7 @@ demo_app = typer.Typer(help="The embedded demo world.", no_args_is_help=True)
 
 def register(app: typer.Typer) -> None:
     """Add the tools."""
-    for command in (summary, status, weights, doctor, init, plan, search):
+    for command in (summary, status, unlock, weights, doctor, init, plan, search):
         app.command()(command)
     app.add_typer(config_app, name="config")
     app.add_typer(demo_app, name="demo")
@@ -42,6 +42,17 @@ def summary(config: Config = "config.yaml") -> None:
 def status(config: Config = "config.yaml") -> None:
     """Print what is finished and what is missing, with the last lines of the logs."""
     print(status_text(_dag(config)))
+
+
+def unlock(
+    folder: Annotated[Path, typer.Argument(help="Where the workflow is run.")] = Path(),
+    stop: Annotated[bool, typer.Option("--stop", help="End jobs that outlived their run.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="The run on another host that holds the lock is known to be gone.")] = False,
+) -> None:
+    """Say who holds or held the lock of this folder, and take it away when that run is gone."""
+    from pipeline.interruption import unlock as take_away
+
+    print(take_away(folder, stop=stop, force=force))
 
 
 def weights(config: Config = "config.yaml") -> None:

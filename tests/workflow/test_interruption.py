@@ -1,4 +1,4 @@
-"""Killed at random moments and started again, the workflow ends with the results of an undisturbed run."""
+"""Killed, cut off, or out of disk at any moment, the workflow goes on and ends with the results of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -9,60 +9,231 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
+from pipeline.store import open_store
 from tests.workflow.workspace import Workspace
 
-pytestmark = pytest.mark.slow
-KILLS = int(os.environ.get("PRVR_KILLS", "5"))
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
+# Run it longer: PRVR_KILLS=50 PRVR_SEED=3 pytest -s tests/workflow/test_interruption.py -k random
+KILLS, SEED = int(os.environ.get("PRVR_KILLS", "5")), int(os.environ.get("PRVR_SEED", "11"))
 
 
-def digests(work: Workspace) -> dict[str, str]:
-    """Every HDF5 result and the tables, by path."""
-    files = [p for p in work.results.rglob("*.h5") if "frames" not in p.parts] + [
-        work.results / "table.md",
-        work.results / "quarantine.tsv",
-    ]
-    return {str(p.relative_to(work.results)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+def digests(work: Workspace, *only: str) -> dict[str, str]:
+    """Every HDF5 result and the tables, by path; or those below some folders."""
+    files = [p for p in work.results.rglob("*.h5") if "frames" not in p.parts]
+    files += [work.results / "table.md", work.results / "quarantine.tsv"]
+    found = {str(p.relative_to(work.results)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+    return {path: digest for path, digest in found.items() if not only or path.startswith(only)}
 
 
-def test_killed_at_random_moments(finished: Workspace, tmp_path: Path) -> None:
-    work = finished.copy(tmp_path / "work")
-    shutil.rmtree(work.folder / "results")
-    shutil.rmtree(work.folder / ".snakemake")
-    moment = random.Random(11)
-    for _ in range(KILLS):
-        run = subprocess.Popen(
-            work.command(), cwd=work.folder, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+def whole(work: Workspace) -> None:
+    """Every file under its final name can be read, and nothing temporary is beside the running jobs' own."""
+    for path in work.results.rglob("*.h5"):
+        if not any(part.startswith(".") for part in path.relative_to(work.results).parts):
+            with open_store(path):
+                pass
+
+
+def leftovers(work: Workspace) -> list[Path]:
+    return [p for p in work.results.rglob(".*") if p.name.endswith((".tmp", ".parts", ".spool", ".part"))]
+
+
+def processes(work: Workspace, word: str = "") -> list[psutil.Process]:
+    """What still runs in the workspace, by a word of its command line."""
+    found = []
+    for process in psutil.process_iter():
         try:
-            run.wait(timeout=moment.uniform(3, 25))
+            if Path(process.cwd()) == work.folder and process.status() != psutil.STATUS_ZOMBIE and word in " ".join(process.cmdline()):
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def until(holds: Callable[[], object], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen]]:
+    """Starts the workflow in a process group of its own, which is gone after the test."""
+    runs: list[subprocess.Popen] = []
+
+    def begin(work: Workspace, *args: str) -> subprocess.Popen:
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        environment = {**os.environ, **work.env}
+        runs.append(subprocess.Popen(work.command(*args), cwd=work.folder, env=environment, start_new_session=True, **quiet))
+        return runs[-1]
+
+    yield begin
+    for run in runs:
+        try:
+            os.killpg(run.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        run.wait()
+
+
+@pytest.fixture
+def encoding(finished: Workspace, tmp_path: Path) -> Workspace:
+    """A copy in which everything is to be decoded and encoded again."""
+    work = finished.copy(tmp_path / "work")
+    shutil.rmtree(work.results / "features")
+    return work
+
+
+@pytest.fixture
+def training(finished: Workspace, tmp_path: Path) -> Workspace:
+    """A copy in which a training of many epochs is to be run."""
+    work = finished.copy(tmp_path / "work")
+    shutil.rmtree(work.results / "runs")
+    work.config["training"].update(epochs=5000, patience=5000)
+    work.write()
+    return work
+
+
+def trains(work: Workspace) -> bool:
+    return any((work.results / "runs").rglob("last.h5"))
+
+
+def decodes(work: Workspace) -> bool:
+    """Some video of a shard is decoded, another is not."""
+    spooled = [path.suffix for path in work.results.glob("frames/.*.spool/*")]
+    return "" in spooled and ".part" in spooled
+
+
+def test_killed_at_random_moments(finished: Workspace, tmp_path: Path, start: Callable[..., subprocess.Popen]) -> None:
+    """Of the whole process group. The moments follow the length of an undisturbed run here, so all stages are hit on any machine."""
+    work, moment = finished.copy(tmp_path / "work"), random.Random(SEED)
+    expected, kills, ends = digests(finished), 0, 0
+
+    def wipe() -> None:
+        shutil.rmtree(work.folder / "results")
+        shutil.rmtree(work.folder / ".snakemake")
+
+    wipe()
+    while kills < KILLS:
+        run = start(work)
+        try:
+            # Snakemake needs a twentieth of the run to start; later moments let the run get on.
+            assert run.wait(timeout=moment.uniform(0.02, 0.3) * finished.seconds) == 0
+            assert digests(work) == expected
+            wipe()
+            ends += 1
         except subprocess.TimeoutExpired:
             os.killpg(run.pid, signal.SIGKILL)
             run.wait()
-        # The lock of a run that is gone is the one thing the next run asks for.
-        work.snakemake("--unlock")
+            kills += 1
+            whole(work)
+            work.prvr("unlock")
     work.snakemake()
-    assert digests(work) == digests(finished)
-    leftovers = [p for p in work.results.rglob(".*") if p.name.endswith((".tmp", ".parts"))]
-    assert leftovers == []
+    print(f"{kills} kills, {ends + 1} runs to the end, all with the results of the undisturbed one ({finished.seconds:.0f} s)")
+    assert digests(work) == expected
+    assert leftovers(work) == []
 
 
-def test_ctrl_c_ends_within_seconds(finished: Workspace, tmp_path: Path) -> None:
-    work = finished.copy(tmp_path / "work")
-    shutil.rmtree(work.results / "runs")
-    work.config["training"].update(epochs=500, patience=500)
-    work.write()
-    run = subprocess.Popen(work.command(), cwd=work.folder, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    last = work.results / "runs"
-    deadline = time.monotonic() + 90
-    while not list(last.rglob("last.h5")) and time.monotonic() < deadline:
-        time.sleep(0.2)
+def test_snakemake_alone_killed(finished: Workspace, training: Workspace, start: Callable[..., subprocess.Popen]) -> None:
+    run = start(training)
+    until(lambda: trains(training))
+    refused = training.prvr("unlock", check=False)
+    assert refused.returncode == 2
+    assert "a run is at work here" in refused.stderr
+    run.kill()
+    run.wait()
+    second = training.snakemake(check=False)
+    assert second.returncode != 0
+    assert "locked" in second.stdout
+    refused = training.prvr("unlock", check=False)
+    assert refused.returncode == 2
+    assert "jobs of a killed run still compute" in refused.stderr
+    assert f"process {run.pid} on" in training.prvr("unlock", "--stop").stdout
+    assert processes(training) == []
+    assert training.prvr("unlock").stdout == "not locked\n"
+    training.config = finished.config
+    training.write()
+    training.snakemake()
+    assert digests(training) == digests(finished)
+
+
+def test_a_job_killed(finished: Workspace, encoding: Workspace, start: Callable[..., subprocess.Popen]) -> None:
+    run = start(encoding, "extract")
+    until(lambda: decodes(encoding))
+    next(p for p in processes(encoding, "pipeline.cli frames") if "python" in p.name()).kill()
+    assert run.wait(timeout=200) != 0
+    assert processes(encoding) == [], "decoding processes outlived their job"
+    whole(encoding)
+    encoding.snakemake("extract")
+    assert digests(encoding, "features") == digests(finished, "features")
+
+
+def test_a_decoding_process_killed(finished: Workspace, encoding: Workspace, start: Callable[..., subprocess.Popen]) -> None:
+    run = start(encoding, "extract")
+    until(lambda: decodes(encoding))
+    processes(encoding, "pipeline.video.worker")[0].kill()
+    assert run.wait(timeout=200) == 0, "a decoding process is replaced"
+    assert digests(encoding, "features") == digests(finished, "features")
+    assert leftovers(encoding) == []
+
+
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM"])
+def test_ends_within_seconds(training: Workspace, start: Callable[..., subprocess.Popen], how: str) -> None:
+    run = start(training)
+    until(lambda: trains(training))
     asked = time.monotonic()
-    os.killpg(run.pid, signal.SIGINT)
-    run.wait(timeout=60)
-    assert run.returncode != 0
+    if how == "Ctrl-C":
+        os.killpg(run.pid, signal.SIGINT)  # a terminal sends it to the whole group
+    else:
+        run.terminate()
+    assert run.wait(timeout=60) != 0
     assert time.monotonic() - asked < 30
-    assert not (work.folder / ".snakemake" / "locks").exists() or not list((work.folder / ".snakemake" / "locks").iterdir())
+    assert processes(training) == []
+    assert not list((training.folder / ".snakemake").glob("locks/*"))
+    whole(training)
+
+
+@pytest.fixture
+def disk(encoding: Workspace) -> Iterator[Callable[[str], None]]:
+    """The results on a file system of their own, which a call mounts anew with other options."""
+    place, kept = encoding.folder / "results", encoding.folder / "kept"
+    place.rename(kept)
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m", "none", str(place)], capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk is not allowed here (it needs root)")
+    try:
+        shutil.copytree(kept, place, dirs_exist_ok=True)
+        yield lambda options: subprocess.run(["mount", "-o", f"remount,{options}", str(place)], check=True) and None
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_disk_full(finished: Workspace, encoding: Workspace, disk: Callable[[str], None]) -> None:
+    used = shutil.disk_usage(encoding.folder / "results").used
+    disk(f"size={used + 300_000}")
+    failed = encoding.snakemake("extract", check=False)
+    assert failed.returncode != 0
+    assert "No space left on device" in failed.stdout
+    whole(encoding)
+    disk("size=200m")
+    encoding.snakemake("extract")
+    assert digests(encoding, "features") == digests(finished, "features")
+    assert leftovers(encoding) == []
+
+
+def test_read_only_folder(encoding: Workspace, disk: Callable[[str], None]) -> None:
+    encoding.config["training"]["learning_rate"] = 2.0e-3
+    encoding.write()
+    disk("ro")
+    failed = encoding.snakemake(check=False)
+    assert failed.returncode != 0
+    assert "[DISK] Read-only file system" in failed.stdout
+    assert "rule " not in failed.stdout
+    disk("rw")
+    assert encoding.planned()

@@ -257,7 +257,7 @@ TABLE: list[tuple[str, Change, dict[str, int]]] = [
         {"evaluate": X, "table": 1},
     ),
     ("another version of open_clip", library("open_clip_torch"), features(2, S, text=1)),
-    ("another version of pytorchvideo", library("pytorchvideo"), {**features(1, S), "clips": S}),
+    ("another version of pytorchvideo", library("pytorchvideo"), {**features(1, S), "clips": S, "train": 1}),
     ("another version of PyAV", library("av"), features(E, S)),
 ]
 

@@ -29,6 +29,7 @@ class Workspace:
     def __init__(self, folder: Path, config: dict) -> None:
         self.folder, self.config = folder, config
         self.root, self.cores, self.env = ROOT, 2, {"OMP_NUM_THREADS": "1"}
+        self.seconds = float("nan")  # an undisturbed run took
         folder.mkdir(parents=True, exist_ok=True)
         self.write()
 

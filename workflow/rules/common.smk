@@ -7,7 +7,8 @@ sys.path.insert(0, str(Path(workflow.basedir)))
 from pipeline.config_io import read, validate
 from pipeline.config import merge
 from pipeline.dag import Dag as Plan, gpus_per_job, publish_config
-from pipeline.errors import PrvrError
+from pipeline.errors import PrvrError, disk_error
+from pipeline.interruption import end_jobs_on_sigterm, note_run
 from pipeline.resources import Requests
 
 # A --configfile replaces config.yaml (the demo) instead of being laid on top of it; --config values are laid on top of either.
@@ -20,11 +21,13 @@ try:
     )
     JOBS = Plan.of(CONFIG)
     SHARDS = list(JOBS.shards)
+    CONFIG_FILE = publish_config(CONFIG, dict(config))
 except PrvrError as error:
     raise WorkflowError(f"\n{error}") from None
+except OSError as error:
+    raise WorkflowError(f"\n{disk_error(error) or error}") from None
 
 LAYOUT = JOBS.layout
-CONFIG_FILE = publish_config(CONFIG, dict(config))
 # The rules call `prvr --config "$config"`: this interpreter's, or with --sdm that of each rule's own environment.
 PYTHON = "python" if workflow.deployment_settings.deployment_method else sys.executable
 shell.prefix(
@@ -63,6 +66,8 @@ ALL_CLIPS = [LAYOUT.clips(r, s) for r in RECIPES for s in SHARDS]
 
 
 onstart:
+    note_run()
+    end_jobs_on_sigterm(workflow.local_exec)
     # Before the first job, not after hours of decoding. A dry run needs no weights.
     missing = JOBS.missing_weights()
     if missing:

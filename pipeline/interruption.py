@@ -1,0 +1,131 @@
+"""Ends and locks of a run: SIGTERM ends the jobs too, and a folder left locked by a run that is gone is explained and unlocked."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from pipeline.atomic import write_json
+from pipeline.errors import LockedError
+
+STATE = Path(".snakemake")
+PATIENCE = 10.0  # seconds a job gets to end before it is killed
+
+
+def note_run(state: Path = STATE) -> None:
+    """Leave a note of who runs the workflow here. Snakemake's locks name files, not processes."""
+    me = psutil.Process()
+    note = {"host": socket.gethostname(), "pid": me.pid, "started": me.create_time(), "command": " ".join(me.cmdline())}
+    write_json(state / "prvr-run.json", note)
+
+
+def end_jobs_on_sigterm(local: bool) -> None:
+    """Make SIGTERM end the run within seconds. Snakemake alone waits for the running jobs, which may take hours.
+
+    `local`: the jobs are children of this process and are ended; else it is as Ctrl-C, on which an executor cancels its jobs.
+    """
+    graceful: Any = signal.getsignal(signal.SIGTERM)
+
+    def end(number: int, frame: Any) -> None:
+        if not local:
+            raise KeyboardInterrupt
+        if callable(graceful):
+            graceful(number, frame)  # no new jobs
+        _end(psutil.Process().children(recursive=True), wait=False)
+
+    signal.signal(signal.SIGTERM, end)
+
+
+def unlock(folder: Path, *, stop: bool = False, force: bool = False) -> str:
+    """Take away the lock a killed run left on `folder`; returns what was found and done.
+
+    `stop` first ends jobs that outlived their Snakemake; `force` believes the user about a run on another host.
+    Errors: LockedError while a run holds the folder, or jobs of a killed one still write into it.
+    """
+    state = folder / STATE
+    locked = any((state / "locks").glob("*.lock"))
+    note = json.loads((state / "prvr-run.json").read_text()) if (state / "prvr-run.json").exists() else {}
+    here = [process for process in psutil.process_iter() if _in(process, folder)]
+    runs = [process for process in here if _argument(process, lambda word: Path(word).name == "snakemake")]
+    if runs and locked:
+        raise LockedError(
+            f"a run is at work here: {_named(runs)}", where=folder.resolve(), fix="wait for it, or end it with Ctrl-C or `kill`"
+        )
+    if locked and note and note["host"] != socket.gethostname() and not force:
+        raise LockedError(
+            f"the lock is of {_held(note)}, which cannot be seen from {socket.gethostname()}",
+            where=folder.resolve(),
+            fix="look there whether it still runs; if not: `prvr unlock --force`",
+        )
+    jobs = [process for process in here if _argument(process, lambda word: word == "pipeline.cli")]
+    if jobs and not runs:
+        if not stop:
+            raise LockedError(
+                f"jobs of a killed run still compute: {_named(jobs)}",
+                where=folder.resolve(),
+                fix="wait for them, or end them with `prvr unlock --stop`; what they finished is kept",
+            )
+        _end(jobs, wait=True)
+    said = [f"ended {_named(jobs)}"] if jobs and not runs else []
+    if not locked:
+        return "\n".join([*said, "not locked"])
+    shutil.rmtree(state / "locks")
+    held = f"it was held by {_held(note)}" if note else "nothing says by whom it was held"
+    cluster = ["jobs it gave to a scheduler are not seen from here: wait for them or cancel them (squeue, scancel) before you run again"]
+    return "\n".join([*said, f"unlocked; {held}, which is gone", *(cluster if "profiles/default" not in note.get("command", "") else [])])
+
+
+def _held(note: dict[str, Any]) -> str:
+    return f"process {note['pid']} on {note['host']}, started {datetime.fromtimestamp(note['started']):%Y-%m-%d %H:%M:%S}"
+
+
+def _in(process: psutil.Process, folder: Path) -> bool:
+    """Whether a process, other than this one, works in the folder."""
+    try:
+        return process.pid != os.getpid() and Path(process.cwd()) == folder.resolve()
+    except (psutil.Error, OSError):
+        return False
+
+
+def _argument(process: psutil.Process, holds: Callable[[str], bool]) -> bool:
+    """Whether the program or module a Python process runs is the one looked for."""
+    try:
+        words = process.cmdline()[:4]
+    except psutil.Error:
+        return False
+    return bool(words) and any(map(holds, words)) and not {"--dry-run", "-n", "--unlock"} & set(process.cmdline())
+
+
+def _named(processes: list[psutil.Process]) -> str:
+    return ", ".join(f"process {process.pid} ({_words(process)})" for process in processes)
+
+
+def _words(process: psutil.Process) -> str:
+    try:
+        words = [Path(word).name if word.startswith("/") else word for word in process.cmdline()]
+    except psutil.Error:
+        return "gone"
+    return " ".join(words)[:80]
+
+
+def _end(processes: list[psutil.Process], *, wait: bool) -> None:
+    for process in processes:
+        try:
+            process.terminate()
+        except psutil.Error as error:
+            print(error, file=sys.stderr)
+    if wait:
+        _, alive = psutil.wait_procs(processes, timeout=PATIENCE)
+        for process in alive:
+            process.kill()
+        psutil.wait_procs(alive, timeout=PATIENCE)
