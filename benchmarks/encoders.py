@@ -22,7 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from pipeline.atomic import write_json
 from pipeline.config import Config
 from pipeline.datasets.sources import Source
-from pipeline.encoders import batching, openclip, slowfast, stage
+from pipeline.encoders import openclip, slowfast, stage
+from pipeline.encoders.batch_size import find_batch
 from pipeline.layout import Layout
 from pipeline.store import create
 from pipeline.streams import stream_of
@@ -110,7 +111,7 @@ def main() -> None:
         encode = model.encode_images if settings.kind == "open_clip" else model.encode_windows
         stream = stream_of(settings)
         shape = (*([stream.count] if stream.count > 1 else []), stream.size, stream.size, 3)
-        batch = batching.find_batch(encode, shape, device)
+        batch = find_batch(encode, shape, device)
         ready = torch.randint(0, 256, (batch, *shape), dtype=torch.uint8, device=device)
         seconds = clock(lambda: encode(ready), device)
         with FlopCounterMode(display=False) as counter:

@@ -16,7 +16,8 @@ from pipeline.atomic import write_json
 from pipeline.config import Config, OpenClip
 from pipeline.datasets.sources import Source
 from pipeline.encoders import batching, openclip, slowfast
-from pipeline.encoders.batching import BatchSize, Stats, Video
+from pipeline.encoders.batch_size import BatchSize, find_batch
+from pipeline.encoders.batching import Stats, Video
 from pipeline.encoders.openclip import OpenClipEncoder
 from pipeline.encoders.slowfast import SlowFastEncoder
 from pipeline.errors import EncoderError, StoreError, StoreMissing
@@ -114,7 +115,7 @@ def _encode(
         pixels = frames.ragged("frames", lazy=True)
         videos = [_video(source, windows, pixels, frames) for source in todo]
         shape = (*([stream.count] if stream.count > 1 else []), *pixels.values.shape[1:])
-        size = BatchSize(config.runtime.batch_size or batching.find_batch(encode, shape, model.device))
+        size = BatchSize(config.runtime.batch_size or find_batch(encode, shape, model.device))
         fingerprints = {source.video_id: source.fingerprint for source in todo}
         flushed = time.monotonic()
 

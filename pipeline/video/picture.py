@@ -2,29 +2,51 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from av import VideoFrame
+from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from pipeline.video.grids import centre, scaled
+
+CUT_FIRST = 2.0  # pictures at least so many times too large are cut to whole pixels before, not after: at most 1/4 pixel of the result
+TINY = 16  # pixels: below it swscale's filters run over the edge
+_COLOURS, _SIZES = VideoReformatter(), VideoReformatter()  # each keeps its tables from picture to picture
+
+
+def colours(frame: Any) -> np.ndarray:
+    """A decoded frame as RGB, as `frame.to_ndarray(format="rgb24")` makes it. Shapes: -> uint8 [H, W, 3]. Errors: ValueError."""
+    return np.asarray(_COLOURS.reformat(frame, format="rgb24", threads=1).to_ndarray())
 
 
 def square(rgb: np.ndarray, size: int, *, exact: bool = True) -> np.ndarray:
     """Short side to `size` (bicubic, antialiased), then the centre.
 
-    `exact` resizes the whole picture and cuts the square out, as open_clip does. Otherwise only the square's columns are computed, of a
-    picture first averaged down to no less than twice the size: two to five times as fast; up to 720p it differs by one grey level in
-    a few pixels, at 1080p by 0.1 of 255. Windows, of many frames, are made so.
+    `exact` is Pillow's resizing, to the last bit what open_clip does. Otherwise it is swscale's, two to four times as fast and on
+    average 0.1 to 0.4 of 255 off. Windows, of many frames, are made so.
 
     Shapes: uint8 [H, W, 3] RGB as displayed -> uint8 [size, size, 3]. Source: torchvision Resize and CenterCrop on a Pillow image.
     """
-    picture, bicubic = Image.fromarray(rgb), Image.Resampling.BICUBIC
-    width, height = scaled(picture.width, picture.height, size)
+    tall, wide = rgb.shape[:2]
+    width, height = scaled(wide, tall, size)
     left, top = centre(width, height, size)
-    if exact:
-        return np.ascontiguousarray(np.asarray(picture.resize((width, height), bicubic))[top : top + size, left : left + size])
-    scale = picture.width / width
-    columns = (left * scale, 0, min(picture.width, (left + size) * scale), picture.height)
-    return np.ascontiguousarray(np.asarray(picture.resize((size, height), bicubic, box=columns, reducing_gap=2.0))[top : top + size])
+    if exact or min(wide, tall) < TINY:
+        whole = np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.BICUBIC))
+        return np.ascontiguousarray(whole[top : top + size, left : left + size])
+    across, down = wide / width, tall / height
+    if min(across, down) >= CUT_FIRST:
+        rgb = rgb[round(top * down) : round((top + size) * down), round(left * across) : round((left + size) * across)]
+        width, height, left, top = size, size, 0, 0
+    frame = VideoFrame.from_numpy_buffer(np.ascontiguousarray(rgb), format="rgb24")
+    # Into planes: there swscale's vector code applies, and packed RGB would cost three times as much.
+    planes = _SIZES.reformat(frame, width=width, height=height, format="gbrp", interpolation="BICUBIC", threads=1).planes
+    result = np.empty((size, size, 3), np.uint8)
+    for channel, plane in zip((1, 2, 0), planes, strict=True):
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+        result[..., channel] = rows[top : top + size, left : left + size]
+    return result
 
 
 def turned(rgb: np.ndarray, clockwise: int) -> np.ndarray:

@@ -12,9 +12,10 @@ import numpy as np
 from PIL import Image
 
 from pipeline.errors import VideoError
+from pipeline.video.opening import one_thread, open_container
 from pipeline.video.packets import words
-from pipeline.video.picture import turned
-from pipeline.video.probe import Probe, one_thread, open_container
+from pipeline.video.picture import colours, turned
+from pipeline.video.probe import Probe
 
 Frames = Iterator[tuple[float, Callable[[], np.ndarray]]]
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
@@ -88,7 +89,7 @@ def _time(frame: Any, probe: Probe, before: float) -> float:
 
 def _displayed(frame: Any, clockwise: int) -> np.ndarray:
     try:
-        return turned(frame.to_ndarray(format="rgb24", threads=1), clockwise)
+        return turned(colours(frame), clockwise)
     except ValueError as error:  # swscale knows no way from this pixel format
         raise VideoError(
             "UNSUPPORTED_CODEC", f"pixel format {frame.format.name}: {error}", fix="convert it: ffmpeg -i IN -c:v libx264 OUT.mp4"

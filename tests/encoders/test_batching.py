@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.encoders import batching, openclip
-from pipeline.encoders.batching import BatchSize, Video
+from pipeline.encoders import batch_size, batching, openclip
+from pipeline.encoders.batch_size import BatchSize
+from pipeline.encoders.batching import Video
 from pipeline.errors import DeviceError
 from tests.encoders.conftest import SIZE, open_clip, pixels
 
@@ -139,18 +140,18 @@ def test_prefetch_is_bounded_and_stops() -> None:
 
 def test_batch_size_is_grown_until_it_stops_paying() -> None:
     speeds = {1: 10.0, 2: 19.0, 4: 33.0, 8: 50.0, 16: 51.0, 32: 90.0}
-    assert batching.grow(speeds.__getitem__) == 8
+    assert batch_size.grow(speeds.__getitem__) == 8
 
     def limited(rows: int) -> float:
         if rows > 16:
             raise torch.OutOfMemoryError
         return float(rows)
 
-    assert batching.grow(limited) == 8  # a step back from the last that fitted
-    assert batching.grow(float, most=64) == 64
+    assert batch_size.grow(limited) == 8  # a step back from the last that fitted
+    assert batch_size.grow(float, most=64) == 64
 
 
 def test_cpu_batches() -> None:
-    assert batching.cpu_batch(224 * 224 * 3) == 8
-    assert batching.cpu_batch(32 * 224 * 224 * 3) == 1
-    assert batching.cpu_batch(12) == 64
+    assert batch_size.cpu_batch(224 * 224 * 3) == 8
+    assert batch_size.cpu_batch(32 * 224 * 224 * 3) == 1
+    assert batch_size.cpu_batch(12) == 64

@@ -19,7 +19,9 @@ from pipeline.video.probe import probe
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-STREAMS = {s.name: s for s in (Stream(2.0, "middle", 224), Stream(1.0, "start", 64))}
+# Two of stills and one of windows, of few frames, for an hour has 54,000 of SlowFast's.
+STREAMS = {s.name: s for s in (Stream(2.0, "middle", 224), Stream(1.0, "start", 64), Stream(60.0, "window", 112, 4, 2.0, 1))}
+CLOSE = {name: 0.01 if stream.count == 1 else 1.0 for name, stream in STREAMS.items()}  # mean difference allowed, of 255
 BROKEN = {
     "ax_invalid-bitstream.webm": "DECODE_ERROR",
     "ax_sample_audio_only.mp4": "NO_VIDEO_STREAM",
@@ -113,8 +115,9 @@ def test_every_file_has_its_verdict(shared: Path, outcomes: dict[str, Outcome]) 
 def test_good_files_give_the_frames_of_a_full_decode(shared: Path, outcomes: dict[str, Outcome]) -> None:
     good = {name: outcome for name, outcome in outcomes.items() if not outcome.code}
     assert len(good) >= 100
-    wrong = {name: worst for name, outcome in good.items() if max((worst := reference(shared / "videos" / name, outcome)).values()) > 0.01}
-    assert wrong == {}
+    worst = {name: reference(shared / "videos" / name, outcome) for name, outcome in good.items()}
+    assert {name: found for name, found in worst.items() if any(found[stream] > CLOSE[stream] for stream in STREAMS)} == {}
+    print({stream: max(found[stream] for found in worst.values()) for stream in STREAMS})
 
 
 def test_decord_gives_the_same_bytes_where_the_rule_allows_it(shared: Path, outcomes: dict[str, Outcome], tmp_path: Path) -> None:

@@ -1,0 +1,114 @@
+"""Decoding alone: the frames stage's processes against an ffmpeg pipe that produces the same frames.
+
+    python -m benchmarks.decode [--videos ../shared/videos] [--copies 2] [--repeats 3] [--ffmpeg PATH]
+
+Two kinds of frames, 224 pixels square: stills at 1 a second, and SlowFast's windows (32 frames, every second one of 30 a second; in
+2 seconds of video that is 15 frames a second). The pipe is what extractors use: one ffmpeg per video, `fps` and `scale` filters (bicubic),
+raw RGB read from its output into memory. Ours includes the probe, the placing by presentation time, the hand-over through files, and the
+start of the processes. On one core both have one thread; on two, ours has two processes and ffmpeg its own threads.
+In turn, `--repeats` times, medians. ffmpeg: `--ffmpeg`, the one on the path, or imageio-ffmpeg's (`pip install imageio-ffmpeg`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.extraction import NAMES, timed
+from pipeline.streams import Stream
+from pipeline.video.choose import choose
+from pipeline.video.pool import Job, Pool
+from pipeline.video.probe import probe
+
+MORE = ("sk_bigbuckbunny.mp4", "mpy_smpte-2997.mp4", "d_vp9.webm", "ax_h265_bframes.mp4")
+KINDS = {"stills": (Stream(1.0, "middle", 224), 1), "windows": (Stream(2.0, "window", 224, 32, 30.0, 2), 15)}
+FILTER = "fps={fps},scale=w='if(gt(iw,ih),-2,224)':h='if(gt(iw,ih),224,-2)':flags=bicubic,crop=224:224"
+
+
+def ffmpeg_path(given: str) -> str:
+    """The program to compare with. SystemExit when there is none."""
+    found = given or shutil.which("ffmpeg")
+    if not found:
+        try:
+            from imageio_ffmpeg import get_ffmpeg_exe  # type: ignore[import-not-found]
+        except ImportError:
+            raise SystemExit("no ffmpeg: give --ffmpeg, or pip install imageio-ffmpeg") from None
+        found = get_ffmpeg_exe()
+    return str(found)
+
+
+def pipe(files: list[Path], ffmpeg: str, fps: int, cores: int) -> int:
+    """One ffmpeg after the other; returns the frames read."""
+    one = ["-threads", "1", "-filter_threads", "1"] if cores == 1 else []
+    total = 0
+    for file in files:
+        command = [ffmpeg, "-v", "error", "-nostdin", *one, "-i", str(file), "-an", "-vf", FILTER.format(fps=fps)]
+        done = subprocess.run([*command, "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"], check=True, stdout=subprocess.PIPE)
+        total += len(np.frombuffer(done.stdout, np.uint8).reshape(-1, 224, 224, 3))
+    return total
+
+
+def ours(files: list[Path], stream: Stream, cores: int, decoder: str) -> int:
+    """The frames stage's pool, into a folder; returns the frames made."""
+    total = 0
+    with tempfile.TemporaryDirectory() as temporary, Pool(cores, timeout=60, timeout_per_second=2, memory_mb=4096) as pool:
+        recipe = {stream.name: stream.recipe}
+        jobs = [Job(str(i), (str(file),), recipe, Path(temporary) / str(i), decoder=decoder) for i, file in enumerate(files)]
+        for outcome in pool.run(jobs):
+            if outcome.code:
+                raise SystemExit(f"{outcome.job.paths[0]}: {outcome.code} {outcome.message}")
+            total += len(np.load(outcome.job.folder / f"{stream.name}.time.npy"))
+            shutil.rmtree(outcome.job.folder)
+    return total
+
+
+def race(title: str, runs: dict[str, Callable[[], int]], repeats: int) -> None:
+    """Time each of `runs` in turn and print medians, as a share of the first."""
+    found: dict[str, list[tuple[float, float, int]]] = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            found[name].append(timed(run))
+    base = None
+    for name, results in found.items():
+        wall, processor = statistics.median(r[0] for r in results), statistics.median(r[1] for r in results)
+        base = base or (wall, processor)
+        print(
+            f"| {title} | {name} | {results[0][2]} | {wall:.2f} | {processor:.2f} | {wall / base[0]:.2f} | {processor / base[1]:.2f} |",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--videos", type=Path, default=Path("../shared/videos"), help="folder with the sample videos")
+    parser.add_argument("--copies", type=int, default=2, help="each video so many times")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--ffmpeg", default="", help="the ffmpeg program")
+    arguments = parser.parse_args()
+    ffmpeg = ffmpeg_path(arguments.ffmpeg)
+    files = [arguments.videos / name for name in (*NAMES, *MORE) if (arguments.videos / name).exists()]
+    allowed = [file for file in files if choose(probe(str(file)), "decord").decoder == "decord"]
+    files, allowed = files * arguments.copies, allowed * arguments.copies
+    version = subprocess.run([ffmpeg, "-version"], check=True, capture_output=True, text=True).stdout.split()[2]
+    print(f"{len(files)} videos; decord may read {len(allowed)} of them. ffmpeg {version}. Seconds, medians of {arguments.repeats}.\n")
+    print("| frames, cores, videos | who | frames | seconds | processor seconds | of the pipe's time | of its processor time |")
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
+    for cores in (1, 2):
+        for kind, (stream, fps) in KINDS.items():
+            for title, chosen in (("all", files), ("decord's", allowed)):
+                runs = {"ffmpeg pipe": lambda c=chosen, f=fps, n=cores: pipe(c, ffmpeg, f, n)}
+                runs["PyAV"] = lambda c=chosen, s=stream, n=cores: ours(c, s, n, "pyav")
+                if title != "all":
+                    runs["decord"] = lambda c=chosen, s=stream, n=cores: ours(c, s, n, "decord")
+                race(f"{kind}, {cores}, {title}", runs, arguments.repeats)
+
+
+if __name__ == "__main__":
+    main()
