@@ -13,7 +13,7 @@ import pandas as pd
 from pipeline import estimates, recipes
 from pipeline.config import OpenClip
 from pipeline.dag import Dag, gpus_per_job
-from pipeline.datasets import table
+from pipeline.datasets import splits, table
 from pipeline.datasets.readers import read
 from pipeline.datasets.sources import Source
 from pipeline.datasets.table import Annotations
@@ -87,7 +87,11 @@ def _annotations(dag: Dag) -> tuple[Annotations | None, list[str]]:
     if kind == "bundle":
         return table.load(layout.annotations), ["imported features: nothing is decoded or encoded"]
     rows, missing = read(dag.config, layout)
-    return table.of(rows), [*rows.notes, *([f"{len(missing):,} files are missing and left out"] if missing else [])]
+    return table.of(rows), [
+        *rows.notes,
+        *splits.check(dag.config, rows),
+        *([f"{len(missing):,} files are missing and left out"] if missing else []),
+    ]
 
 
 def _head(dag: Dag, sources: list[Source], seconds: dict[str, float], basis: str) -> list[str]:

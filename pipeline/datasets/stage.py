@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 
 from pipeline.config import Config
-from pipeline.datasets import table
+from pipeline.datasets import splits, table
 from pipeline.datasets.readers import read
 from pipeline.datasets.rows import Rows
 from pipeline.layout import Layout
@@ -18,6 +18,7 @@ def run(config: Config, layout: Layout) -> None:
     Errors: DatasetError, listing every instance.
     """
     rows, missing = read(config, layout)
+    lacking = splits.check(config, rows)
     annotations = table.of(rows)
     report = layout.missing_videos
     if missing:
@@ -26,7 +27,7 @@ def run(config: Config, layout: Layout) -> None:
     else:
         report.unlink(missing_ok=True)
     recipe = config.dataset.model_dump(include={"kind", "gallery", "allow_missing_videos", "include_unlabelled"})
-    notes = [*rows.notes, *([f"absent videos are listed in {report}"] if missing else [])]
+    notes = [*rows.notes, *lacking, *([f"absent videos are listed in {report}"] if missing else [])]
     table.save(
         layout.annotations, annotations, recipe=recipe, dataset=config.dataset.name, kind=config.dataset.kind, notes=list(rows.notes)
     )

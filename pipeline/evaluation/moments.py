@@ -76,8 +76,10 @@ def windows(
     """Moment predictions: the runs of rows whose score lies above `level` of the way from the video's mean to its best, best run first.
 
     Shapes: `similarity` [Q, L] cosine of each query with its video's rows; `start`, `end` [Q, L] s. Returns per query at most `limit`
-    windows [start s, end s, score], score = the run's best row. The first window holds the best-scoring row.
+    windows [start s, end s, score], score = the run's best row. The first window holds the best-scoring row. Rows of one time, which a
+    short video repeats, count as one with the best of their scores: windows never overlap.
     """
+    similarity = _best_at_each_time(similarity, start, end)
     peak, mean = similarity.max(1, keepdims=True), similarity.mean(1, keepdims=True)
     keep = similarity >= peak - (1.0 - level) * (peak - mean)
     edge = np.diff(np.pad(keep, ((0, 0), (1, 1))).astype(np.int8), axis=1)
@@ -95,6 +97,17 @@ def windows(
         if len(found[q]) < limit:
             found[q].append([float(start[q, a]), float(end[q, b - 1]), float(s)])
     return found
+
+
+def _best_at_each_time(similarity: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Each run of rows that cover the same time gets its best score. Shapes: all [Q, L]; unknown times leave rows apart."""
+    first = np.ones(similarity.shape, dtype=bool)
+    first[:, 1:] = (start[:, 1:] != start[:, :-1]) | (end[:, 1:] != end[:, :-1])
+    at = np.flatnonzero(first.ravel())
+    if len(at) == similarity.size:
+        return similarity
+    best = np.maximum.reduceat(similarity.ravel(), at)
+    return np.repeat(best, np.diff(np.append(at, similarity.size))).reshape(similarity.shape)
 
 
 def saliency(similarity: np.ndarray, start: np.ndarray, duration: float, *, every: float = 2.0) -> list[float]:

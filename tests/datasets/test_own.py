@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Config, Dataset
-from pipeline.datasets import own
+from pipeline.datasets import own, stage
 from pipeline.datasets.sources import videos
 from pipeline.errors import DatasetError
 from pipeline.layout import Layout
@@ -202,3 +202,25 @@ def test_a_renamed_file_keeps_its_fingerprint_and_a_changed_one_does_not(folder:
     assert after["c"].fingerprint == before["a"].fingerprint
     assert after["b"].fingerprint != before["b"].fingerprint
     assert after["b"].duration is None
+
+
+def test_splits_no_query_is_of_are_all_named_before_anything_runs(folder: Path) -> None:
+    config = _config(folder, "path,query,split\na.mp4,x,train\nb.MKV,y,train\n")
+    second = {"training": {"selection_split": "test"}, "evaluation": {"split": "val"}}
+    config = config.model_copy(update={"experiments": {"main": {}, "second": second}})
+    with pytest.raises(DatasetError) as error:
+        stage.run(config, Layout.of(config))
+    assert problems(error) == [
+        "experiment main: evaluation.split is test, which has none",
+        "experiment main: training.selection_split is val, which has none",
+        "experiment second: evaluation.split is val, which has none",
+        "experiment second: training.selection_split is test, which has none",
+    ]
+    assert "train 2" in error.value.fix
+    assert not Layout.of(config).annotations.exists()
+
+
+def test_a_test_split_alone_is_for_checkpoints_trained_elsewhere(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = _config(folder, "path,query,split\na.mp4,x,test\n")
+    stage.run(config, Layout.of(config))
+    assert "no training queries (there are test 1)" in capsys.readouterr().err

@@ -54,5 +54,13 @@ def test_the_first_window_holds_the_best_row() -> None:
         assert found[0][0] <= row < found[0][1]
 
 
+def test_rows_a_short_video_repeats_are_one_moment() -> None:
+    start = np.array([[0.0, 0.0, 0.0, 2.0, 2.0, 4.0, 4.0, 4.0]])
+    similarity = np.array([[0.9, 0.0, 0.8, 0.1, 0.0, 0.0, 1.0, 0.2]])
+    assert moments.windows(similarity, start, start + 2) == [[[4.0, 6.0, 1.0], [0.0, 2.0, 0.9]]]
+    unknown = np.full_like(start, np.nan)
+    assert len(moments.windows(similarity, unknown, unknown)[0]) == 3
+
+
 def test_saliency_reads_the_row_showing_at_the_middle_of_each_cell() -> None:
     assert moments.saliency(np.array([0.1, 0.2, 0.3]), np.array([0.0, 3.0, 6.0]), 9.0) == [0.1, 0.2, 0.2, 0.3]
