@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -83,6 +84,16 @@ def unlock(folder: Path, *, stop: bool = False, force: bool = False) -> str:
     held = f"it was held by {_held(note)}" if note else "nothing says by whom it was held"
     cluster = ["jobs it gave to a scheduler are not seen from here: wait for them or cancel them (squeue, scancel) before you run again"]
     return "\n".join([*said, f"unlocked; {held}, which is gone", *(cluster if "profiles/default" not in note.get("command", "") else [])])
+
+
+def written_logs(folder: Path) -> set[Path]:
+    """The files that jobs at work in `folder` on this host have open: their logs are among them."""
+    found: set[Path] = set()
+    for process in psutil.process_iter():
+        if _in(process, folder):
+            with contextlib.suppress(psutil.Error, OSError):
+                found |= {Path(file.path) for file in process.open_files()}
+    return found
 
 
 def _held(note: dict[str, Any]) -> str:

@@ -40,7 +40,7 @@ def summary(config: Config = "config.yaml") -> None:
 
 
 def status(config: Config = "config.yaml") -> None:
-    """Print what is finished and what is missing, with the last lines of the logs."""
+    """Print what is done, running and failed (with the last lines of the logs), the quarantine, and where the time went."""
     print(status_text(_dag(config)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
@@ -75,10 +76,8 @@ def start() -> Iterator[Callable[..., subprocess.Popen]]:
 
     yield begin
     for run in runs:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(run.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         run.wait()
 
 
@@ -95,6 +94,7 @@ def training(finished: Workspace, tmp_path: Path) -> Workspace:
     """A copy in which a training of many epochs is to be run."""
     work = finished.copy(tmp_path / "work")
     shutil.rmtree(work.results / "runs")
+    (work.results / "table.md").unlink()
     work.config["training"].update(epochs=5000, patience=5000)
     work.write()
     return work
