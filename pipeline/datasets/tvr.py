@@ -34,13 +34,14 @@ def read(folder: Path, gallery: str | None) -> Rows:
         train = [Query(c.cap_id, c.video_id, "train", c.text, (), c.cap_id) for c in caption_list.read(listing)]
         notes = (f"training queries come from {CAPTIONS}: their moments are unknown",)
     else:
+        tested = _queries(val_file, "val", durations)
         raise DatasetError(
-            f"neither {RELEASES['train']} nor {CAPTIONS} is there: no training queries",
+            f"neither {RELEASES['train']} nor {CAPTIONS} is there: no query for the {len(durations['train']):,} training videos "
+            f"(the {len(durations['val']):,} test videos have their {len(tested):,})",
             where=folder,
             fix="fetch one of them as docs/datasets.md says",
         )
-    found = tuple(videos(durations))
-    return Rows(found, (*train, *_queries(val_file, "val", durations)), gallery or "val", notes)
+    return Rows(tuple(videos(durations)), (*train, *_queries(val_file, "val", durations)), gallery or "val", notes)
 
 
 def videos(durations: dict[str, Any]) -> list[Video]:

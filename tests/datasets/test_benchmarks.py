@@ -62,6 +62,11 @@ def test_counts_of_tvr(shared: Path) -> None:
     assert set(Counter(query.video_id for query in queries).values()) == {5}
 
 
+def test_the_counts_of_tvr_are_told_without_its_train_release(shared: Path) -> None:
+    with pytest.raises(DatasetError, match=r"no query for the 17,435 training videos \(the 2,179 test videos have their 10,895\)"):
+        benchmark(Dataset(kind="tvr", annotations=str(shared / "annotations" / "tvr")))
+
+
 def test_qvhighlights_moves_moments_to_the_joined_time_line(read) -> None:
     rows = read("qvhighlights")
     videos = {video.video_id: video for video in rows.videos}

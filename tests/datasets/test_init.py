@@ -9,8 +9,9 @@ import pytest
 from pipeline.config_io import load
 from pipeline.datasets.sources import videos
 from pipeline.errors import ConfigError, DatasetError
-from pipeline.init import init, look
+from pipeline.init import init
 from pipeline.layout import Layout
+from pipeline.recognise import look
 from tests.datasets.miniature import KINDS, build, encode
 
 
@@ -92,4 +93,70 @@ def test_bundles_are_named(tmp_path: Path) -> None:
     ):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
-    assert look(tmp_path).bundles == {tmp_path / "msc/tvr": "MSC", tmp_path / "mssl/tvr": "MS-SL"}
+    assert {bundle.folder: bundle.layout for bundle in look(tmp_path).bundles} == {
+        tmp_path / "msc/tvr": "MSC",
+        tmp_path / "mssl/tvr": "MS-SL",
+    }
+    with pytest.raises(DatasetError, match="feature bundles and nothing else"):
+        init(tmp_path, tmp_path / "made")
+
+
+def msc_bundle(folder: Path, *, test: bool = False) -> Path:
+    """The files of a bundle of ActivityNet by name; its features are not looked at here."""
+    for path in ("FeatureData/activitynet_clip_L14.h5", "TextData/activitynet_clip_L14.h5"):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).touch()
+    lists = {"train": "v_b#enc#0 One.\nv_a#enc#0 Two.\n", "val": "v_c#enc#0 Three.\nv_c#enc#1 Four.\n"}
+    for split, text in {**lists, **({"test": lists["val"]} if test else {})}.items():
+        (folder / "TextData" / f"activitynet{split}.caption.txt").write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_a_bundle_alone_gets_the_preset_on_its_own_lists(tmp_path: Path, test: bool) -> None:
+    folder = msc_bundle(tmp_path / "bundle", test=test)
+    lines = init(folder, tmp_path)
+    text = (tmp_path / "activitynet-msc.yaml").read_text()
+    config = load(tmp_path / "activitynet-msc.yaml")
+    main = config.experiment("main")
+    assert (config.dataset.kind, config.dataset.gallery, config.dataset.videos) == ("bundle", None, "")
+    assert (main.features, main.text, {encoder.kind for encoder in config.encoders.values()}) == (["msc-video"], "msc-text", {"imported"})
+    assert (main.training.selection_split, main.evaluation.split, main.training.learning_rate) == ("val", "val", 2.5e-4)
+    assert "4,917" not in text.split("encoders:")[0].split("dataset:")[1]
+    assert {"  train: 2 videos, 2 queries", "  val: 1 videos, 2 queries"} < set(lines)
+    assert f"  prvr import {folder} --config {tmp_path / 'activitynet-msc.yaml'} --video msc-video --text msc-text" in lines
+    rows = [line.split("\t")[:3] for line in (tmp_path / "activitynet-msc.manifest.tsv").read_text().splitlines()]
+    assert rows[1:] == [["v_b", "train", "1"], ["v_a", "train", "1"], ["v_c", "val", "2"]]
+
+
+def test_a_bundle_stands_in_for_absent_videos(tmp_path: Path) -> None:
+    mini = build("activitynet", tmp_path / "data")
+    (tmp_path / "data" / "activitynet-invented").rename(tmp_path / "away")
+    folder = msc_bundle(tmp_path / "data" / "msc")
+    assert "clip-l14" in (init(tmp_path / "data", tmp_path / "with"), (tmp_path / "with" / "activitynet.yaml").read_text())[1]
+    mini.videos.rename(tmp_path / "videos")
+    lines = init(tmp_path / "data", tmp_path / "without")
+    config = load(tmp_path / "without" / "activitynet.yaml")
+    assert (config.dataset.kind, config.dataset.gallery, set(config.encoders)) == ("activitynet", "val_1", {"msc-video", "msc-text"})
+    assert f"no videos here: features from {folder}" in lines
+    assert any(line.startswith("  prvr import ") for line in lines)
+
+
+def test_a_benchmark_without_videos_says_what_comes_first(tmp_path: Path) -> None:
+    mini = build("charades", tmp_path / "data")
+    mini.videos.rename(tmp_path / "videos")
+    lines = init(mini.annotations, tmp_path / "made")
+    assert lines[lines.index("next:") + 1].startswith("  # name their folder as dataset.videos")
+    assert "  test: 4 videos, 8 queries" in lines
+
+
+def test_values_that_need_quotes_have_them(tmp_path: Path) -> None:
+    for name in ("2024", "a 'b' #1"):
+        folder = tmp_path / name
+        encode(folder / "one.mp4", 1, 0)
+        (folder / "q.csv").write_text("path,query,split\none.mp4,x,test\n")
+        init(folder, tmp_path / "made" / name)
+        (written,) = (tmp_path / "made" / name).glob("*.yaml")
+        config = load(written)
+        assert config.dataset.videos == str(folder)
+        assert config.dataset.name == written.stem

@@ -35,10 +35,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
 
 
 def shrunk(values: dict[str, Any], tiny: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The preset with small encoders and a small, short training; its `paper` experiment runs on one benchmark only."""
+    """The preset with small encoders and a small, short training; both its variants, everything else as shipped."""
     encoders = {name: tiny[settings["kind"]] for name, settings in values["encoders"].items()}
-    small = merge(values, {"encoders": encoders, "model": MODEL, "training": TRAINING})
-    return small if values["dataset"]["kind"] == "tvr" else {**small, "experiments": {"main": {}}}
+    return merge(values, {"encoders": encoders, "model": MODEL, "training": TRAINING})
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -49,13 +48,15 @@ def test_from_raw_videos_to_the_table(kind: str, root: Path, tmp_path: Path, tin
     workspace = Workspace(tmp_path / "work", shrunk(values, tiny))
     workspace.snakemake()
     written = table.load(workspace.results / "annotations.h5")
-    for experiment in workspace.config["experiments"]:
+    assert list(workspace.config["experiments"]) == ["main", "paper"]
+    for experiment, variant in (("main", "released"), ("paper", "paper")):
         metrics = json.loads((workspace.results / "runs" / experiment / "seed9527" / "metrics.json").read_text())
-        assert metrics["gallery"]["videos"] == 4
+        assert metrics["variant"] == variant
+        assert (metrics["gallery"]["name"], metrics["gallery"]["videos"]) == (mini.values["gallery"], 4)
         assert metrics["gallery"]["queries"] == int((written.queries["split"] == "test").sum())
         assert metrics["selection_split"] == "test"
     shown = (workspace.results / "table.md").read_text()
-    for part in (*workspace.config["experiments"], "zero-shot", "published: MSC", mini.values["gallery"]):
+    for part in ("main", "paper", "zero-shot", "published: MSC", f"{mini.values['gallery']}, 4"):
         assert part in shown
 
 
@@ -64,6 +65,7 @@ def test_the_whole_preset_is_planned(kind: str, root: Path, tmp_path: Path) -> N
     """At its real size, without weights: a dry run needs none."""
     mini = build(kind, tmp_path / "data")
     workspace = Workspace(tmp_path / "work", merge(read(root / "config" / f"{kind}.yaml"), {"dataset": mini.values}))
-    planned = workspace.snakemake("--dry-run", "--quiet", "rules").stdout
-    assert "train" in planned
-    assert "evaluate" in planned
+    planned = workspace.planned()
+    frames, encoders = 1, len(workspace.config["encoders"])
+    assert (planned["annotations"], planned["frames"], planned["features"], planned["text"]) == (1, frames, encoders, 1)
+    assert (planned["clips"], planned["train"], planned["evaluate"], planned["table"]) == (2, 2, 2, 1)  # released and paper
