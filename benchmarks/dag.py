@@ -1,9 +1,11 @@
-"""How long Snakemake needs to plan a large collection, by shard size: stand-in video files, the real Snakefile, a dry run.
+"""How long Snakemake needs to plan a large collection, by shard size: stand-in video files, the real Snakefile, dry runs.
 
-    python benchmarks/dag.py --videos 20000 --shard-sizes 50 100 200
+    python benchmarks/dag.py --videos 20000 --shard-sizes 50 64 100 200 --out benchmarks/results/dag.md
 
-Prints, per shard size: jobs, processor seconds and memory of a fresh dry run. A file stands for a video (its name and a few
-bytes), so everything but decoding is as in a real run. The floor is one stat per video and one JSON line per job.
+Per shard size: jobs; processor seconds and peak memory of a fresh dry run and of one after everything is done (stand-in results that
+Snakemake was told to believe); processor seconds a job spends before its work, reading the configuration and the list of videos. A file
+stands for a video (its name and a few bytes), so everything but decoding is as in a real run. The floor is Snakemake itself with an empty
+rule, and one stat per video.
 """
 
 from __future__ import annotations
@@ -11,15 +13,26 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import resource
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import yaml
 
+from pipeline.atomic import write_json
+from pipeline.config_io import load
+from pipeline.dag import Dag
+
 ROOT = Path(__file__).resolve().parent.parent
+JOB = """
+import sys
+from pipeline.config_io import load
+from pipeline.dag import Dag
+dag = Dag.of(load(sys.argv[1]))
+dag.trace("features", encoder=dag.video_encoders[0], shard=next(iter(dag.shards)))
+"""
 
 
 def world(folder: Path, videos: int) -> None:
@@ -32,9 +45,11 @@ def world(folder: Path, videos: int) -> None:
         path.write_bytes(video_id.encode())
         lines.append(f"{video_id},somebody does thing {i},{'train' if i % 5 else 'test'}")
     (folder / "queries.csv").write_text("\n".join(lines) + "\n")
+    (folder / "weights").write_bytes(b"stand-in")
 
 
 def configuration(shard_size: int) -> dict:
+    """Three encoders, one experiment."""
     return {
         "dataset": {"name": f"shards{shard_size}", "kind": "own", "videos": "videos", "annotations": "queries.csv"},
         "video": {"shard_size": shard_size},
@@ -48,43 +63,100 @@ def configuration(shard_size: int) -> dict:
     }
 
 
-def dry_run(folder: Path, shard_size: int) -> tuple[int, float, float, float]:
-    """Jobs, processor seconds, wall seconds and peak MB of one dry run."""
+def measured(command: list[str], folder: Path) -> tuple[float, float, str]:
+    """Processor seconds, peak MB and output of one process with its children."""
+    with tempfile.TemporaryFile("w+") as output:
+        child = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        _, status, used = os.wait4(child.pid, 0)
+        output.seek(0)
+        said = output.read()
+    if status:
+        raise SystemExit(said[-3000:])
+    return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, said
+
+
+def snakemake(config: Path, *args: str) -> list[str]:
+    profile = ROOT / "profiles" / "default"
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--configfile", str(config), *args]
+    return [*command, "--cores", "2", "--workflow-profile", str(profile)]
+
+
+def pretend(folder: Path, config: Path) -> None:
+    """Stand-in results of every job, which Snakemake is told to believe."""
+    back = Path.cwd()
+    os.chdir(folder)
+    try:
+        dag = Dag.of(load(str(config)))
+        layout, (experiment,), (seed,) = dag.layout, dag.config.experiments, dag.config.seeds
+        for shard in dag.shards:
+            for encoder in dag.video_encoders:
+                trace = dag.trace("features", encoder=encoder, shard=shard)
+                write_json(layout.features_manifest(encoder, shard), {"trace": trace, "quarantine": [], "videos": 0})
+        write_json(layout.text_manifest("clip-l14"), {})
+        files = [layout.features(e, s) for e in dag.video_encoders for s in dag.shards]
+        files += [layout.clips(dag.clips(experiment), s) for s in dag.shards] + [layout.text("clip-l14"), layout.annotations]
+        files += [layout.checkpoint(experiment, seed), layout.evaluation(experiment, seed), layout.metrics(experiment, seed)]
+        for path in [*files, layout.table(), layout.quarantine_checked]:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("{}")
+    finally:
+        os.chdir(back)
+    measured(snakemake(config, "--touch", "--quiet", "all"), folder)
+
+
+def floor(folder: Path, videos: int) -> tuple[float, float]:
+    """Processor seconds of Snakemake with one empty rule, and of one stat per video."""
+    (folder / "empty.smk").write_text("rule all:\n    shell: 'true'\n")
+    nothing, _, _ = measured([sys.executable, "-m", "snakemake", "--snakefile", "empty.smk", "--dry-run", "--cores", "1"], folder)
+    began = time.process_time()
+    for path in (folder / "videos").rglob("*.mp4"):
+        path.stat()
+    return nothing, time.process_time() - began
+
+
+def row(folder: Path, shard_size: int, again: bool) -> str:
+    """One line of the table."""
     config = folder / f"shards{shard_size}.yaml"
     config.write_text(yaml.safe_dump(configuration(shard_size)))
-    snakemake = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--configfile", str(config)]
-    command = [*snakemake, "--dry-run", "--quiet", "rules"]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    timed = ["/usr/bin/env", "time", "-f", "%M %e", *command] if Path("/usr/bin/time").exists() else command
-    done = subprocess.run(
-        [*timed, "--cores", "2", "--workflow-profile", str(ROOT / "profiles" / "default")],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    output = done.stdout + done.stderr
-    if done.returncode:
-        raise SystemExit(output[-3000:])
-    jobs = re.search(r"^total\s+(\d+)", output, flags=re.M)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return int(jobs.group(1)) if jobs else 0, seconds, after.ru_maxrss / 1024, after.ru_maxrss
+    job = [sys.executable, "-c", JOB, str(config)]
+    first, _, _ = measured(job, folder)  # looks at every file's content once
+    fresh, memory, said = measured(snakemake(config, "--dry-run", "--quiet", "rules"), folder)
+    jobs = int(re.search(r"^total\s+(\d+)", said, flags=re.M)[1])  # type: ignore[index]
+    before, _, _ = measured(job, folder)
+    done = done_memory = float("nan")
+    if again:
+        pretend(folder, config)
+        done, done_memory, said = measured(snakemake(config, "--dry-run"), folder)
+        assert "Nothing to be done" in said, said[-2000:]
+    cells = [shard_size, f"{jobs:,}", f"{fresh:.1f}", f"{memory:.0f}", f"{done:.1f}", f"{done_memory:.0f}", f"{before:.1f}", f"{first:.1f}"]
+    return "| " + " | ".join(map(str, cells)) + " |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=int, default=20_000)
-    parser.add_argument("--shard-sizes", type=int, nargs="+", default=[50, 100, 200])
+    parser.add_argument("--shard-sizes", type=int, nargs="+", default=[50, 64, 100, 200])
+    parser.add_argument("--fresh-only", action="store_true", help="leave out the check after no change")
+    parser.add_argument("--out", type=Path, help="append the table to this file")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         world(folder, arguments.videos)
-        print(f"{arguments.videos} videos\n{'shard size':>10} {'jobs':>7} {'CPU s':>7} {'CPU s again':>12} {'peak MB':>8}")
+        nothing, stats = floor(folder, arguments.videos)
+        lines = [
+            f"{arguments.videos:,} videos. Floor: Snakemake with one empty rule {nothing:.1f} s, a stat of every video {stats:.1f} s.",
+            "",
+            "| shard size | jobs | fresh dry run, s | MB | nothing to do, s | MB | a job before its work, s | first look at the files, s |",
+            "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        ]
+        print("\n".join(lines), flush=True)
         for size in arguments.shard_sizes:
-            jobs, seconds, memory, _ = dry_run(folder, size)
-            _, again, _, _ = dry_run(folder, size)
-            print(f"{size:10} {jobs:7} {seconds:7.1f} {again:12.1f} {memory:8.0f}")
+            lines.append(row(folder, size, not arguments.fresh_only))
+            print(lines[-1], flush=True)
+    if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        with arguments.out.open("a") as file:
+            file.write("\n".join(lines) + "\n\n")
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ class Workspace:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=560,
+            timeout=1200,
         )
         if check:
             assert done.returncode == 0, done.stdout[-6000:]
