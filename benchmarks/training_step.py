@@ -1,12 +1,13 @@
 """A training step of the published size: ours against the method written out literally, each in its own process under one allocator.
 
     python -m benchmarks.training_step [--videos 128] [--queries-per-video 5] [--steps 3] [--allocators default,tuned]
-                                       [--sides literal,fp32,bf16,recompute] [--threads 2] [--clock wall]
+                                       [--sides literal,fp32,bf16,recompute] [--threads 2] [--clock wall] [--device cuda]
 
 Every side loads a batch, computes the loss with all seven terms (hard negatives on), its gradients, and one optimiser step; the literal
 side reads raw rows, pools and merges them, as the released loader does at every step, ours gathers stored clips. Prints the median of the
 steps after the first, the ratio to the literal side under the same allocator, and the peak resident memory. At 128 videos the
-literal side holds about 18 GB; memory falls with the square of the batch.
+literal side holds about 18 GB; memory falls with the square of the batch. On a GPU the peak is that of its memory, and the last column the
+share of the measured bf16 matrix peak that the step's matrix products reach.
 """
 
 from __future__ import annotations
@@ -64,14 +65,22 @@ def child(side: str, options: argparse.Namespace) -> dict[str, Any]:
     videos, captions = world(options)
     model = DualBranch(settings.model, options.dim, options.dim).train()
     seconds: list[dict[str, float]] = []
-    now = time.perf_counter if options.clock == "wall" else time.process_time
+    device = torch.device(options.device)
+    model.to(device)
+
+    def now() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() if options.clock == "wall" else time.process_time()
+
     optimizer: Any
     rate = {"learning_rate": 1e-4, "total_steps": 100, "warmup": 0.01}
     if side == "literal":
         from benchmarks import literal_model
 
         optimizer = literal_model.LiteralAdam(model.named_parameters(), **rate)
-        load = lambda: literal_model.load(videos, captions, settings.model.max_words)  # noqa: E731
+        torch.set_default_device(device)  # the literal form makes its index rows wherever torch makes tensors
+        load = lambda: {k: v.to(device) for k, v in literal_model.load(videos, captions, settings.model.max_words).items()}  # noqa: E731
         terms = {"margin": 0.2, "hard": True, "pool": 20, "nce": (0.02, 0.04), "tau": 0.8}
         compute = lambda batch: literal_model.loss(model, batch, **terms)  # noqa: E731
     else:
@@ -80,7 +89,7 @@ def child(side: str, options: argparse.Namespace) -> dict[str, Any]:
 
         model.recompute(side == "recompute")
         optimizer = BertAdam(model.named_parameters(), **rate)
-        batches = Batches(stored(videos, captions), settings.model.max_words, torch.device("cpu"))
+        batches = Batches(stored(videos, captions), settings.model.max_words, device)
         videos.clear()  # ours keeps the stored clips only
         order = torch.arange(options.videos)
         load = lambda: batches.gather(order)  # noqa: E731
@@ -99,8 +108,29 @@ def child(side: str, options: argparse.Namespace) -> dict[str, Any]:
         marks.append(now())
         names = ("load", "forward", "backward", "update")
         seconds.append({name: b - a for name, a, b in zip(names, marks, marks[1:], strict=False)})
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    return {"seconds": seconds[1:], "peak_gb": peak, "loss": float(loss.detach())}
+    found = {"seconds": seconds[1:], "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, "loss": float(loss.detach())}
+    if device.type == "cuda":
+        from torch.utils.flop_counter import FlopCounterMode
+
+        found["peak_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
+        with FlopCounterMode(display=False) as counter:
+            compute(load()).backward()
+        found["share"] = counter.get_total_flops() / statistics.median(sum(part.values()) for part in seconds[1:]) / matrix_peak(device)
+    return found
+
+
+def matrix_peak(device: Any) -> float:
+    """Operations a second of a large bf16 matrix product here."""
+    import torch
+
+    left, right = (torch.randn(8192, 8192, device=device, dtype=torch.bfloat16) for _ in range(2))
+    for repeats in (3, 20):  # the first ones warm up
+        torch.cuda.synchronize(device)
+        start = time.perf_counter()
+        for _ in range(repeats):
+            left @ right
+        torch.cuda.synchronize(device)
+    return 2 * 8192**3 * repeats / (time.perf_counter() - start)
 
 
 def stored(videos: list, captions: list) -> Any:
@@ -139,6 +169,7 @@ def main() -> None:
     parser.add_argument("--allocators", default="default,tuned")
     parser.add_argument("--sides", default=",".join(SIDES))
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu, with --threads 1: where others use the machine")
+    parser.add_argument("--device", default="cpu", help="cuda: the step on a GPU")
     parser.add_argument("--child", choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -148,7 +179,7 @@ def main() -> None:
 
     print(
         f"{options.videos} videos x {options.queries_per_video} queries, {options.dim}/{options.hidden} wide, 8 branches, "
-        f"{options.threads} threads, {options.clock} clock, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}"
+        f"{options.threads} threads, {options.device}, {options.clock} clock, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}"
     )
     print(f"{'malloc':9}{'side':11}{'step s':>9}{'ratio':>8}{'peak GB':>9}   load, forward, backward, update (s)")
     for allocator in options.allocators.split(","):
@@ -169,8 +200,9 @@ def main() -> None:
             step = statistics.median(sum(part.values()) for part in found["seconds"])
             base = step if side == "literal" else base
             ratio = f"{base / step:7.2f}x" if base and side != "literal" else f"{'':8}"
-            parts = ", ".join(f"{statistics.median(p[name] for p in found['seconds']):.2f}" for name in found["seconds"][0])
-            print(f"{allocator:9}{side:11}{step:9.2f}{ratio}{found['peak_gb']:9.2f}   {parts}", flush=True)
+            parts = ", ".join(f"{statistics.median(p[name] for p in found['seconds']):.3f}" for name in found["seconds"][0])
+            share = f"   {found['share']:.1%} of the matrix peak" if "share" in found else ""
+            print(f"{allocator:9}{side:11}{step:9.3f}{ratio}{found['peak_gb']:9.2f}   {parts}{share}", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from safetensors.torch import save
+from torch import nn
 
 from pipeline.demo.captions import label, pick, sentence
 from pipeline.demo.render import HEIGHT, WIDTH, draw, encode
@@ -79,3 +81,9 @@ def film(scenes: Sequence[Scene], path: Path, *, workers: int = 2) -> np.ndarray
         for i, reel in enumerate(track(pool.map(_film, reels, qualities), total=len(reels), label=f"film {path.stem}", unit="reels")):
             frames[i * _REEL : i * _REEL + len(reel)] = reel
     return frames
+
+
+def write_weights(path: Path, model: nn.Module) -> None:
+    """A model's parameters and buffers as safetensors, floats in half precision."""
+    state = {name: (value.half() if value.is_floating_point() else value).contiguous() for name, value in model.state_dict().items()}
+    path.write_bytes(save(state))

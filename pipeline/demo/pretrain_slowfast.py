@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.demo.lessons import write_weights
 from pipeline.demo.vocabulary import MOTIONS
 from pipeline.demo.world import Scene
 from pipeline.encoders.preprocess import SLOWFAST_MEAN, SLOWFAST_STD, Normalisation, pathways
@@ -44,8 +45,6 @@ def windows(frames: np.ndarray) -> list[Tensor]:
 
 def train(scenes: Sequence[Scene], frames: np.ndarray, folder: Path, *, steps: int, seed: int) -> None:
     """Train the SlowFast and write its folder: slowfast_config.json (create_slowfast arguments), slowfast_model.safetensors (float16)."""
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -62,6 +61,5 @@ def train(scenes: Sequence[Scene], frames: np.ndarray, folder: Path, *, steps: i
             optimizer.step()
             schedule.step()
             meter.update(1, f"loss {loss.item():.3f}")
-    state = {name: (value.half() if value.is_floating_point() else value).contiguous() for name, value in model.state_dict().items()}
-    save_file(state, folder / "slowfast_model.safetensors")
+    write_weights(folder / "slowfast_model.safetensors", model)
     (folder / "slowfast_config.json").write_text(json.dumps(ARCHITECTURE, indent=1) + "\n")
