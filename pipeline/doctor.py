@@ -12,6 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from pipeline.config import Config
 from pipeline.errors import PrvrError
 from pipeline.layout import Layout
@@ -83,15 +85,22 @@ def _decoders(config: Config, layout: Layout) -> Iterator[Check]:
 
     libraries = {name: ".".join(map(str, numbers)) for name, numbers in av.library_versions.items()}
     yield Check("FFmpeg libraries", True, ", ".join(f"{name} {number}" for name, number in sorted(libraries.items())))
-    for name, ok, detail in self_test():
+    for name, ok, detail in self_test(config.video.decoder):
         yield Check(f"frames of {name}", ok, detail)
 
 
 def _weights(config: Config, layout: Layout) -> Iterator[Check]:
+    from pipeline.encoders import golden
     from pipeline.encoders.weights import inventory
 
     for needed in inventory(config):
         yield Check(f"weights of {needed.encoder}", not needed.problem, needed.problem or needed.found)
+        if not needed.problem:
+            try:
+                ok, detail = golden.verify(config.network(needed.encoder), needed.encoder)
+            except PrvrError as error:
+                ok, detail = False, str(error)
+            yield Check(f"golden vector of {needed.encoder}", ok, detail)
 
 
 def _folder(config: Config, layout: Layout) -> Iterator[Check]:
@@ -143,9 +152,16 @@ def estimate_bytes(dag: Any, seconds: float = 120.0) -> float:
 
 
 def _workflow(config: Config, layout: Layout) -> Iterator[Check]:
-    profile = Path("profiles/default/config.yaml")
-    yield Check("Snakefile", Path("Snakefile").exists() or None, "here" if Path("Snakefile").exists() else "run from the project's folder")
-    yield Check("profile", profile.exists() or None, str(profile))
+    if not Path("Snakefile").exists():
+        yield Check("Snakefile", None, "not in this folder: run from the project's, or name it with --snakefile")
+        return
+    yield Check("Snakefile", True, "here")
+    path = Path("profiles/default/config.yaml")
+    profile = yaml.safe_load(path.read_text()) if path.exists() else {}
+    # Without these triggers Snakemake goes by file times, and jobs are repeated or left out.
+    triggers = profile.get("rerun-triggers")
+    right = isinstance(triggers, list) and set(triggers) == {"params", "code"}
+    yield Check("profile", right, str(path) if right else f"{path} must set rerun-triggers: [params, code]; it says {triggers}")
 
 
 def render(checks: list[Check]) -> str:

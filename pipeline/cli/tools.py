@@ -55,12 +55,17 @@ def unlock(
     print(take_away(folder, stop=stop, force=force))
 
 
-def weights(config: Config = "config.yaml") -> None:
-    """List the pretrained weights every encoder needs: where they go, their size, licence and checksum, and whether they are here."""
+def weights(
+    config: Config = "config.yaml",
+    verify: Annotated[bool, typer.Option(help="Load the weights that are here and compare what they give with known numbers.")] = True,
+    record: Annotated[bool, typer.Option("--record", help="Keep what this machine's give, where no numbers are known.")] = False,
+) -> None:
+    """List the pretrained weights every encoder needs: where they go, their size, licence and checksum, whether they are here and right."""
+    from pipeline.encoders import golden
     from pipeline.encoders.weights import inventory
 
-    lines = inventory(config_io.load(config))
-    for needed in lines:
+    loaded, wrong = config_io.load(config), False
+    for needed in inventory(loaded):
         size = f"{needed.megabytes} MB" if needed.megabytes else "size unknown"
         print(f"{'✓' if not needed.problem else '✗'} {needed.encoder}: {needed.architecture}, {needed.weights}")
         print(f"    file    {needed.found or f'{needed.folder}/{needed.file}'} ({size})")
@@ -68,7 +73,15 @@ def weights(config: Config = "config.yaml") -> None:
         for label, value in (("licence", needed.licence), ("from", needed.address)):
             if value:
                 print(f"    {label:7} {value}")
-    raise typer.Exit(code=int(any(needed.problem for needed in lines)))
+        wrong |= bool(needed.problem)
+        if verify and not needed.problem:
+            encoder = loaded.network(needed.encoder)
+            if record:
+                golden.record(encoder, needed.encoder)
+            ok, detail = golden.verify(encoder, needed.encoder)
+            print(f"    golden  {'' if ok is not False else '✗ '}{detail}")
+            wrong |= ok is False
+    raise typer.Exit(code=int(wrong))
 
 
 def doctor(

@@ -1,0 +1,115 @@
+"""Golden vectors: numbers an encoder must give for a fixed picture and caption, so that an intact file read wrong is noticed.
+
+A checksum says that the weights are the published ones; only their output says that this machine's libraries still read them right.
+`golden.json` beside this file holds what is known, by the weights' sha256: published numbers where there are any, and those of the
+demo's encoders. `record` adds a machine's own, in `golden.json` of the weights folder, for other machines and later versions to meet.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pipeline.atomic import write_json
+from pipeline.config import OpenClip, SlowFast
+from pipeline.config_io import load
+from pipeline.encoders.weights import home, resolve
+
+CAPTION = "a photo of a man"
+VALUES = 8  # kept of each vector
+TOLERANCE = 5e-3  # of the largest value: float32 on another machine differs by 1e-5, a wrong activation or pooling by a tenth and more
+_SHIPPED = Path(__file__).with_name("golden.json")
+
+
+class Verdict(NamedTuple):
+    """`ok`: the vectors are the known ones (None: none are known for these weights); `detail`: in words."""
+
+    ok: bool | None
+    detail: str
+
+
+def picture(size: int, shift: int = 0) -> np.ndarray:
+    """A picture of slopes and edges made of whole numbers, the same everywhere. Shapes: -> uint8 [size, size, 3]."""
+    y, x = np.mgrid[:size, shift : size + shift]
+    return np.stack([x * 5 + y * 3 + x * y // 7, 255 - x * 3 - y, (x // 8 + y // 8) % 2 * 150 + y], axis=2).astype(np.uint8)
+
+
+def vectors(encoder: OpenClip | SlowFast, name: str = "") -> dict[str, list[float]]:
+    """The first values of what an encoder makes of the fixed inputs, in float32 on the CPU: `image` and `sentence`, or `window`.
+
+    Errors: those of loading it.
+    """
+    plain = encoder.model_copy(update={"precision": "fp32", "compile": False})
+    if isinstance(plain, OpenClip):
+        from pipeline.encoders import openclip
+
+        model = openclip.load(plain, "cpu", name)
+        _, sentence, _ = model.encode_texts([CAPTION])[0]
+        return {"image": _first(model.encode_images(picture(plain.size)[None])[0]), "sentence": _first(sentence)}
+    from pipeline.encoders import slowfast
+
+    window = np.stack([picture(plain.size, 2 * i) for i in range(plain.frames)])[None]
+    return {"window": _first(slowfast.load(plain, "cpu", name).encode_windows(window)[0])}
+
+
+def _first(values: Any) -> list[float]:
+    return [round(float(value), 6) for value in values[:VALUES]]
+
+
+def known(sha256: str) -> dict[str, Any] | None:
+    """What these weights must give: {"source": in words, vector name: first values}, or None."""
+    for file in (_SHIPPED, home() / _SHIPPED.name):
+        if file.is_file() and (entry := json.loads(file.read_text()).get(sha256)):
+            return dict(entry)
+    return None
+
+
+def verify(encoder: OpenClip | SlowFast, name: str = "") -> Verdict:
+    """Compare an encoder's vectors with the known ones. Errors: those of loading it."""
+    expected = known(resolve(encoder, name).sha256)
+    found = vectors(encoder, name)
+    if expected is None:
+        finite = all(np.isfinite(values).all() for values in found.values())
+        return Verdict(None if finite else False, "none is known for these weights; `prvr weights --record` keeps this machine's")
+    worst = 0.0
+    for kind, values in found.items():
+        if kind in expected:
+            right = np.asarray(expected[kind])
+            worst = max(worst, float(np.abs(np.asarray(values)[: len(right)] - right).max() / np.abs(right).max()))
+    source = expected["source"]
+    if worst > TOLERANCE:
+        return Verdict(False, f"differs by {worst:.1%} from {source}: another library version, or the wrong architecture for this file")
+    return Verdict(True, f"equals {source} to {worst:.0e}")
+
+
+def record(encoder: OpenClip | SlowFast, name: str = "") -> Path:
+    """Keep the vectors this machine gives in the weights folder, unless some are known; returns the file. Errors: those of loading it."""
+    sha256, file = resolve(encoder, name).sha256, home() / _SHIPPED.name
+    if known(sha256) is None:
+        entries = json.loads(file.read_text()) if file.is_file() else {}
+        write_json(file, {**entries, sha256: _entry(encoder, name)})
+    return file
+
+
+def _entry(encoder: OpenClip | SlowFast, name: str) -> dict[str, Any]:
+    library = "open_clip_torch" if isinstance(encoder, OpenClip) else "pytorchvideo"
+    source = f"the record of {name or encoder.architecture} with {library} {version(library)}"
+    return {"source": source, **vectors(encoder, name)}
+
+
+def ship() -> None:
+    """Write the demo's encoders into the table beside this file: `python -m pipeline.encoders.golden`, after they were trained again."""
+    demo = load(_SHIPPED.parents[2] / "config.yaml")
+    published = {sha: entry for sha, entry in json.loads(_SHIPPED.read_text()).items() if entry["source"].startswith("the published")}
+    for name in demo.encoders:
+        encoder = demo.network(name)
+        published[resolve(encoder, name).sha256] = _entry(encoder, name)
+    write_json(_SHIPPED, published)
+
+
+if __name__ == "__main__":
+    ship()
