@@ -38,6 +38,8 @@ ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
+JobCompType=jobcomp/filetxt
+JobCompLoc={folder}/completed.txt
 MpiDefault=none
 ReturnToService=2
 MinJobAge=3600
@@ -121,6 +123,13 @@ class Slurm:
         text = self.ask("scontrol", "show", "job", "--oneliner", check=False)
         found = [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in text.splitlines() if "JobId=" in line]
         return sorted(found, key=lambda record: int(record["JobId"]))
+
+    def report(self) -> str:
+        """Versions, `sacct` and `squeue` of everything that ran. There is no accounting, so sacct reads the completed jobs' own file."""
+        sacct = ("sacct", "--completion", "--format=jobid,partition,state,start,end,elapsed")
+        squeue = ("squeue", "--states=all", "--sort=i", "--format=%.5i %.9P %.10T %.6M %.10l %.8m %.12b %k")
+        shown = [("squeue", "--version"), ("munged", "--version"), sacct, squeue]
+        return "\n".join(f"$ {' '.join(command)}\n{self.ask(*command, check=False)}" for command in shown)
 
     def queue(self) -> list[tuple[str, str, str]]:
         """(id, state, comment) of the jobs that wait or run; Snakemake's plugin puts the rule's name into the comment."""

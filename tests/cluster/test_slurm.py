@@ -98,6 +98,7 @@ def minutes(limit: str) -> int:
 
 
 def test_to_the_end_with_a_killed_job(slurm: Slurm, work: Workspace, start: Callable[..., Run]) -> None:
+    began = time.monotonic()
     run = start(work)
     run.until("frames run", lambda: running(slurm, "frames"))
     slurm.ask("scancel", "--signal=KILL", "--full", running(slurm, "frames")[0])
@@ -118,6 +119,7 @@ def test_to_the_end_with_a_killed_job(slurm: Slurm, work: Workspace, start: Call
     assert megabytes(second) > megabytes(first)
     assert all(len(found) == (3 if rule == "features" else 1) for rule, found in by_rule.items() if rule != "frames")
     assert "zero-shot" in (work.results / "table.md").read_text()
+    print(f"to the end in {time.monotonic() - began:.0f} s\n{slurm.report()}")
 
 
 def megabytes(record: dict[str, str]) -> float:

@@ -16,7 +16,7 @@ from pipeline.provenance import content
 from pipeline.shards import shard_names, shard_of
 from tests.workflow.workspace import ROOT, Workspace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 Change = Callable[[Workspace], None]
 
 # The small world: 13 videos in 2 shards, 3 image or motion encoders, 1 text encoder, 2 experiments with their own clips, 1 seed.
