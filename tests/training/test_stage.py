@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import random
+import shutil
 import time
 from pathlib import Path
 
@@ -141,3 +142,15 @@ def test_killed_at_random_points_it_ends_with_the_same_bytes(tmp_path: Path, att
     kills = _killed_and_resumed(world, random.Random(attempt), seconds)
     assert kills > 0
     assert digest(world) == whole
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_compiled_it_learns_the_same(tmp_path: Path) -> None:
+    still = {"model": {"dropout": 0.0, "input_dropout": 0.0}}  # drawn in another order when compiled
+    losses = []
+    for compiled in (False, True):
+        world = miniature.make(tmp_path / str(compiled), training={"epochs": 2, "compile": compiled}, **still)
+        run(world)
+        losses.append(checkpoint.load_history(world.layout.checkpoint("main", 3))["loss"].to_numpy())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
