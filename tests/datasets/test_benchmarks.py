@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from pipeline.config import Dataset
 from pipeline.datasets import activitynet, caption_list, qvhighlights, table, tvr
 from pipeline.datasets.files import document, find, records
 from pipeline.datasets.readers import benchmark
-from pipeline.datasets.rows import Rows
+from pipeline.datasets.rows import Query, Rows
 from pipeline.errors import DatasetError
+from pipeline.interchange import captioned
 from tests.datasets.miniature import KINDS, build, write_jsonl
 
 
@@ -156,13 +158,42 @@ def test_caption_lists_round_trip(read, shared: Path, tmp_path: Path) -> None:
     assert (listed.videos, listed.queries) == (rows.videos, rows.queries)
 
 
-def test_tables_round_trip(read, tmp_path: Path) -> None:
-    for kind, gallery in (("qvhighlights", None), ("charades", None)):
-        rows = read(kind, gallery)
-        table.save(tmp_path / "annotations.h5", table.of(rows), dataset=kind)
-        loaded = table.rows_of(table.load(tmp_path / "annotations.h5"))
-        assert loaded.queries == rows.queries
-        assert [(v.video_id, v.split, v.duration) for v in loaded.videos] == [(v.video_id, v.split, v.duration) for v in rows.videos]
+ALL = [("qvhighlights", None), ("qvhighlights", "test"), ("activitynet", "val_1"), ("activitynet", "mssl"), ("charades", None)]
+
+
+def tvr_val(shared: Path) -> Rows:
+    """The part of TVR whose annotation files are at hand."""
+    folder = shared / "annotations" / "tvr"
+    durations = document(folder / "tvr_video2dur_idx.json.gz")
+    queries = tvr._queries(folder / "tvr_val_release.jsonl.gz", "val", durations)
+    return Rows(tuple(video for video in tvr.videos(durations) if video.split == "test"), tuple(queries))
+
+
+@pytest.mark.parametrize(("kind", "gallery"), [*ALL, ("tvr", None)])
+def test_every_real_row_survives_a_caption_list(read, shared: Path, tmp_path: Path, kind: str, gallery: str | None) -> None:
+    """Canonical table -> MS-SL lists -> canonical table: every id, video, split, text and their order; times join again by caption id."""
+    rows = tvr_val(shared) if kind == "tvr" else read(kind, gallery)
+    by_cap_id = {query.cap_id: query for query in rows.queries}
+    assert len(by_cap_id) == len(rows.queries)
+    again: list[Query] = []
+    for split in dict.fromkeys(video.split for video in rows.videos):
+        path = tmp_path / f"{kind}{split}.caption.txt"
+        caption_list.write(path, caption_list.of(query for query in rows.queries if query.split == split))
+        listed = captioned.read_list(path, split)
+        again += [replace(by_cap_id[c.cap_id], cap_id=c.cap_id, video_id=c.video_id, split=c.split, text=c.text) for c in listed]
+        first_mention = list(dict.fromkeys(query.video_id for query in listed))
+        if kind != "tvr":  # its table of durations has an order of its own
+            assert first_mention == [video.video_id for video in rows.videos if video.split == split]
+    assert again == list(rows.queries)
+
+
+@pytest.mark.parametrize(("kind", "gallery"), [*ALL, ("tvr", None)])
+def test_every_real_row_survives_the_store(read, shared: Path, tmp_path: Path, kind: str, gallery: str | None) -> None:
+    rows = tvr_val(shared) if kind == "tvr" else read(kind, gallery)
+    table.save(tmp_path / "annotations.h5", table.of(rows), dataset=kind)
+    loaded = table.rows_of(table.load(tmp_path / "annotations.h5"))
+    assert loaded.queries == rows.queries
+    assert [(v.video_id, v.split, v.duration) for v in loaded.videos] == [(v.video_id, v.split, v.duration) for v in rows.videos]
 
 
 @pytest.mark.parametrize("kind", KINDS)
