@@ -1,8 +1,9 @@
 """Which decoder reads a file: PyAV, or decord where the configuration asks for it and it was shown to give the very same pixels.
 
-PyAV is the default because it was never wrong and always faster (docs/decisions.md): read contiguously, which is the only way decord
-is right, decord converts every frame to RGB and PyAV only the wanted ones (1.3 to 2.8 times the time). And decord does not notice
-damage: of 294 copies of small clips with a few bytes flipped or zeroed it read 131 without a word, of which PyAV calls 45 damaged.
+PyAV is the default because it was never wrong and always faster (docs/decisions.md, "Which decoder"): read contiguously, which is the
+only way decord is right, decord converts every frame to RGB and PyAV only the wanted ones (1.25 to 2.8 times the time). And decord does
+not notice damage: of 294 copies of small clips with a few bytes flipped or zeroed it read 131 without a word, of which PyAV calls 45
+damaged.
 
 With `video.decoder: decord`, the first line that applies decides, and is stored with the video (decord 0.6.0; docs/decisions.md):
 
