@@ -63,7 +63,7 @@ class Video(Section):
     keep_truncated: bool = Field(False, description="Use the frames a truncated file still holds instead of quarantining it.")
     decoder: Literal["pyav", "decord"] = Field(
         "pyav",
-        description="`pyav`: PyAV for every file. `decord`: decord where it was shown right, for collections whose files are known to be whole.",
+        description="`pyav`: PyAV for every file. `decord`: decord where it was shown right, if the files are known to be whole.",
     )
     frames_fps: PositiveFloat = Field(
         3.0, description="Rate of a folder of extracted frames, where one stands for a video (TVR ships 3 per second)."
