@@ -35,10 +35,19 @@ def run_table(config: Config, layout: Layout, target: str = "table") -> str:
     if not runs:
         raise StoreMissing("no run has been evaluated", where=layout.root / "runs", fix="run `snakemake --cores all --resources gpu=1`")
     _one_gallery(runs, layout)
-    text = render(runs, config.dataset.kind, absent, target)
+    kind = _benchmark(config.dataset.kind, runs)
+    text = render(runs, kind, absent, target)
     write_text(layout.table(target), text + "\n")
-    write_text(layout.table(target).with_suffix(".csv"), frame(runs, config.dataset.kind, target).to_csv(index=False))
+    write_text(layout.table(target).with_suffix(".csv"), frame(runs, kind, target).to_csv(index=False))
     return text
+
+
+def _benchmark(kind: str, runs: dict[str, list[dict[str, Any]]]) -> str:
+    """The dataset's kind; of a bundle with its own caption lists, the collection it names as its gallery."""
+    if kind != "bundle":
+        return kind
+    collection = next(iter(runs.values()))[0]["gallery"]["name"]
+    return {"qvhighlight": "qvhighlights"}.get(collection, collection)
 
 
 def _one_gallery(runs: dict[str, list[dict[str, Any]]], layout: Layout) -> None:
