@@ -167,7 +167,8 @@ def _workflow(config: Config, layout: Layout) -> Iterator[Check]:
 def render(checks: list[Check]) -> str:
     """The numbered list with ticks."""
     marks = {True: "✓", False: "✗", None: "–"}
-    return "\n".join(f"{i:2}. {marks[check.ok]} {check.name}: {check.detail}" for i, check in enumerate(checks, 1))
+    lines = (f"{i:2}. {marks[check.ok]} {check.name}: {check.detail}" for i, check in enumerate(checks, 1))
+    return "\n".join(line.replace("\n", "\n      ") for line in lines)
 
 
 def as_json(checks: list[Check]) -> list[dict[str, Any]]:

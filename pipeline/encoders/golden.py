@@ -83,7 +83,7 @@ def verify(encoder: OpenClip | SlowFast, name: str = "") -> Verdict:
     source = expected["source"]
     if worst > TOLERANCE:
         return Verdict(False, f"differs by {worst:.1%} from {source}: another library version, or the wrong architecture for this file")
-    return Verdict(True, f"equals {source} to {worst:.0e}")
+    return Verdict(True, f"equals {source}" + (f" to {worst:.0e}" if worst else " exactly"))
 
 
 def record(encoder: OpenClip | SlowFast, name: str = "") -> Path:
