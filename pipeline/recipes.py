@@ -11,7 +11,7 @@ from importlib import metadata
 from typing import Any
 
 from pipeline.clips.recipe import recipe as clips_part
-from pipeline.config import Config
+from pipeline.config import Config, Imported
 from pipeline.encoders.weights import identity
 from pipeline.provenance import code_digest
 from pipeline.store import recipe_hash
@@ -46,7 +46,9 @@ def frames(config: Config, streams: dict) -> dict[str, Any]:
 
 
 def features(config: Config, encoder: str) -> dict[str, Any]:
-    """The features of one encoder."""
+    """The features of one encoder; of imported ones their content speaks, in the job's params (pipeline/dag.py)."""
+    if isinstance(config.encoders[encoder], Imported):
+        return {"imported": encoder}
     settings = config.network(encoder)
     library = "open_clip_torch" if settings.kind == "open_clip" else "pytorchvideo"
     return {
@@ -60,7 +62,9 @@ def features(config: Config, encoder: str) -> dict[str, Any]:
 
 
 def text(config: Config, encoder: str) -> dict[str, Any]:
-    """The query states of one text encoder."""
+    """The query states of one text encoder, or that they were imported."""
+    if isinstance(config.encoders[encoder], Imported):
+        return {"imported": encoder}
     settings = config.network(encoder)
     return {
         "code": code_digest("pipeline.encoders.stage"),

@@ -1,4 +1,4 @@
-"""A published bundle to the result table as docs/datasets.md says: `prvr init`, `prvr import`, the workflow. Nothing is decoded or encoded."""
+"""A published bundle to the result table as docs/datasets.md says: `prvr init`, `prvr import`, the workflow, and nothing decoded."""
 
 from __future__ import annotations
 
