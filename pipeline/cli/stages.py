@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -84,14 +86,15 @@ def compare(
     a: Annotated[Path, typer.Argument(help="A features file or folder, a published HDF5, npz folder or big file.")],
     b: Annotated[Path, typer.Argument(help="What to set beside it.")],
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw the differences into this PNG.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
     """Set two feature stores side by side: videos, rows, times, directions."""
     from pipeline.encoders import compare as side_by_side
 
     found = side_by_side.compare(a, b)
-    print(found)
+    print(json.dumps(found.as_dict(), indent=1) if as_json else found)
     if plot is not None:
-        print(side_by_side.plot(found, plot, (str(a), str(b))))
+        print(side_by_side.plot(found, plot, (str(a), str(b))), file=sys.stderr)
 
 
 def text(encoder: Encoder, config: Config = "config.yaml", threads: Threads = 1) -> None:

@@ -155,7 +155,7 @@ def _directions(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def plot(found: Comparison, path: Path, names: tuple[str, str] = ("A", "B")) -> Path:
-    """Draw the distribution of 1 - cosine over rows, and the worst row of each video; returns `path`."""
+    """Draw the distribution of 1 - cosine over rows, the worst row of each video, and the videos' numbers of rows; returns `path`."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -165,12 +165,25 @@ def plot(found: Comparison, path: Path, names: tuple[str, str] = ("A", "B")) -> 
     worst: dict[str, float] = {}
     for (video, _), value in zip(found.places, distance, strict=True):
         worst[video] = max(worst.get(video, 0.0), float(value))
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), constrained_layout=True)
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.8), constrained_layout=True)
+    figure.suptitle(f"A  {names[0]}\nB  {names[1]}", fontsize=9, x=0.01, ha="left")
     if len(distance):
         left.hist(distance, bins=np.geomspace(distance.min() * 0.9, distance.max() * 1.1, 60).tolist(), color="#4477aa")
-        right.plot(sorted(worst.values()), ".", color="#ee6677", markersize=3)
-    left.set(xscale="log", xlabel="1 - cosine", ylabel="rows", title=f"{names[0]} against {names[1]}")
-    right.set(yscale="log", xlabel="videos, sorted", ylabel="1 - cosine of the worst row")
+        left.axvline(float(np.median(distance)), color="#222222", linewidth=1, label=f"median {np.median(distance):.2g}")
+        left.legend(frameon=False, fontsize=8)
+        middle.plot(sorted(worst.values()), ".", color="#ee6677", markersize=3)
+        left.set(xscale="log", title=f"{len(distance)} rows of {len(worst)} videos")
+        middle.set(yscale="log")
+    else:
+        left.set(title="no rows to compare" if not found.rows else f"{found.dims[0]} and {found.dims[1]} dimensions: no cosine")
+    left.set(xlabel="1 - cosine", ylabel="rows")
+    middle.set(xlabel="videos, sorted", ylabel="1 - cosine of the worst row")
+    if found.rows:
+        counts = np.asarray(list(found.rows.values()))
+        right.plot([0, counts.max()], [0, counts.max()], color="#bbbbbb", linewidth=1)
+        right.plot(counts[:, 0], counts[:, 1], ".", color="#228833", markersize=4)
+        right.set(title=f"{int((counts[:, 0] != counts[:, 1]).sum())} videos of another length")
+    right.set(xlabel="rows in A", ylabel="rows in B")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150, metadata={"Software": None})
     plt.close(figure)

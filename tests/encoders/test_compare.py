@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from pipeline.cli.main import app
 from pipeline.encoders.compare import compare, plot
 from pipeline.errors import StoreMissing
 from pipeline.store import create, create_foreign
@@ -94,6 +97,20 @@ def test_plot_is_drawn(rows: dict[str, np.ndarray], tmp_path: Path) -> None:
     path = plot(compare(a, a), tmp_path / "plots" / "compare.png")
     assert path.read_bytes().startswith(b"\x89PNG")
     assert path.stat().st_size > 5000
+    other = features(tmp_path / "b.h5", {name: values[:-1, :4] for name, values in rows.items()})
+    assert plot(compare(a, other), tmp_path / "dims.png").exists()
+    assert plot(compare(a, features(tmp_path / "c.h5", {"x": rows["v0"]})), tmp_path / "none.png").exists()
+
+
+def test_command_line(rows: dict[str, np.ndarray], tmp_path: Path) -> None:
+    a = str(features(tmp_path / "a.h5", rows))
+    done = CliRunner().invoke(app, ["features", "compare", a, a, "--json", "--plot", str(tmp_path / "a.png")])
+    assert done.exit_code == 0
+    found = json.loads(done.stdout)
+    assert (found["videos"], found["rows"], found["uneven"]) == (4, [26, 26], {})
+    assert found["cosine"]["min"] > 0.99999
+    assert (tmp_path / "a.png").exists()
+    assert "cosine      min 1.00000" in CliRunner().invoke(app, ["features", "compare", a, a]).stdout
 
 
 def test_missing(tmp_path: Path) -> None:
