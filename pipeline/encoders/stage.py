@@ -52,8 +52,10 @@ def run_video(config: Config, layout: Layout, encoder: str, shard: str, sources:
         with leased(config.runtime) as device:
             model = _load(config, encoder, device)
             attrs = _attributes(config, encoder, model)
-            stats = _encode(config, layout, encoder, shard, todo, model, store, recipe) if todo else stats
-    rows = store.finish(keys, **(attrs or _empty(config, encoder)))
+            stats = _encode(config, layout, encoder, shard, todo, model, store, recipe, len(dropped)) if todo else stats
+    # How long it took is in the manifest alone: the same inputs give the same bytes.
+    counts = {"videos": len(good), "quarantined": len(quarantine)}
+    rows = store.finish(keys, **(attrs or _empty(config, encoder)), **counts)
     manifest = {
         "videos": len(good),
         "rows": rows,
@@ -107,6 +109,7 @@ def _encode(
     model: OpenClipEncoder | SlowFastEncoder,
     store: ShardStore,
     recipe: dict[str, Any],
+    unusable: int,
 ) -> Stats:
     stream = stream_of(config.network(encoder))
     encode: Callable[[Any], torch.Tensor] = model.encode_images if isinstance(model, OpenClipEncoder) else model.encode_windows
@@ -143,8 +146,9 @@ def _encode(
         with Meter(sum(video.rows for video in videos), f"{encoder} {shard}", "rows") as meter:
 
             def report(stats: Stats, rows: int) -> None:
-                memory = f", out of memory {stats.halved}x" if stats.halved else ""
-                meter.update(rows, f"{stats.videos}/{len(videos)} videos, idle {stats.idle:.0%}, batch {stats.batch}{memory}")
+                trouble = f", {unusable} unusable" if unusable else ""
+                trouble += f", out of memory {stats.halved}x" if stats.halved else ""
+                meter.update(rows, f"{stats.videos}/{len(videos)} videos, idle {stats.idle:.0%}, batch {stats.batch}{trouble}")
 
             return batching.run(videos, encode, size, write, pin=model.device.type == "cuda", report=report)
 

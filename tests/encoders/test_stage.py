@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -109,6 +110,32 @@ def test_killed_between_the_last_video_and_the_merge(project: Callable, monkeypa
             stage.run_video(config, layout, "clip", "000", sources)
     stage.run_video(config, layout, "clip", "000", sources)
     assert layout.features("clip", "000").read_bytes() == undisturbed
+
+
+def test_report(project: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Progress, manifest and attributes say how fast it went, how long the encoder waited, and what failed; memory runs out on the way."""
+    config, layout, sources = project({**ROWS, "z": 2}, quarantine=("z",), batch_size=8)
+    encode = openclip.OpenClipEncoder.encode_images
+
+    def small_device(self: openclip.OpenClipEncoder, frames: torch.Tensor) -> torch.Tensor:
+        if len(frames) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(self, frames)
+
+    monkeypatch.setattr(openclip.OpenClipEncoder, "encode_images", small_device)
+    monkeypatch.setattr("pipeline.progress.LINE_EVERY", 0.0)
+    stage.run_video(config, layout, "clip", "000", sources)
+    lines = capsys.readouterr().err.splitlines()
+    pattern = r"clip 000: \d+/16 rows, [\d.]+ s, [\d.]+ rows/s(, \d+ s left)? \d/4 videos, idle \d+%, batch 2, 1 unusable, out of memory 2x"
+    shown = [line for line in lines if re.fullmatch(pattern, line)]
+    assert len(shown) >= 2, lines
+    assert any("s left" in line for line in shown)
+    stats = json.loads(layout.features_manifest("clip", "000").read_text())["stats"]
+    assert (stats["videos"], stats["rows"], stats["batch_size"], stats["out_of_memory"]) == (4, 16, 2, 2)
+    assert stats["rows_per_second"] > 0
+    assert 0 <= stats["idle_share"] <= 1
+    with open_store(layout.features("clip", "000"), stage="features") as store:
+        assert (store.attrs["videos"], store.attrs["quarantined"]) == (4, 1)
 
 
 def test_quarantined_videos_are_carried_along(project: Callable) -> None:
