@@ -42,7 +42,8 @@ def end_jobs_on_sigterm(local: bool) -> None:
             raise KeyboardInterrupt
         if callable(graceful):
             graceful(number, frame)  # no new jobs
-        _end(psutil.Process().children(recursive=True), wait=False)
+        # Only the jobs themselves: their shells then end with them, so that nothing is left when Snakemake ends.
+        _end([child for child in psutil.Process().children(recursive=True) if _is_job(child)], wait=False)
 
     signal.signal(signal.SIGTERM, end)
 
@@ -68,7 +69,7 @@ def unlock(folder: Path, *, stop: bool = False, force: bool = False) -> str:
             where=folder.resolve(),
             fix="look there whether it still runs; if not: `prvr unlock --force`",
         )
-    jobs = [process for process in here if _argument(process, lambda word: word == "pipeline.cli")]
+    jobs = [process for process in here if _is_job(process)]
     if jobs and not runs:
         if not stop:
             raise LockedError(
@@ -115,6 +116,10 @@ def _argument(process: psutil.Process, holds: Callable[[str], bool]) -> bool:
     except psutil.Error:
         return False
     return bool(words) and any(map(holds, words)) and not {"--dry-run", "-n", "--unlock"} & set(process.cmdline())
+
+
+def _is_job(process: psutil.Process) -> bool:
+    return _argument(process, lambda word: word == "pipeline.cli")
 
 
 def _named(processes: list[psutil.Process]) -> str:

@@ -28,7 +28,7 @@ def main() -> None:
     try:
         app()
     except PrvrError as error:
-        print(f"prvr: {error}", file=sys.stderr)
+        _say(f"prvr: {error}")
         sys.exit(2)
     except KeyboardInterrupt:
         print("prvr: interrupted; the next run goes on from what is finished", file=sys.stderr)
@@ -39,8 +39,16 @@ def main() -> None:
         known = disk_error(error)
         if known is None:
             raise
-        print(f"prvr: {known}", file=sys.stderr)
+        _say(f"prvr: {known}")
         sys.exit(2)
+
+
+def _say(message: str) -> None:
+    """On stderr, which in a job is its log; where that cannot be written (the disk is full), on stdout, which is the user's screen."""
+    try:
+        print(message, file=sys.stderr, flush=True)
+    except OSError:
+        print(message, flush=True)
 
 
 def _terminate(*_: object) -> None:
