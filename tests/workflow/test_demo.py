@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -64,6 +65,14 @@ def test_all_three_features_cover_the_same_seconds(demo: Workspace) -> None:
 
 def test_a_second_run_has_nothing_to_do(demo: Workspace) -> None:
     assert "Nothing to be done" in demo.snakemake().stdout
+
+
+def test_edited_code_of_the_world_renders_it_again(demo: Workspace, tmp_path: Path) -> None:
+    work = demo.copy(tmp_path / "work")
+    world = work.own_project() / "pipeline" / "demo" / "world.py"
+    world.write_text(world.read_text() + "\nEDITED = 1\n")
+    stages = {"world", "annotations", "frames", "features", "text", "quarantine", "clips", "train", "evaluate", "table"}
+    assert set(work.planned()) == stages
 
 
 def test_every_rule_logs_and_is_timed(demo: Workspace) -> None:
