@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Encoder, Experiment, Imported, OpenClip, SlowFast
+from pipeline.datasets.sources import Source
 from pipeline.streams import Stream
 
 CPU_FLOPS = 4e10  # arithmetic one thread does in an encoder, 32 bits, a second
@@ -26,6 +28,7 @@ CLIP_SECONDS = 0.01  # pooling and merging one video
 RUN_BYTES = 5.2e8  # 32 million weights in the best checkpoint, and with both moments in the last one
 SLOWFAST = {"slowfast_r50": (132e9, 2304), "slowfast_r101": (254e9, 2304), "slowfast_16x8_r101_50_50": (430e9, 2304)}
 _UNKNOWN = (2e9, 256)
+_PROBED = 48  # files opened to guess the mean length where none is annotated
 _LOOK = """
 import sys, av
 for line in sys.stdin.read().splitlines():
@@ -121,6 +124,24 @@ def look(paths: list[str], timeout: float = 60.0) -> list[tuple[float, float]]:
         said, _ = child.communicate()
     found = [(float(seconds), float(pixels)) for seconds, pixels in (line.split() for line in said.splitlines())]
     return [(seconds, pixels) for seconds, pixels in found if 0 < seconds < 1e6 and 0 < pixels < 1e10]
+
+
+def lengths(sources: list[Source]) -> tuple[dict[str, float], str, float]:
+    """video id -> seconds, where they come from, and mean pixels a second.
+
+    A sample of the files is opened; videos of unknown length get its mean.
+    """
+    known = {source.video_id: source.duration for source in sources if source.duration}
+    unknown = [source for source in sources if source.video_id not in known]
+    sampled = unknown or sources
+    sample = [path for source in sampled[:: max(1, len(sampled) // _PROBED)] for path in source.paths if os.path.isfile(path)]
+    found = look(sample)
+    pixels = sum(rate for _, rate in found) / len(found) if found else UNKNOWN_VIDEO
+    if not unknown:
+        return known, "as annotated", pixels
+    mean = sum(seconds for seconds, _ in found) / len(found) if found else 0.0
+    whence = f"estimated from {len(found)} files" if len(found) < len(unknown) else "as the files say"
+    return known | {source.video_id: mean for source in unknown}, whence, pixels
 
 
 def spell_time(seconds: float) -> str:

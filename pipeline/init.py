@@ -134,7 +134,9 @@ def _rows(dataset: Dataset, bundle: Bundle | None) -> tuple[Rows, list[str], lis
     """The rows with what is on disk, lines about what is not, and what is to be done first (shell comments)."""
     if dataset.kind == "own":
         rows, _ = read_own(dataset)
-        return rows, list(rows.notes), []
+        lacking = rows.queries and not any(query.split == "val" for query in rows.queries)
+        first = ["# no query is of split val: add some, or set training.selection_split: test, knowing that the number was selected for"]
+        return rows, list(rows.notes), first if lacking else []
     if dataset.kind == "bundle":
         assert bundle is not None
         return _listed(bundle), [f"features from {bundle.folder}"], []

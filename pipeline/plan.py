@@ -21,8 +21,6 @@ from pipeline.dryrun import Job, dry_run, jobs
 from pipeline.estimates import Speeds
 from pipeline.shards import ShardStore
 
-_PROBED = 48  # files opened to guess the mean length where none is annotated
-
 
 @dataclass
 class Stage:
@@ -66,7 +64,7 @@ def plan(dag: Dag, config_file: str | Path, *, threads: int | None = None) -> Pl
     threads = threads or os.cpu_count() or 1
     speeds = Speeds(threads, bool(gpus_per_job(dag.config)))
     sources = [source for members in dag.shards.values() for source in members]
-    seconds, basis, pixels = _lengths(sources)
+    seconds, basis, pixels = estimates.lengths(sources)
     made = Plan(_head(dag, sources, seconds, basis))
     made.stages = _Stages(dag, seconds, pixels, speeds, jobs(dry_run(config_file))).all()
     made.notes = [
@@ -103,8 +101,9 @@ def _head(dag: Dag, sources: list[Source], seconds: dict[str, float], basis: str
         lines += [f"           {row.split}: {row.videos:,} videos, {row.queries:,} queries" for row in known.counts().itertuples()]
     lines += [f"           {note}" for note in notes]
     size = sum(os.path.getsize(path) for source in sources for path in source.paths if os.path.isfile(path))
-    hours = sum(seconds.values()) / 3600
-    lines += [f"videos     {len(sources):,}, {hours:,.1f} h ({basis}), {estimates.spell_bytes(size)} in {len(dag.shards)} shards"]
+    total = sum(seconds.values())
+    length = estimates.spell_time(total) if total < 5400 else f"{total / 3600:,.1f} h"
+    lines += [f"videos     {len(sources):,}, {length} ({basis}), {estimates.spell_bytes(size)} in {len(dag.shards)} shards"]
     return [*lines, f"quarantine {_quarantined(dag)}"]
 
 
@@ -114,24 +113,6 @@ def _quarantined(dag: Dag) -> str:
     rows = pd.read_csv(dag.layout.quarantine, sep="\t", dtype=str)
     codes = Counter(rows["code"]) if "code" in rows else Counter()
     return f"{len(rows)}" + (f" ({', '.join(f'{code} {count}' for code, count in codes.most_common())})" if codes else "")
-
-
-def _lengths(sources: list[Source]) -> tuple[dict[str, float], str, float]:
-    """video id -> seconds, where they come from, and mean pixels a second.
-
-    A sample of the files is opened; videos of unknown length get its mean.
-    """
-    known = {source.video_id: source.duration for source in sources if source.duration}
-    unknown = [source for source in sources if source.video_id not in known]
-    sampled = unknown or sources
-    sample = [path for source in sampled[:: max(1, len(sampled) // _PROBED)] for path in source.paths if os.path.isfile(path)]
-    found = estimates.look(sample)
-    pixels = sum(rate for _, rate in found) / len(found) if found else estimates.UNKNOWN_VIDEO
-    if not unknown:
-        return known, "as annotated", pixels
-    mean = sum(seconds for seconds, _ in found) / len(found) if found else 0.0
-    whence = f"estimated from {len(found)} files" if len(found) < len(unknown) else "as the files say"
-    return known | {source.video_id: mean for source in unknown}, whence, pixels
 
 
 class _Stages:

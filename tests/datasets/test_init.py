@@ -41,6 +41,7 @@ def test_own_videos_with_queries(tmp_path: Path) -> None:
     assert config.dataset.kind == "own"
     assert [source.video_id for source in videos(config, Layout.of(config))] == ["a b"]
     assert any("list.csv" in line for line in lines)
+    assert lines[lines.index("next:") + 1].startswith("  # no query is of split val")
 
 
 def test_own_videos_without_queries_get_a_csv_to_fill_in(tmp_path: Path) -> None:

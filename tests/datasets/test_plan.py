@@ -103,7 +103,7 @@ def test_a_fresh_dataset_is_planned_in_full(root: Path, tmp_path: Path, monkeypa
     assert rows["features clip-l14"].bytes == pytest.approx(121 * 768 * 2)
     assert rows["evaluate"].why == "up to date"
     text = made.text()
-    for part in ("gallery val_1", "train: 6 videos, 12 queries", "videos     10, 0.0 h (as annotated)", "not made yet", "ViT-L-14.pt"):
+    for part in ("gallery val_1", "train: 6 videos, 12 queries", "videos     10, 2 min (as annotated)", "not made yet", "ViT-L-14.pt"):
         assert part in text
 
 
