@@ -4,8 +4,9 @@
 
 Two kinds of frames, 224 pixels square: stills at 1 a second, and SlowFast's windows (32 frames, every second one of 30 a second; in
 2 seconds of video that is 15 frames a second). The pipe is what extractors use: one ffmpeg per video, `fps` and `scale` filters (bicubic),
-raw RGB read from its output into memory. Ours includes the probe, the placing by presentation time, the hand-over through files (in memory where
-there is /dev/shm, as a pipe is), and the start of the processes. "1 core": both are kept to one processor; "2 cores": ours has two processes and ffmpeg its own threads.
+raw RGB read from its output into memory. Ours includes the probe, the placing by presentation time, the start of the processes, and the
+hand-over through files (in memory where there is /dev/shm, as a pipe is). "1 core": both are kept to one processor; "2 cores": ours has
+two processes and ffmpeg its own threads.
 In turn, `--repeats` times, the best of each: other work on the machine only ever adds.
 ffmpeg: `--ffmpeg`, the one on the path, or imageio-ffmpeg's (`pip install imageio-ffmpeg`).
 """
