@@ -125,8 +125,8 @@ def main() -> None:
     import torch
 
     from benchmarks.encoders import CLIP, save_weights
-    from pipeline.config import OpenClip
     from pipeline.encoders import openclip
+    from pipeline.sections.inputs import OpenClip
 
     torch.set_num_threads(arguments.threads)
     results: dict[str, list[tuple[float, float, int]]] = {"usual": [], "ours": []}

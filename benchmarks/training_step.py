@@ -53,8 +53,8 @@ def child(side: str, options: argparse.Namespace) -> dict[str, Any]:
     """Run the steps of one side in this process."""
     import torch
 
-    from pipeline.config import Experiment
     from pipeline.model.dual_branch import DualBranch
+    from pipeline.sections.method import Experiment
     from pipeline.training.checkpoint import seed_everything
     from pipeline.training.loop import loss_of
 

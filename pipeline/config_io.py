@@ -9,8 +9,9 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from pipeline.config import Config, Experiment, merge
+from pipeline.config import Config, merge
 from pipeline.errors import ConfigError
+from pipeline.sections.method import Experiment
 
 
 def read(path: str | Path) -> dict[str, Any]:

@@ -14,12 +14,14 @@ from typing import Any
 from pipeline import recipes
 from pipeline.atomic import write_json
 from pipeline.clips.recipe import recipe_name
-from pipeline.config import Config, Experiment, Imported
+from pipeline.config import Config
 from pipeline.datasets.sources import Source, videos
 from pipeline.encoders.weights import inventory
 from pipeline.errors import DatasetError
 from pipeline.layout import Layout
 from pipeline.provenance import FileCache, code_digest, content, sha256
+from pipeline.sections.inputs import Imported
+from pipeline.sections.method import Experiment
 from pipeline.shards import assign
 from pipeline.store import recipe_hash
 from pipeline.streams import Stream, stream_of, streams

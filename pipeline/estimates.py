@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Encoder, Experiment, Imported, OpenClip, SlowFast
 from pipeline.datasets.sources import Source
+from pipeline.sections.inputs import Encoder, Imported, OpenClip, SlowFast
+from pipeline.sections.method import Experiment
 from pipeline.streams import Stream
 
 CPU_FLOPS = 4e10  # arithmetic one thread does in an encoder, 32 bits, a second

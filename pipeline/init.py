@@ -11,7 +11,6 @@ from typing import Any
 
 import yaml
 
-from pipeline.config import Dataset
 from pipeline.datasets import caption_list, table
 from pipeline.datasets.folder import locate
 from pipeline.datasets.own import read as read_own
@@ -19,6 +18,7 @@ from pipeline.datasets.readers import BENCHMARKS, benchmark
 from pipeline.datasets.rows import Query, Rows, Video
 from pipeline.errors import ConfigError, DatasetError, PrvrError
 from pipeline.recognise import TELLTALE, Bundle, Found, look
+from pipeline.sections.inputs import Dataset
 
 PRESETS = Path(__file__).parents[1] / "config"
 _GALLERY = {"activitynet": "val_1", "qvhighlights": "val"}

@@ -11,7 +11,6 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline import estimates, recipes
-from pipeline.config import OpenClip
 from pipeline.dag import Dag, gpus_per_job
 from pipeline.datasets import splits, table
 from pipeline.datasets.readers import read
@@ -19,6 +18,7 @@ from pipeline.datasets.sources import Source
 from pipeline.datasets.table import Annotations
 from pipeline.dryrun import Job, dry_run, jobs
 from pipeline.estimates import Speeds
+from pipeline.sections.inputs import OpenClip
 from pipeline.shards import ShardStore
 
 

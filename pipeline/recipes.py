@@ -11,9 +11,10 @@ from importlib import metadata
 from typing import Any
 
 from pipeline.clips.recipe import recipe as clips_part
-from pipeline.config import Config, Imported
+from pipeline.config import Config
 from pipeline.encoders.weights import identity
 from pipeline.provenance import code_digest
+from pipeline.sections.inputs import Imported
 from pipeline.store import recipe_hash
 from pipeline.streams import stream_of
 

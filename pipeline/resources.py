@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline import estimates
-from pipeline.config import OpenClip
 from pipeline.dag import Dag
 from pipeline.estimates import Speeds
+from pipeline.sections.inputs import OpenClip
 
 MARGIN = 4.0  # the arithmetic is good to a factor of three or so
 START_MINUTES = 10  # queueing of the file system, imports, loading weights

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pipeline.atomic import write_json
 from pipeline.clips.recipe import recipe_name
-from pipeline.config import Config, OpenClip
+from pipeline.config import Config
 from pipeline.encoders import openclip
 from pipeline.errors import EncoderError, StoreMissing
 from pipeline.evaluation import moments, ranking
@@ -28,6 +28,7 @@ from pipeline.layout import Layout
 from pipeline.lease import device as leased
 from pipeline.model.dual_branch import DualBranch
 from pipeline.progress import Meter
+from pipeline.sections.inputs import OpenClip
 from pipeline.store import create, open_store
 from pipeline.training.checkpoint import load_model
 from pipeline.training.data import normalised

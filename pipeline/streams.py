@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.config import Config, Imported, OpenClip, SlowFast
+from pipeline.config import Config
+from pipeline.sections.inputs import Imported, OpenClip, SlowFast
 
 
 @dataclass(frozen=True)

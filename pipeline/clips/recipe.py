@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pipeline.config import Clips, Experiment
+from pipeline.sections.method import Clips, Experiment
 from pipeline.store import recipe_hash
 
 FEWEST_CONTEXTS = 5  # C_min of Eq. 9

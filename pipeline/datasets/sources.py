@@ -6,12 +6,13 @@ import hashlib
 import math
 from dataclasses import dataclass
 
-from pipeline.config import Config, Imported
+from pipeline.config import Config
 from pipeline.datasets.readers import read
 from pipeline.demo.world import world
 from pipeline.errors import DatasetError
 from pipeline.layout import Layout
 from pipeline.provenance import FileCache, fingerprint
+from pipeline.sections.inputs import Imported
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.atomic import write_json
-from pipeline.config import OpenClip, SlowFast
 from pipeline.config_io import load
 from pipeline.encoders.weights import home, resolve
+from pipeline.sections.inputs import OpenClip, SlowFast
 
 CAPTION = "a photo of a man"
 VALUES = 8  # kept of each vector

@@ -13,7 +13,7 @@ import torch
 
 from pipeline import recipes
 from pipeline.atomic import write_json
-from pipeline.config import Config, OpenClip
+from pipeline.config import Config
 from pipeline.datasets.sources import Source
 from pipeline.encoders import batching, openclip, slowfast
 from pipeline.encoders.batch_size import BatchSize, find_batch
@@ -24,6 +24,7 @@ from pipeline.errors import EncoderError, StoreError, StoreMissing
 from pipeline.layout import Layout
 from pipeline.lease import device as leased
 from pipeline.progress import Meter, track
+from pipeline.sections.inputs import OpenClip
 from pipeline.shards import ShardStore
 from pipeline.store import Ragged, Reader, open_store
 from pipeline.streams import stream_of

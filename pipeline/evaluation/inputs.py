@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from pipeline.clips.recipe import recipe_name
-from pipeline.config import Experiment
 from pipeline.datasets import table
 from pipeline.evaluation import time_line
 from pipeline.layout import Layout
+from pipeline.sections.method import Experiment
 from pipeline.store import open_store
 from pipeline.training import data
 

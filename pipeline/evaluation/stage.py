@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline import recipes
 from pipeline.atomic import write_json
-from pipeline.config import Config, Experiment
+from pipeline.config import Config
 from pipeline.evaluation import formats, inputs, moments, ranking, report, time_line, zero_shot
 from pipeline.evaluation.inputs import Inputs
 from pipeline.evaluation.plot import recall_curves
@@ -21,6 +21,7 @@ from pipeline.layout import Layout
 from pipeline.lease import device as leased
 from pipeline.model.dual_branch import DualBranch
 from pipeline.progress import track
+from pipeline.sections.method import Experiment
 from pipeline.store import create
 from pipeline.training.checkpoint import load_model
 

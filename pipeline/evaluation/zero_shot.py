@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.clips.pooling import average_to_fixed_length
-from pipeline.config import Config, Experiment
+from pipeline.config import Config
 from pipeline.evaluation.ranking import frame_similarity, max_cosine
 from pipeline.layout import Layout
+from pipeline.sections.method import Experiment
 from pipeline.store import open_store
 
 VIDEOS_AT_ONCE = 64

@@ -9,12 +9,13 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline.config import Config, Experiment
+from pipeline.config import Config
 from pipeline.errors import BundleError
 from pipeline.interchange.pickles import Inert, read_pickle, stand_in, write_pickle
 from pipeline.layout import Layout
 from pipeline.model.dual_branch import DualBranch
 from pipeline.model.released_names import from_released, to_released
+from pipeline.sections.method import Experiment
 from pipeline.training.checkpoint import load_model, save_model
 
 WEIGHTS = ("state_dict", "model", "model_state_dict")  # entries a checkpoint may keep its weights under

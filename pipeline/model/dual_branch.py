@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import Model
 from pipeline.model import kernels
 from pipeline.model.blocks import EncoderLayer, GaussianMixtureBlock
 from pipeline.model.layers import MASKED, AttentionPooling, InputProjection, LearnedPositionalEncoding
+from pipeline.sections.method import Model
 
 
 class VideoTokens(NamedTuple):

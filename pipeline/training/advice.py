@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.config import Experiment
+from pipeline.sections.method import Experiment
 
 SMALL_SET = 1000  # videos; the collapse was seen on 400, the smallest published set has 2,214
 FAST, WIDE = 1.5e-4, 384

@@ -14,9 +14,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pipeline.config import Experiment
 from pipeline.errors import StoreSchema
 from pipeline.model.dual_branch import DualBranch
+from pipeline.sections.method import Experiment
 from pipeline.store import Reader, create, open_store
 
 

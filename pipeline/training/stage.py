@@ -13,11 +13,12 @@ import torch
 
 from pipeline import recipes
 from pipeline.clips.recipe import recipe_name
-from pipeline.config import Config, Experiment
+from pipeline.config import Config
 from pipeline.layout import Layout
 from pipeline.lease import device as leased
 from pipeline.model.dual_branch import DualBranch
 from pipeline.provenance import code_digest
+from pipeline.sections.method import Experiment
 from pipeline.store import recipe_hash
 from pipeline.training import checkpoint, data, loop, validate
 from pipeline.training.advice import advice

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from pipeline.config import Evaluation
 from pipeline.evaluation import ranking
 from pipeline.evaluation.metrics import ranks, recalls
 from pipeline.model.dual_branch import DualBranch
+from pipeline.sections.method import Evaluation
 from pipeline.training.data import Split
 
 VIDEOS, QUERIES = 32, 512  # encoded at once

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from pipeline import variants
 from pipeline.clips.recipe import levels, recipe, recipe_name, schedule, steps
-from pipeline.config import Clips, Config, Experiment, merge
+from pipeline.config import Config, merge
 from pipeline.config_io import validate
 from pipeline.errors import ConfigError
+from pipeline.sections.method import Clips, Experiment
 
 BASE: dict[str, Any] = {"encoders": {"clip": {"kind": "open_clip"}, "motion": {"kind": "slowfast"}}, "features": ["clip"], "text": "clip"}
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config, Imported, merge
+from pipeline.config import Config, merge
 from pipeline.config_io import read, validate
 from pipeline.datasets import stage, table
 from pipeline.datasets.sources import videos
 from pipeline.errors import DatasetError
 from pipeline.layout import Layout
+from pipeline.sections.inputs import Imported
 from tests.datasets.miniature import KINDS, Miniature, build
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config, Dataset
+from pipeline.config import Config
 from pipeline.datasets import own, stage
 from pipeline.datasets.sources import videos
 from pipeline.errors import DatasetError
 from pipeline.layout import Layout
+from pipeline.sections.inputs import Dataset
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Demo
 from pipeline.demo import lessons
 from pipeline.demo.captions import article
 from pipeline.demo.vocabulary import COLOURS, MOTIONS, PLACES, SHAPES
 from pipeline.demo.world import FPS, Scene, VideoSpec, rows, world
+from pipeline.sections.inputs import Demo
 
 WORLD = world(Demo())
 

@@ -15,10 +15,11 @@ from open_clip.model import CLIP
 from safetensors.torch import save_file
 
 from pipeline.atomic import write_json
-from pipeline.config import Config, OpenClip, SlowFast
+from pipeline.config import Config
 from pipeline.datasets.sources import Source
 from pipeline.encoders import slowfast
 from pipeline.layout import Layout
+from pipeline.sections.inputs import OpenClip, SlowFast
 from pipeline.store import create
 from pipeline.streams import stream_of
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config, OpenClip, SlowFast
+from pipeline.config import Config
 from pipeline.encoders import openclip, published, slowfast, weights
 from pipeline.errors import WeightsError
+from pipeline.sections.inputs import OpenClip, SlowFast
 from tests.encoders.conftest import open_clip, slow_fast
 
 B16 = "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f"

@@ -10,10 +10,10 @@ import torch
 
 from pipeline import search
 from pipeline.clips.recipe import recipe_name
-from pipeline.config import Imported
 from pipeline.errors import EncoderError, StoreMissing
 from pipeline.evaluation import inputs, stage
 from pipeline.search import Searcher
+from pipeline.sections.inputs import Imported
 from pipeline.store import open_store
 from tests.encoders.conftest import SIZE, clip_folder, tiny_clip
 

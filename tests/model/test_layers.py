@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import Model
 from pipeline.errors import WeightsError
 from pipeline.model import fused, kernels
 from pipeline.model.blocks import EncoderLayer, GaussianMixtureBlock
@@ -16,6 +15,7 @@ from pipeline.model.dual_branch import DualBranch
 from pipeline.model.kernels import Masks
 from pipeline.model.layers import gaussian_window
 from pipeline.model.released_names import from_released, to_released
+from pipeline.sections.method import Model
 
 TINY = Model(hidden=8, heads=2, widths=[None, 0.5], dropout=0.3, input_dropout=0.3, max_words=6)
 

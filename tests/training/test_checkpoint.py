@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config import Experiment
 from pipeline.errors import StoreError, StoreSchema
 from pipeline.model.dual_branch import DualBranch
+from pipeline.sections.method import Experiment
 from pipeline.training.checkpoint import dimensions, load_model, random_states, restore_random, save_model, seed_everything
 
 SETTINGS = Experiment.model_validate({"features": ["a"], "text": "a", "model": {"hidden": 8, "heads": 2, "widths": [None, 0.5]}})

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.config import Experiment
 from pipeline.errors import TrainingError
 from pipeline.model.dual_branch import DualBranch
+from pipeline.sections.method import Experiment
 from pipeline.training import loop, validate
 from pipeline.training.advice import advice
 from pipeline.training.batches import Batches, Sampler

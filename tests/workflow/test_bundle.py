@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline.config import Dataset, merge
+from pipeline.config import merge
 from pipeline.datasets import caption_list
 from pipeline.datasets.readers import benchmark
+from pipeline.sections.inputs import Dataset
 from pipeline.store import create_foreign
 from tests.datasets.miniature import GALLERY, Miniature, build
 from tests.workflow.workspace import MODEL, TRAINING, Workspace
