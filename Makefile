@@ -2,15 +2,17 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 # Re-installed only when one of these changes; the name of the stamp holds their hash.
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: help env demo test quick cluster lint format docs clean
+.PHONY: help env demo test long quick cluster lint format docs clean
 
 help:
 	@echo "make demo    install into $(VENV), then run the workflow on the embedded demo world"
-	@echo "make test    install into $(VENV), then run the linters and every test"
-	@echo "make quick   the same without the slow tests"
+	@echo "make test    install into $(VENV), then run the linters and the tests (10 minutes on 2 cores)"
+	@echo "make quick   the same without the slow tests (2 minutes)"
+	@echo "make long    the tests that take a whole dataset or collection through the workflow"
 	@echo "make cluster run the workflow on a real one-node Slurm (Debian, root)"
 	@echo "make docs    regenerate the configuration reference and schema"
 
@@ -29,10 +31,13 @@ demo: env
 	@$(BIN)/prvr summary
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not cluster"
+	$(PYTEST) -m "not long and not cluster"
+
+long: env
+	$(PYTEST) -m long
 
 quick: lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not cluster"
+	$(PYTEST) -m "not slow and not cluster"
 
 # Installs Debian's Slurm and starts a one-node cluster, so it is asked for by name.
 cluster: env

@@ -1,33 +1,50 @@
-"""Files that appear whole or not at all: every final file of the project is written through here."""
+"""Files that appear whole or not at all: every result is written through here."""
 
 from __future__ import annotations
 
 import json
 import os
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+HOST = socket.gethostname()
+
 
 @contextmanager
-def replacing(path: str | Path, *, shared: bool = False) -> Iterator[Path]:
+def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; when the block ends the file there is synced to disk and takes the final name in one step.
 
-    Nothing is left behind when the block raises. What a killed process left is removed by the next writer of the same file, unless
-    `shared` says that several processes may write it at once (each then has its own temporary file, and the last to end wins).
+    Nothing is left behind when the block raises. What a killed process left is removed by the next writer of the same file. Several
+    processes, on several hosts too, may write one file at once: each has its own temporary one, and the last to end wins.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not shared:
-        for orphan in path.parent.glob(f".{path.name}.*.tmp"):
-            orphan.unlink(missing_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    for file in path.parent.glob(f".{path.name}.*.tmp"):
+        if _orphan(file):
+            file.unlink(missing_ok=True)
+    temporary = path.with_name(f".{path.name}.{HOST}-{os.getpid()}.tmp")
     try:
         yield temporary
         publish(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _orphan(file: Path) -> bool:
+    """Whether the writer of a temporary file is gone: its process on this host, or for a day, as far as can be seen of another."""
+    host, _, number = file.name.removesuffix(".tmp").rpartition("-")
+    if not (host.endswith(f".{HOST}") and number.isdecimal()):
+        try:
+            return time.time() - file.stat().st_mtime > 86400
+        except FileNotFoundError:
+            return False
+    return int(number) != os.getpid() and not psutil.pid_exists(int(number))
 
 
 def publish(temporary: Path, path: Path) -> None:
@@ -40,12 +57,12 @@ def publish(temporary: Path, path: Path) -> None:
     os.replace(temporary, path)
 
 
-def write_text(path: str | Path, text: str, *, shared: bool = False) -> None:
+def write_text(path: str | Path, text: str) -> None:
     """Write a UTF-8 text file atomically."""
-    with replacing(path, shared=shared) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: str | Path, value: Any, *, shared: bool = False) -> None:
+def write_json(path: str | Path, value: Any) -> None:
     """Write JSON atomically (manifests, metrics), indented, with sorted keys."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=True, default=str) + "\n", shared=shared)
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, default=str) + "\n")

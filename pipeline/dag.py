@@ -128,11 +128,12 @@ class Dag:
         return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:12]
 
     def wanted(self, shard: str) -> set[str]:
-        """The videos of a shard that some encoder has no current features of."""
+        """The videos of a shard that some encoder has no current features of, of ablations and sweeps too: one job decodes for all."""
         from pipeline.shards import ShardStore
 
         missing: set[str] = set()
-        for encoder in [name for name in self.video_encoders if not self.imported(name)]:
+        used = {name for model in self.config.models for name in self.experiment(model).features}
+        for encoder in sorted(name for name in used if not self.imported(name)):
             recipe = recipes.features(self.config, encoder)
             store = ShardStore(self.layout.features(encoder, shard), stage="features", recipe=recipe, group="features")
             missing |= {s.video_id for s in self.shards[shard] if not store.has(recipes.key(s.fingerprint, recipe))}
@@ -159,14 +160,12 @@ class Dag:
         for name, value in (("recipe", recipe), ("data", data), ("after", after)):
             if value:
                 found[name] = recipe_hash({name: value})
-        if stage in ("features", "text") and self._lost(stage, **of):
-            found["store"] = "missing"
         self._memo[key] = found
         return found
 
     def trace(self, stage: str, **of: Any) -> str:
         """One digest of a job's params."""
-        return recipe_hash({k: v for k, v in self.params(stage, **of).items() if k != "store"})
+        return recipe_hash(self.params(stage, **of))
 
     def current(self, encoder: str, shard: str) -> bool:
         """Whether the features of a shard are stored and were made by exactly this job, so that no frames are needed."""
@@ -175,10 +174,16 @@ class Dag:
             return False
         return json.loads(manifest.read_text()).get("trace") == self.trace("features", encoder=encoder, shard=shard)
 
-    def _lost(self, stage: str, **of: str) -> bool:
-        # The declared output is a manifest; without this a deleted store would go unnoticed until a reader fails.
-        store = getattr(self.layout, stage)(*of.values())
-        return store.with_suffix(".json").exists() and not store.exists()
+    def forget_lost(self) -> None:
+        """Remove the manifests of stores that were deleted.
+
+        They are what Snakemake looks at; without this a deleted store would go unnoticed until a reader fails.
+        """
+        names = [name for name in self.config.encoders if not self.imported(name)]
+        places = [self.layout.features_manifest(name, shard) for name in names for shard in self.shards]
+        for manifest in [*places, *(self.layout.text_manifest(name) for name in names)]:
+            if manifest.exists() and not manifest.with_suffix(".h5").exists():
+                manifest.unlink()
 
     # One function per stage: (recipe, data from outside, traces of the jobs before).
 
@@ -248,7 +253,7 @@ def publish_config(config: Config, values: dict[str, Any]) -> Path:
     """Write the merged configuration where jobs read it; the name holds its hash, so two runs never overwrite each other's."""
     path = Path(config.results) / ".config" / f"{recipe_hash(values)}.json"
     if not path.exists():
-        write_json(path, values, shared=True)
+        write_json(path, values)
     return path
 
 

@@ -27,7 +27,6 @@ _PARAMS = {
     "code": "its code changed",
     "data": "videos or annotations changed",
     "after": "what it builds on changes",
-    "store": "its store is gone",
 }
 
 

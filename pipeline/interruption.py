@@ -8,10 +8,11 @@ import os
 import shutil
 import signal
 import socket
-import sys
+import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import psutil
@@ -23,29 +24,48 @@ STATE = Path(".snakemake")
 PATIENCE = 10.0  # seconds a job gets to end before it is killed
 
 
-def note_run(state: Path = STATE) -> None:
-    """Leave a note of who runs the workflow here. Snakemake's locks name files, not processes."""
+def note_run(local: bool, state: Path = STATE) -> None:
+    """Leave a note of who runs the workflow here, and whether its jobs are children of it. Snakemake's locks name files, not processes."""
     me = psutil.Process()
-    note = {"host": socket.gethostname(), "pid": me.pid, "started": me.create_time(), "command": " ".join(me.cmdline())}
+    note = {"host": socket.gethostname(), "pid": me.pid, "started": me.create_time(), "local": local}
     write_json(state / "prvr-run.json", note)
 
 
-def end_jobs_on_sigterm(local: bool) -> None:
-    """Make SIGTERM end the run within seconds. Snakemake alone waits for the running jobs, which may take hours.
+def end_on_signals(local: bool) -> None:
+    """Make SIGTERM and Ctrl-C end the run within seconds. After SIGTERM Snakemake alone waits for the running jobs, which may take hours.
 
-    `local`: the jobs are children of this process and are ended; else it is as Ctrl-C, on which an executor cancels its jobs.
+    `local`: the jobs are children of this process and are ended; else both are as Ctrl-C, on which an executor cancels its jobs.
     """
     graceful: Any = signal.getsignal(signal.SIGTERM)
 
     def end(number: int, frame: Any) -> None:
-        if not local:
+        if local:
+            # In a thread: Snakemake's handler takes a lock that the code interrupted here may hold.
+            if number == signal.SIGTERM and callable(graceful):
+                Thread(target=graceful, args=(number, None), daemon=True).start()  # no new jobs
+            Thread(target=_end_children, daemon=True).start()
+        if number == signal.SIGINT or not local:
             raise KeyboardInterrupt
-        if callable(graceful):
-            graceful(number, frame)  # no new jobs
-        # Only the jobs themselves: their shells then end with them, so that nothing is left when Snakemake ends.
-        _end([child for child in psutil.Process().children(recursive=True) if _is_job(child)], wait=False)
 
-    signal.signal(signal.SIGTERM, end)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+
+
+def _end_children() -> None:
+    """End the jobs among this process's children, those too that are only starting when the run is told to end.
+
+    Only the jobs themselves: their shells then end with them, so that nothing is left when Snakemake ends.
+    """
+    asked: dict[psutil.Process, float] = {}
+    while True:
+        for job in filter(_is_job, psutil.Process().children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                if job not in asked:
+                    asked[job] = time.monotonic()
+                    job.terminate()
+                elif time.monotonic() - asked[job] > PATIENCE:
+                    job.kill()
+        time.sleep(0.2)
 
 
 def unlock(folder: Path, *, stop: bool = False, force: bool = False) -> str:
@@ -58,7 +78,7 @@ def unlock(folder: Path, *, stop: bool = False, force: bool = False) -> str:
     locked = any((state / "locks").glob("*.lock"))
     note = json.loads((state / "prvr-run.json").read_text()) if (state / "prvr-run.json").exists() else {}
     here = [process for process in psutil.process_iter() if _in(process, folder)]
-    runs = [process for process in here if _argument(process, lambda word: Path(word).name == "snakemake")]
+    runs = [process for process in here if _argument(process, lambda word: Path(word).name == "snakemake")] or _noted(note)
     if runs and locked:
         raise LockedError(
             f"a run is at work here: {_named(runs)}", where=folder.resolve(), fix="wait for it, or end it with Ctrl-C or `kill`"
@@ -77,14 +97,14 @@ def unlock(folder: Path, *, stop: bool = False, force: bool = False) -> str:
                 where=folder.resolve(),
                 fix="wait for them, or end them with `prvr unlock --stop`; what they finished is kept",
             )
-        _end(jobs, wait=True)
+        _end(jobs)
     said = [f"ended {_named(jobs)}"] if jobs and not runs else []
     if not locked:
         return "\n".join([*said, "not locked"])
     shutil.rmtree(state / "locks")
     held = f"it was held by {_held(note)}" if note else "nothing says by whom it was held"
     cluster = ["jobs it gave to a scheduler are not seen from here: wait for them or cancel them (squeue, scancel) before you run again"]
-    return "\n".join([*said, f"unlocked; {held}, which is gone", *(cluster if "profiles/default" not in note.get("command", "") else [])])
+    return "\n".join([*said, f"unlocked; {held}, which is gone", *([] if note.get("local") else cluster)])
 
 
 def written_logs(folder: Path) -> set[Path]:
@@ -95,6 +115,15 @@ def written_logs(folder: Path) -> set[Path]:
             with contextlib.suppress(psutil.Error, OSError):
                 found |= {Path(file.path) for file in process.open_files()}
     return found
+
+
+def _noted(note: dict[str, Any]) -> list[psutil.Process]:
+    """The run of the note if it is alive on this host; another user's process shows no folder, but it has a number and a start."""
+    with contextlib.suppress(psutil.Error, KeyError):
+        process = psutil.Process(note["pid"])
+        if note["host"] == socket.gethostname() and abs(process.create_time() - note["started"]) < 1:
+            return [process]
+    return []
 
 
 def _held(note: dict[str, Any]) -> str:
@@ -134,14 +163,11 @@ def _words(process: psutil.Process) -> str:
     return " ".join(words)[:80]
 
 
-def _end(processes: list[psutil.Process], *, wait: bool) -> None:
+def _end(processes: list[psutil.Process]) -> None:
     for process in processes:
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
-        except psutil.Error as error:
-            print(error, file=sys.stderr)
-    if wait:
-        _, alive = psutil.wait_procs(processes, timeout=PATIENCE)
-        for process in alive:
-            process.kill()
-        psutil.wait_procs(alive, timeout=PATIENCE)
+    _, alive = psutil.wait_procs(processes, timeout=PATIENCE)
+    for process in alive:
+        process.kill()
+    psutil.wait_procs(alive, timeout=PATIENCE)

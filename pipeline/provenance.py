@@ -69,7 +69,7 @@ class FileCache:
 
     def save(self) -> None:
         if self._changed and self._path is not None:
-            write_json(self._path, self._known, shared=True)
+            write_json(self._path, self._known)
             self._changed = False
 
 
@@ -97,13 +97,14 @@ def sha256(path: Path) -> str:
 
 
 def listing(folder: Path) -> str:
-    """Fingerprint of a folder of extracted frames: its sorted names and sizes, 16 hex digits."""
+    """Fingerprint of a folder of extracted frames: its sorted names and sizes, and its first, middle and last picture, 16 hex digits."""
     found = sorted((p.name, p.stat().st_size) for p in folder.iterdir() if p.is_file())
-    return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
+    seen = [sha256(folder / found[i][0]) for i in sorted({0, len(found) // 2, len(found) - 1})] if found else []
+    return hashlib.sha256(json.dumps([found, seen]).encode()).hexdigest()[:16]
 
 
 def fingerprint(path: str | Path, cache: FileCache) -> str:
-    """A file's content fingerprint; a folder's (extracted frames) is that of its names and sizes, looked at again when its time changes."""
+    """A file's content fingerprint; a folder's (extracted frames) `listing`, looked at again when a name in it appears or goes."""
     status = os.stat(path)
     return cache.get(path, listing if stat.S_ISDIR(status.st_mode) else content, status)
 

@@ -35,9 +35,9 @@ def decoding(config: Config) -> dict[str, Any]:
         "decoder": config.video.decoder,
         "keep_truncated": config.video.keep_truncated,
         "frames_fps": config.video.frames_fps,
-        "resized": {"stills": "Pillow bicubic", "windows": "swscale bicubic"},  # pipeline/video/picture.py
-        "decord": version("decord"),
         "av": version("av"),
+        "pillow": version("pillow"),
+        **({"decord": version("decord")} if config.video.decoder == "decord" else {}),
     }
 
 

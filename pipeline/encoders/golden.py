@@ -72,14 +72,14 @@ def verify(encoder: OpenClip | SlowFast, name: str = "") -> Verdict:
     """Compare an encoder's vectors with the known ones. Errors: those of loading it."""
     expected = known(resolve(encoder, name).sha256)
     found = vectors(encoder, name)
+    if not all(np.isfinite(values).all() for values in found.values()):
+        return Verdict(False, "gives values that are not finite: damaged weights, or a precision this machine cannot compute in")
     if expected is None:
-        finite = all(np.isfinite(values).all() for values in found.values())
-        return Verdict(None if finite else False, "none is known for these weights; `prvr weights --record` keeps this machine's")
-    worst = 0.0
-    for kind, values in found.items():
-        if kind in expected:
-            right = np.asarray(expected[kind])
-            worst = max(worst, float(np.abs(np.asarray(values)[: len(right)] - right).max() / np.abs(right).max()))
+        return Verdict(None, "none is known for these weights; `prvr weights --record` keeps this machine's")
+    compared = [(np.asarray(values), np.asarray(expected[kind])) for kind, values in found.items() if kind in expected]
+    if not compared:
+        return Verdict(None, f"{expected['source']} is of none of its vectors")
+    worst = max(float(np.abs(values[: len(right)] - right).max() / np.abs(right).max()) for values, right in compared)
     source = expected["source"]
     if worst > TOLERANCE:
         return Verdict(False, f"differs by {worst:.1%} from {source}: another library version, or the wrong architecture for this file")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from pipeline.lease import device as leased
 from pipeline.progress import Meter, track
 from pipeline.sections.inputs import OpenClip
 from pipeline.shards import ShardStore
-from pipeline.store import Ragged, Reader, open_store
+from pipeline.store import Ragged, Reader, open_store, recipe_hash
 from pipeline.streams import stream_of
 
 FLUSH_EVERY = 20.0  # seconds of finished work a kill may cost
@@ -48,7 +49,7 @@ def run_video(config: Config, layout: Layout, encoder: str, shard: str, sources:
     keys = {source.video_id: recipes.key(source.fingerprint, recipe) for source in good}
     missing = set(store.missing(keys))
     todo = [source for source in good if source.video_id in missing]
-    stats, attrs = Stats(), _previous(path)
+    stats, attrs = Stats(), _previous(path, recipe_hash(recipe))
     if todo or (good and attrs is None):
         with leased(config.runtime) as device:
             model = _load(config, encoder, device)
@@ -91,12 +92,13 @@ def _empty(config: Config, encoder: str) -> dict[str, Any]:
     return {"encoder": encoder, "architecture": config.network(encoder).architecture, "dim": 0, "normalised": False}
 
 
-def _previous(path: Any) -> dict[str, Any] | None:
-    """The stage's own attributes of the file that is there, for when nothing is computed."""
+def _previous(path: Path, recipe: str) -> dict[str, Any] | None:
+    """The stage's own attributes of the file that is there, for when nothing is computed; None when it is of another recipe."""
     names = ("encoder", "architecture", "weights_sha256", "preprocessing", "dim", "normalised")
     try:
         with open_store(path, stage="features") as store:
-            return {name: store.attrs[name] for name in names if name in store.attrs}
+            same = store.attrs["recipe_hash"] == recipe
+            return {name: store.attrs[name] for name in names if name in store.attrs} if same else None
     except StoreError:
         return None
 

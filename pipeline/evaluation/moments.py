@@ -81,7 +81,8 @@ def windows(
     """
     similarity = _best_at_each_time(similarity, start, end)
     peak, mean = similarity.max(1, keepdims=True), similarity.mean(1, keepdims=True)
-    keep = similarity >= peak - (1.0 - level) * (peak - mean)
+    # A still video's scores are all one number, and the rounded mean of equal numbers may lie above them.
+    keep = similarity >= peak - (1.0 - level) * np.maximum(peak - mean, 0)
     edge = np.diff(np.pad(keep, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     query, first = np.nonzero(edge == 1)
     _, past = np.nonzero(edge == -1)

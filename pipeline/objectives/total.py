@@ -52,6 +52,8 @@ def total(
         if settings.tcpl.distance or settings.tcpl.angle:
             terms |= _relations("tcpl", settings.tcpl, 1.0, query, _full(_given(teacher=teacher)))
         if settings.vcp.weight:
+            if not (settings.tcpl.distance or settings.tcpl.angle):
+                raise ValueError("vcp.weight multiplies tcpl.distance and tcpl.angle, which are both 0")
             chosen = (
                 vcp.retrieved(query, _full(frames), labels) if settings.vcp.rows == "retrieved" else vcp.spread(labels, frames.shape[1])
             )

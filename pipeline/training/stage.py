@@ -168,9 +168,10 @@ def _resident(split: data.Split, device: torch.device) -> data.Split:
 
 
 def _digest(split: data.Split) -> str:
-    """What the split holds: its ids, and one row of every video and query."""
-    digest = hashlib.sha256(repr((split.videos.ids, split.queries.ids)).encode())
-    for rows in (split.videos.frames[:, 0], split.queries.words[split.queries.offsets[:-1]]):
+    """What the split holds: its ids, how every video was merged, some of its rows, and [EOS] of every query, which has seen its words."""
+    videos, queries = split.videos, split.queries
+    digest = hashlib.sha256(repr((videos.ids, queries.ids)).encode())
+    for rows in (videos.frames[:, 0], videos.clips[:, -1], videos.frame_to_clip, videos.context, queries.words[queries.offsets[1:] - 1]):
         digest.update(rows.contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]
 

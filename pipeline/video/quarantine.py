@@ -65,7 +65,7 @@ def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     writer = csv.DictWriter(text, COLUMNS, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
     writer.writeheader()
     writer.writerows(rows)
-    write_text(path, text.getvalue(), shared=True)  # trainings that start together each gather it
+    write_text(path, text.getvalue())
 
 
 def read(path: Path) -> list[dict[str, str]]:

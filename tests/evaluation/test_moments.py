@@ -54,6 +54,14 @@ def test_the_first_window_holds_the_best_row() -> None:
         assert found[0][0] <= row < found[0][1]
 
 
+def test_a_still_video_is_one_moment() -> None:
+    values = np.random.default_rng(0).random(200, dtype=np.float32)
+    similarity = np.repeat(values[:, None], 128, axis=1)
+    assert (similarity.mean(1) > values).any(), "rounding puts no mean above its equal values: the case is not there"
+    start = np.tile(np.arange(128.0), (200, 1))
+    assert moments.windows(similarity, start, start + 1) == [[[0.0, 128.0, pytest.approx(float(v))]] for v in values]
+
+
 def test_rows_a_short_video_repeats_are_one_moment() -> None:
     start = np.array([[0.0, 0.0, 0.0, 2.0, 2.0, 4.0, 4.0, 4.0]])
     similarity = np.array([[0.9, 0.0, 0.8, 0.1, 0.0, 0.0, 1.0, 0.2]])

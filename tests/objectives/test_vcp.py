@@ -48,6 +48,8 @@ def test_it_is_tcpl_between_rows(rows: str) -> None:
     torch.testing.assert_close(terms["vcp_angle"], 1.5 * tcpl.angle(student, taught).detach())
     with pytest.raises(ValueError, match="frozen_frames"):
         total(settings, **fields)
+    with pytest.raises(ValueError, match="both 0"):
+        total(settings.model_copy(update={"tcpl": Tcpl(distance=0, angle=0)}), **fields, frozen_frames=frozen)
 
 
 def test_table_2_exchanges_cbva_for_it(root: Path) -> None:

@@ -138,13 +138,18 @@ def test_killed_at_random_points_it_ends_with_the_same_bytes(tmp_path: Path, att
     started = time.perf_counter()
     whole = run(world)
     seconds = time.perf_counter() - started  # of an undisturbed run on this machine
-    world.layout.checkpoint("main", 3).unlink()
-    kills = _killed_and_resumed(world, random.Random(attempt), seconds)
+    moments, kills = random.Random(attempt), 0
+    for _ in range(20):  # a run faster than the first one may end before its kill
+        world.layout.checkpoint("main", 3).unlink()
+        kills += _killed_and_resumed(world, moments, seconds)
+        assert digest(world) == whole
+        if kills:
+            break
     assert kills > 0
-    assert digest(world) == whole
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
 def test_compiled_it_learns_the_same(tmp_path: Path) -> None:
     still = {"model": {"dropout": 0.0, "input_dropout": 0.0}}  # drawn in another order when compiled

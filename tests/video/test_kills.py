@@ -110,7 +110,7 @@ def test_killed_extraction_ends_with_the_same_bytes(folder: Path, root: Path) ->
     shutil.rmtree(folder / "results")
 
     moment, killed, left, finished = random.Random(5), Counter[str](), 0, 0
-    while sum(killed.values()) < KILLS:
+    while sum(killed.values()) < KILLS or not left:  # until one fell into decoding or encoding
         run = start(folder, root)
         # Most of the time from the start of an unfinished shard; later starts have less to do, so the shorter ones reach all of it.
         wait = seconds * moment.uniform(0.05, 0.95)
@@ -130,4 +130,3 @@ def test_killed_extraction_ends_with_the_same_bytes(folder: Path, root: Path) ->
     assert [path for path in (folder / "results").rglob(".*") if path.name.endswith((".tmp", ".parts", ".spool"))] == []
     print(f"undisturbed {seconds:.1f} s; killed {dict(killed)}, {left} of them with unfinished work on disk; all bytes equal")
     assert killed["everything"] > 0
-    assert left > 0  # some kills fell into decoding or encoding

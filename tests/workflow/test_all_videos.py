@@ -13,7 +13,7 @@ from pipeline.video import quarantine
 from tests.video.test_shared_videos import BROKEN
 from tests.workflow.workspace import Workspace
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(600)]
 
 
 def test_every_file_in_one_run(shared: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pipeline.store import create_foreign
 from tests.datasets.miniature import GALLERY, Miniature, build
 from tests.workflow.workspace import MODEL, TRAINING, Workspace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 COLLECTION = {"activitynet": "activitynet", "tvr": "tvr", "charades": "charades", "qvhighlights": "qvhighlight"}
 

@@ -21,7 +21,7 @@ from pipeline.store import open_store
 from tests.datasets.miniature import encode
 from tests.workflow.workspace import MODEL, ROOT, TRAINING, Workspace, demo_config
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 TRAIN, TEST, CHARADES = "v_ZNVhz7ctTq0", "v_GGSY1Qvo990", "Y1HGC"
 

@@ -8,7 +8,7 @@ from pipeline.config_io import read, validate
 from pipeline.config import merge
 from pipeline.dag import Dag as Plan, gpus_per_job, publish_config
 from pipeline.errors import PrvrError, disk_error
-from pipeline.interruption import end_jobs_on_sigterm, note_run
+from pipeline.interruption import end_on_signals, note_run
 from pipeline.resources import Requests
 
 # A --configfile replaces config.yaml (the demo) instead of being laid on top of it; --config values are laid on top of either.
@@ -20,6 +20,8 @@ try:
         dict(config), source=" + ".join(map(str, workflow.configfiles)) or "config.yaml"
     )
     JOBS = Plan.of(CONFIG)
+    if workflow.is_main_process:
+        JOBS.forget_lost()
     SHARDS = list(JOBS.shards)
     CONFIG_FILE = publish_config(CONFIG, dict(config))
 except PrvrError as error:
@@ -66,8 +68,8 @@ ALL_CLIPS = [LAYOUT.clips(r, s) for r in RECIPES for s in SHARDS]
 
 
 onstart:
-    note_run()
-    end_jobs_on_sigterm(workflow.local_exec)
+    note_run(workflow.local_exec)
+    end_on_signals(workflow.local_exec)
     # Before the first job, not after hours of decoding. A dry run needs no weights.
     missing = JOBS.missing_weights()
     if missing:
