@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import recipes
-from pipeline.atomic import write_json
+from pipeline import recipes, resharding
 from pipeline.clips.recipe import recipe_name
 from pipeline.config import Config
 from pipeline.datasets.sources import Source, videos
@@ -22,7 +21,7 @@ from pipeline.layout import Layout
 from pipeline.provenance import FileCache, code_digest, content, sha256
 from pipeline.sections.inputs import Imported
 from pipeline.sections.method import Experiment
-from pipeline.shards import assign
+from pipeline.shards import ShardStore, assign
 from pipeline.store import recipe_hash
 from pipeline.streams import Stream, stream_of, streams
 
@@ -86,6 +85,11 @@ class Dag:
         used = {name for experiment in self.config.experiments for name in self.experiment(experiment).features}
         return [name for name in self.config.encoders if name in used]
 
+    @property
+    def computed(self) -> list[str]:
+        """Encoders whose features jobs make."""
+        return [name for name in self.config.encoders if not self.imported(name)]
+
     def imported(self, encoder: str) -> bool:
         """Whether an encoder's files come from a published bundle, so that no job makes them."""
         return isinstance(self.config.encoders[encoder], Imported)
@@ -129,13 +133,14 @@ class Dag:
 
     def wanted(self, shard: str) -> set[str]:
         """The videos of a shard that some encoder has no current features of, of ablations and sweeps too: one job decodes for all."""
-        from pipeline.shards import ShardStore
-
         missing: set[str] = set()
         used = {name for model in self.config.models for name in self.experiment(model).features}
+        count = len(self.shards)
+        before = self._once(("before",), lambda: resharding.recorded(self.layout.shards) or count)
         for encoder in sorted(name for name in used if not self.imported(name)):
-            recipe = recipes.features(self.config, encoder)
-            store = ShardStore(self.layout.features(encoder, shard), stage="features", recipe=recipe, group="features")
+            recipe, path = recipes.features(self.config, encoder), self.layout.features(encoder, shard)
+            also = resharding.donors(path.parent, int(shard), count, before)
+            store = ShardStore(path, stage="features", recipe=recipe, group="features", also=also)
             missing |= {s.video_id for s in self.shards[shard] if not store.has(recipes.key(s.fingerprint, recipe))}
         return missing
 
@@ -173,17 +178,6 @@ class Dag:
         if not manifest.exists() or not self.layout.features(encoder, shard).exists():
             return False
         return json.loads(manifest.read_text()).get("trace") == self.trace("features", encoder=encoder, shard=shard)
-
-    def forget_lost(self) -> None:
-        """Remove the manifests of stores that were deleted.
-
-        They are what Snakemake looks at; without this a deleted store would go unnoticed until a reader fails.
-        """
-        names = [name for name in self.config.encoders if not self.imported(name)]
-        places = [self.layout.features_manifest(name, shard) for name in names for shard in self.shards]
-        for manifest in [*places, *(self.layout.text_manifest(name) for name in names)]:
-            if manifest.exists() and not manifest.with_suffix(".h5").exists():
-                manifest.unlink()
 
     # One function per stage: (recipe, data from outside, traces of the jobs before).
 
@@ -247,14 +241,6 @@ class Dag:
 
     def _made(self) -> Any:
         return self.trace("world") if self.config.dataset.kind == "demo" else None
-
-
-def publish_config(config: Config, values: dict[str, Any]) -> Path:
-    """Write the merged configuration where jobs read it; the name holds its hash, so two runs never overwrite each other's."""
-    path = Path(config.results) / ".config" / f"{recipe_hash(values)}.json"
-    if not path.exists():
-        write_json(path, values)
-    return path
 
 
 def cuda_visible() -> bool:

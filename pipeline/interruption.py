@@ -58,8 +58,8 @@ def _end_children() -> None:
     """
     asked: dict[psutil.Process, float] = {}
     while True:
-        for job in filter(_is_job, psutil.Process().children(recursive=True)):
-            with contextlib.suppress(psutil.Error):
+        with contextlib.suppress(psutil.Error):  # they come and go
+            for job in filter(_is_job, psutil.Process().children(recursive=True)):
                 if job not in asked:
                     asked[job] = time.monotonic()
                     job.terminate()
@@ -141,10 +141,10 @@ def _in(process: psutil.Process, folder: Path) -> bool:
 def _argument(process: psutil.Process, holds: Callable[[str], bool]) -> bool:
     """Whether the program or module a Python process runs is the one looked for."""
     try:
-        words = process.cmdline()[:4]
+        words = process.cmdline()
     except psutil.Error:
         return False
-    return bool(words) and any(map(holds, words)) and not {"--dry-run", "-n", "--unlock"} & set(process.cmdline())
+    return any(map(holds, words[:4])) and not {"--dry-run", "-n", "--unlock"} & set(words)
 
 
 def _is_job(process: psutil.Process) -> bool:

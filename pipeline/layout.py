@@ -34,6 +34,11 @@ class Layout:
         return self.root / "fingerprints.json"
 
     @property
+    def shards(self) -> Path:
+        """The number of shards that the files are of."""
+        return self.root / "shards.json"
+
+    @property
     def quarantine(self) -> Path:
         return self.root / "quarantine.tsv"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,29 @@ PART_BYTES = 32 << 20  # results held in memory before they are put on disk
 def shard_names(videos: int, size: int) -> list[str]:
     """Names of the shards for that many videos: the least power of two that keeps the average at or below `size`.
 
-    A power of two stays put while a collection grows, so adding a video moves no other one.
+    A power of two stays put while a collection grows, so adding a video moves no other one, until there are twice as many shards
+    (resharding.py).
     """
     count = 1
     while count * size < videos:
         count *= 2
+    return names(count)
+
+
+def names(count: int) -> list[str]:
+    """Names of that many shards."""
     width = max(3, len(str(count - 1)))
     return [f"{i:0{width}d}" for i in range(count)]
 
 
-def shard_of(content: str, names: list[str]) -> str:
+def parts(file: Path) -> Path:
+    """The folder beside a shard's file for what is computed and not yet in it."""
+    return file.with_name(f".{file.stem}.parts")
+
+
+def shard_of(content: str, shards: Sequence[str]) -> str:
     """The shard of a video: a stable hash of its content, whatever other videos there are and whatever its own name is."""
-    return names[int(hashlib.sha256(content.encode()).hexdigest(), 16) % len(names)]
+    return shards[int(hashlib.sha256(content.encode()).hexdigest(), 16) % len(shards)]
 
 
 def assign(video_ids: Iterable[str], size: int, content: Mapping[str, str] | None = None) -> dict[str, list[str]]:
@@ -40,10 +51,10 @@ def assign(video_ids: Iterable[str], size: int, content: Mapping[str, str] | Non
     what was computed of it. The id stands in for a missing one.
     """
     ids = sorted(video_ids)
-    names = shard_names(len(ids), size)
-    shards: dict[str, list[str]] = {name: [] for name in names}
+    shards: dict[str, list[str]] = {name: [] for name in shard_names(len(ids), size)}
+    listed = list(shards)
     for video_id in ids:
-        shards[shard_of((content or {}).get(video_id) or video_id, names)].append(video_id)
+        shards[shard_of((content or {}).get(video_id) or video_id, listed)].append(video_id)
     return shards
 
 
@@ -53,17 +64,17 @@ class ShardStore:
     Items are kept by `key` (content fingerprint and recipe): what the previous file holds under the same key is copied, not computed,
     also when the item has another name now, and two items of one key are one computation. New items are put into part files beside
     the final one, each whole, so a killed job goes on where it was; `finish` merges everything in the given order (the bytes do not
-    depend on interruptions) and removes the parts.
+    depend on interruptions) and removes the parts. `also` names other files to take items from.
     """
 
-    def __init__(self, path: Path, *, stage: str, recipe: Mapping[str, Any], group: str) -> None:
+    def __init__(self, path: Path, *, stage: str, recipe: Mapping[str, Any], group: str, also: Iterable[Path] = ()) -> None:
         self.path, self.stage, self.recipe, self.group = Path(path), stage, dict(recipe), group
         self._hash = recipe_hash(self.recipe)
-        self._parts = self.path.with_name(f".{self.path.stem}.parts")
+        self._parts = parts(self.path)
         self._places: dict[str, tuple[Path, str]] = {}  # key -> the file that holds it, and the name it has there
         self._pending: dict[str, tuple[str, np.ndarray, dict, dict]] = {}  # key -> what is not on disk yet
         self._bytes = 0
-        for file in [self.path, *sorted(self._parts.glob("*.h5"))]:
+        for file in [self.path, *sorted(self._parts.glob("*.h5")), *also]:
             self._adopt(file)
 
     def _adopt(self, file: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.atomic import write_text
 from pipeline.datasets.rows import Rows, Video, refuse
 from pipeline.errors import DatasetError
 
@@ -161,7 +162,7 @@ def _refuse_missing(missing: list[str], root: str | Path, report: Path) -> None:
     listing = [f"    {line}" for line in missing[:LISTED]]
     if len(missing) > LISTED:
         report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text("".join(f"{line}\n" for line in missing))
+        write_text(report, "".join(f"{line}\n" for line in missing))
         listing.append(f"    ... and {len(missing) - LISTED} more; all are listed in {report}")
     raise DatasetError(
         f"missing video files ({len(missing)}):\n" + "\n".join(listing),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 
+from pipeline.atomic import write_text
 from pipeline.config import Config
 from pipeline.datasets import splits, table
 from pipeline.datasets.readers import read
@@ -23,7 +24,7 @@ def run(config: Config, layout: Layout) -> None:
     report = layout.missing_videos
     if missing:
         report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text("".join(f"{line}\n" for line in missing))
+        write_text(report, "".join(f"{line}\n" for line in missing))
     else:
         report.unlink(missing_ok=True)
     recipe = config.dataset.model_dump(include={"kind", "gallery", "allow_missing_videos", "include_unlabelled"})

@@ -17,6 +17,7 @@ import numpy as np
 from pipeline.atomic import write_json
 from pipeline.config_io import load
 from pipeline.encoders.weights import home, resolve
+from pipeline.errors import WeightsError
 from pipeline.sections.inputs import OpenClip, SlowFast
 
 CAPTION = "a photo of a man"
@@ -60,17 +61,22 @@ def _first(values: Any) -> list[float]:
     return [round(float(value), 6) for value in values[:VALUES]]
 
 
-def known(sha256: str) -> dict[str, Any] | None:
-    """What these weights must give: {"source": in words, vector name: first values}, or None."""
+def known(sha256: str, shape: dict[str, int]) -> dict[str, Any] | None:
+    """What these weights must give for inputs of this shape: {"source": in words, vector name: first values}, or None."""
     for file in (_SHIPPED, home() / _SHIPPED.name):
-        if file.is_file() and (entry := json.loads(file.read_text()).get(sha256)):
+        if file.is_file() and (entry := json.loads(file.read_text()).get(sha256)) and entry.get("shape", shape) == shape:
             return dict(entry)
     return None
 
 
+def shape_of(encoder: OpenClip | SlowFast) -> dict[str, int]:
+    """What the configuration may change about the input without changing the weights."""
+    return encoder.model_dump(include={"size", "frames", "alpha"}) if isinstance(encoder, SlowFast) else {"size": encoder.size}
+
+
 def verify(encoder: OpenClip | SlowFast, name: str = "") -> Verdict:
     """Compare an encoder's vectors with the known ones. Errors: those of loading it."""
-    expected = known(resolve(encoder, name).sha256)
+    expected = known(resolve(encoder, name).sha256, shape_of(encoder))
     found = vectors(encoder, name)
     if not all(np.isfinite(values).all() for values in found.values()):
         return Verdict(False, "gives values that are not finite: damaged weights, or a precision this machine cannot compute in")
@@ -87,9 +93,12 @@ def verify(encoder: OpenClip | SlowFast, name: str = "") -> Verdict:
 
 
 def record(encoder: OpenClip | SlowFast, name: str = "") -> Path:
-    """Keep the vectors this machine gives in the weights folder, unless some are known; returns the file. Errors: those of loading it."""
+    """Keep the vectors this machine gives in the weights folder, unless some are known; returns the file.
+
+    Errors: those of loading it, WeightsError when the vectors are not finite.
+    """
     sha256, file = resolve(encoder, name).sha256, home() / _SHIPPED.name
-    if known(sha256) is None:
+    if known(sha256, shape_of(encoder)) is None:
         entries = json.loads(file.read_text()) if file.is_file() else {}
         write_json(file, {**entries, sha256: _entry(encoder, name)})
     return file
@@ -98,7 +107,10 @@ def record(encoder: OpenClip | SlowFast, name: str = "") -> Path:
 def _entry(encoder: OpenClip | SlowFast, name: str) -> dict[str, Any]:
     library = "open_clip_torch" if isinstance(encoder, OpenClip) else "pytorchvideo"
     source = f"the record of {name or encoder.architecture} with {library} {version(library)}"
-    return {"source": source, **vectors(encoder, name)}
+    found = vectors(encoder, name)
+    if not all(np.isfinite(values).all() for values in found.values()):
+        raise WeightsError("gives values that are not finite", where=resolve(encoder, name).file, fix="fetch the weights again")
+    return {"source": source, "shape": shape_of(encoder), **found}
 
 
 def ship() -> None:

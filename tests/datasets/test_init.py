@@ -32,6 +32,15 @@ def test_a_benchmark_is_recognised_and_its_preset_filled_in(kind: str, tmp_path:
     assert str(mini.videos) in manifest[1]
 
 
+def test_linked_folders_are_looked_into_once(tmp_path: Path) -> None:
+    encode(tmp_path / "disk" / "a.mp4", 1, 0)
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "videos").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "back").symlink_to(folder)
+    assert look(folder).videos == {folder / "videos": 1}
+
+
 def test_own_videos_with_queries(tmp_path: Path) -> None:
     folder = tmp_path / "my videos"
     encode(folder / "clips" / "a b.mp4", 1, 0)

@@ -11,6 +11,7 @@ import pytest
 from pipeline import config_io
 from pipeline.encoders import golden, published
 from pipeline.encoders.weights import resolve
+from pipeline.errors import WeightsError
 from tests.encoders.conftest import open_clip, slow_fast
 
 
@@ -23,7 +24,7 @@ def test_the_demos_encoders_give_their_vectors(root: Path) -> None:
 
 
 def test_published_numbers_are_known_by_the_published_checksum() -> None:
-    entry = golden.known(published.table()["ViT-B-32-quickgelu"]["openai"].sha256)
+    entry = golden.known(published.table()["ViT-B-32-quickgelu"]["openai"].sha256, {"size": 224})
     assert entry is not None
     assert len(entry["sentence"]) == 5
     assert "published" in entry["source"]
@@ -46,3 +47,21 @@ def test_record_then_verify(kind: str, clip_dir: Path, slowfast_dir: Path, monke
     assert "differs by" in verdict.detail
     golden.record(encoder, "mine")  # known ones are never overwritten
     assert golden.verify(encoder).ok is False
+
+
+def test_a_record_counts_for_the_shape_it_was_made_with(slowfast_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PRVR_WEIGHTS", str(tmp_path))
+    encoder = slow_fast(slowfast_dir)
+    golden.record(encoder)
+    assert golden.verify(encoder).ok
+    assert golden.verify(encoder.model_copy(update={"frames": encoder.frames * 2})).ok is None
+
+
+def test_vectors_that_are_not_finite_are_neither_right_nor_recorded(
+    clip_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PRVR_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr(golden, "vectors", lambda encoder, name: {"image": [float("nan")]})
+    assert golden.verify(open_clip(clip_dir)).ok is False
+    with pytest.raises(WeightsError, match="not finite"):
+        golden.record(open_clip(clip_dir))

@@ -213,7 +213,7 @@ TABLE: list[tuple[str, Change, dict[str, int]]] = [
     ("`runtime.threads`", config("runtime", "threads", value=2), {}),
     ("temporary frames absent", frames_absent, {}),
     ("clips deleted, the final results there", clips_deleted, {}),
-    ("a stored HDF5 of features deleted", features_store_deleted, {**features(1, 1)}),
+    ("a stored HDF5 of features deleted", features_store_deleted, {}),
     ("a video added", video_added, features(E, 1, annotations=1, text=1)),
     ("a video removed", video_removed, features(E, 1, annotations=1, text=1)),
     ("a video replaced by another of its name", video_replaced, features(E, 2)),
@@ -221,6 +221,7 @@ TABLE: list[tuple[str, Change, dict[str, int]]] = [
     ("a caption changed", caption, QUERIES),
     ("a query added", query_added, QUERIES),
     ("an end time changed", end_time, QUERIES),
+    ("`video.shard_size` halved", config("video", "shard_size", value=4), features(E, 2 * S)),
     ("`sampling.every`", sampling, features(E, S)),
     ("one CLIP's weights in another folder", weights_moved, {}),
     ("one CLIP's weights replaced", weights_replaced, features(1, S)),
@@ -293,6 +294,26 @@ def test_a_renamed_video_is_neither_decoded_nor_encoded(finished: Workspace, tmp
     assert len(ran) == E
     assert [json.loads(path.with_suffix(".json").read_text())["computed"] for path in ran] == [0] * E
     assert dict(work.planned("extract")) == {}
+
+
+def test_a_deleted_store_is_made_again_when_something_needs_it(finished: Workspace, tmp_path: Path) -> None:
+    work = finished.copy(tmp_path / "work")
+    features_store_deleted(work)
+    work.snakemake("extract")
+    assert dict(work.planned("extract")) == {}
+    assert all(path.with_suffix(".h5").exists() for path in (work.results / "features").rglob("*.json"))
+
+
+def test_another_number_of_shards_decodes_and_encodes_nothing(finished: Workspace, tmp_path: Path) -> None:
+    work = finished.copy(tmp_path / "work")
+    for size, shards in ((4, 2 * S), (16, 1)):
+        work.config["video"]["shard_size"] = size
+        work.write()
+        work.snakemake("extract")
+        assert computed(work) == [0] * E * shards
+    assert dict(work.planned("extract")) == {}
+    work.snakemake()
+    assert json.loads((work.results / "runs" / "main" / "seed9527" / "metrics.json").read_text())["gallery"]["videos"] == 4
 
 
 def test_edited_code_computes_every_video_again(finished: Workspace, tmp_path: Path) -> None:

@@ -6,10 +6,11 @@ sys.path.insert(0, str(Path(workflow.basedir)))
 
 from pipeline.config_io import read, validate
 from pipeline.config import merge
-from pipeline.dag import Dag as Plan, gpus_per_job, publish_config
+from pipeline.dag import Dag as Plan, gpus_per_job
 from pipeline.errors import PrvrError, disk_error
 from pipeline.interruption import end_on_signals, note_run
 from pipeline.resources import Requests
+from pipeline.upkeep import forget_lost, move_to_shards, publish_config
 
 # A --configfile replaces config.yaml (the demo) instead of being laid on top of it; --config values are laid on top of either.
 if not workflow.configfiles:
@@ -21,7 +22,7 @@ try:
     )
     JOBS = Plan.of(CONFIG)
     if workflow.is_main_process:
-        JOBS.forget_lost()
+        forget_lost(JOBS)
     SHARDS = list(JOBS.shards)
     CONFIG_FILE = publish_config(CONFIG, dict(config))
 except PrvrError as error:
@@ -69,6 +70,7 @@ ALL_CLIPS = [LAYOUT.clips(r, s) for r in RECIPES for s in SHARDS]
 
 onstart:
     note_run(workflow.local_exec)
+    move_to_shards(JOBS)
     end_on_signals(workflow.local_exec)
     # Before the first job, not after hours of decoding. A dry run needs no weights.
     missing = JOBS.missing_weights()

@@ -1,0 +1,40 @@
+"""What the workflow does to the files on disk before it plans (at every start, dry runs too) and before its first job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.atomic import write_json
+from pipeline.config import Config
+from pipeline.dag import Dag
+from pipeline.resharding import reshard
+from pipeline.store import recipe_hash
+
+
+def publish_config(config: Config, values: dict[str, Any]) -> Path:
+    """Write the merged configuration where jobs read it; the name holds its hash, so two runs never overwrite each other's."""
+    path = Path(config.results) / ".config" / f"{recipe_hash(values)}.json"
+    if not path.exists():
+        write_json(path, values)
+    return path
+
+
+def forget_lost(dag: Dag) -> None:
+    """Remove the manifests of stores that were deleted.
+
+    They are what Snakemake looks at; without this a deleted store would go unnoticed until a reader fails.
+    """
+    layout, names = dag.layout, dag.computed
+    places = [layout.features_manifest(name, shard) for name in names for shard in dag.shards]
+    for manifest in [*places, *(layout.text_manifest(name) for name in names)]:
+        if manifest.exists() and not manifest.with_suffix(".h5").exists():
+            manifest.unlink()
+
+
+def move_to_shards(dag: Dag) -> None:
+    """Bring the files on disk to the number of shards there are now. Before the first job only: jobs of another number may be at work."""
+    layout = dag.layout
+    stores = [layout.features(name, "*").parent for name in dag.computed]
+    derived = [layout.frames_manifest("*").parent, *layout.clips("*", "*").parent.parent.glob("*")]
+    reshard(layout.shards, stores, derived, len(dag.shards))

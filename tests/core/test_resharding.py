@@ -1,0 +1,112 @@
+"""Another number of shards: nothing stored is computed again, no file of a former shard stays, a kill in between loses nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import resharding
+from pipeline.resharding import reshard
+from pipeline.shards import ShardStore, assign, names
+from pipeline.store import open_store
+
+IDS = [f"video{i}" for i in range(60)]
+
+
+def _store(folder: Path, shard: str) -> ShardStore:
+    return ShardStore(folder / f"{shard}.h5", stage="features", recipe={"v": 1}, group="features")
+
+
+def _compute(folder: Path, size: int, until: int | None = None) -> int:
+    """What the jobs do: every shard (the first ones only, when cut off) is brought up to date; returns how many items were computed."""
+    computed = 0
+    for shard, ids in list(assign(IDS, size).items())[:until]:
+        store, keys = _store(folder, shard), {i: f"content of {i}" for i in ids}
+        for item in store.missing(keys):
+            store.add(item, keys[item], np.full((2, 4), IDS.index(item), np.float16))
+            computed += 1
+        store.finish(keys)
+    return computed
+
+
+def _whole(folder: Path, size: int) -> None:
+    found = {}
+    assert sorted(path.stem for path in folder.glob("*.h5")) == names(len(assign(IDS, size)))
+    for path in folder.glob("*.h5"):
+        with open_store(path) as file:
+            if "features" in file:
+                data = file.ragged("features")
+                found |= {item: float(data[item][0, 0]) for item in data.ids}
+    assert found == {item: i for i, item in enumerate(IDS)}
+    assert not list(folder.glob(".*"))
+
+
+@pytest.mark.parametrize("before", [2, 8, 100])
+@pytest.mark.parametrize("after", [4, 30, 100])
+def test_nothing_is_computed_again(tmp_path: Path, before: int, after: int) -> None:
+    folder, record = tmp_path / "features", tmp_path / "shards.json"
+    reshard(record, [folder], [], len(assign(IDS, before)))
+    assert _compute(folder, before) == 60
+    reshard(record, [folder], [], len(assign(IDS, after)))
+    assert _compute(folder, after) == 0
+    _whole(folder, after)
+
+
+def test_names_of_another_width(tmp_path: Path) -> None:
+    folder, record = tmp_path / "features", tmp_path / "shards.json"
+    for count in (512, 1024, 512):
+        reshard(record, [folder], [], count)
+        store = _store(folder, names(count)[7])
+        keys = {"a": "content of a"}
+        assert store.missing(keys) == (["a"] if not folder.exists() else [])
+        if not folder.exists():
+            store.add("a", keys["a"], np.zeros((1, 4), np.float16))
+        store.finish(keys)
+    assert [path.name for path in folder.glob("*.h5")] == ["007.h5"]
+
+
+def test_changed_again_before_the_jobs_were_done(tmp_path: Path) -> None:
+    folder, record = tmp_path / "features", tmp_path / "shards.json"
+    reshard(record, [folder], [], len(assign(IDS, 30)))
+    assert _compute(folder, 30) == 60
+    for size, until in ((8, 3), (4, 5), (100, 0), (15, 1)):
+        reshard(record, [folder], [], len(assign(IDS, size)))
+        assert _compute(folder, size, until) == 0
+    reshard(record, [folder], [], len(assign(IDS, 8)))
+    assert _compute(folder, 8) == 0
+    _whole(folder, 8)
+
+
+def test_cut_off_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, record = tmp_path / "features", tmp_path / "shards.json"
+    reshard(record, [folder], [], len(assign(IDS, 8)))
+    _compute(folder, 8)
+    link, allowed = resharding._link, 0
+
+    def some(source: Path, target: Path) -> None:
+        nonlocal allowed
+        allowed -= 1
+        if allowed < 0:
+            raise KeyboardInterrupt
+        link(source, target)
+
+    monkeypatch.setattr(resharding, "_link", some)
+    for allowed in (0, 1, 3, 5):  # noqa: B007  (counted down by `some`; there are 7)
+        with pytest.raises(KeyboardInterrupt):
+            reshard(record, [folder], [], len(assign(IDS, 30)))
+    allowed = 100
+    reshard(record, [folder], [], len(assign(IDS, 30)))
+    assert _compute(folder, 30) == 0
+    _whole(folder, 30)
+
+
+def test_what_is_derived_is_not_met_twice(tmp_path: Path) -> None:
+    record, clips = tmp_path / "shards.json", tmp_path / "clips"
+    clips.mkdir()
+    for name in names(4):
+        (clips / f"{name}.h5").touch()
+    reshard(record, [], [clips], 4)
+    reshard(record, [], [clips], 2)
+    assert sorted(path.name for path in clips.iterdir()) == ["000.h5", "001.h5"]
