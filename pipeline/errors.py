@@ -97,6 +97,12 @@ class VideoError(PrvrError):
         self.code = code
 
 
+class DecoderError(PrvrError):
+    """No decoding process can be started."""
+
+    code = "DECODER"
+
+
 class GridError(PrvrError):
     """Features of different time grids were asked to be joined."""
 

@@ -156,17 +156,15 @@ def _directions(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def plot(found: Comparison, path: Path, names: tuple[str, str] = ("A", "B")) -> Path:
     """Draw the distribution of 1 - cosine over rows, the worst row of each video, and the videos' numbers of rows; returns `path`."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    from pipeline.figures import figure, save  # half a second, for those who want a picture
 
     distance = np.maximum(1 - found.cosines, 1e-8)
     worst: dict[str, float] = {}
     for (video, _), value in zip(found.places, distance, strict=True):
         worst[video] = max(worst.get(video, 0.0), float(value))
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.8), constrained_layout=True)
-    figure.suptitle(f"A  {names[0]}\nB  {names[1]}", fontsize=9, x=0.01, ha="left")
+    drawn = figure(12, 3.8)
+    left, middle, right = drawn.subplots(1, 3)
+    drawn.suptitle(f"A  {names[0]}\nB  {names[1]}", fontsize=9, x=0.01, ha="left")
     if len(distance):
         left.hist(distance, bins=np.geomspace(distance.min() * 0.9, distance.max() * 1.1, 60).tolist(), color="#4477aa")
         left.axvline(float(np.median(distance)), color="#222222", linewidth=1, label=f"median {np.median(distance):.2g}")
@@ -184,7 +182,5 @@ def plot(found: Comparison, path: Path, names: tuple[str, str] = ("A", "B")) -> 
         right.plot(counts[:, 0], counts[:, 1], ".", color="#228833", markersize=4)
         right.set(title=f"{int((counts[:, 0] != counts[:, 1]).sum())} videos of another length")
     right.set(xlabel="rows in A", ylabel="rows in B")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, metadata={"Software": None})
-    plt.close(figure)
+    save(drawn, path)
     return path

@@ -7,11 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from pipeline.atomic import replacing
+from pipeline.figures import figure, save
 
 _STYLE = {"fused": ("C0", "-"), "clip": ("C1", "-"), "frame": ("C2", "-"), "zero_shot": ("0.45", "--")}
 
@@ -22,9 +20,8 @@ def recall_curves(path: Path, ranks: Mapping[str, np.ndarray], videos: int, titl
     Shapes: `ranks[branch]` [Q], 1 = best, of `videos` candidates. No display is needed.
     """
     shown = {name: np.asarray(ranks[name]) for name in _STYLE if name in ranks}
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
+    drawn = figure(10, 4)
+    left, right = drawn.subplots(1, 2)
     cutoffs = np.unique(np.round(np.geomspace(1, max(videos, 2), 200)).astype(int))
     for name, values in shown.items():
         colour, line = _STYLE[name]
@@ -47,6 +44,5 @@ def recall_curves(path: Path, ranks: Mapping[str, np.ndarray], videos: int, titl
     right.set_xticks(range(len(labels)), labels)
     right.set(xlabel="rank of the query's video", ylabel="queries")
     right.yaxis.set_major_formatter(PercentFormatter(1.0))
-    figure.suptitle(title)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
+    drawn.suptitle(title)
+    save(drawn, path)

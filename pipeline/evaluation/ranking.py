@@ -117,8 +117,3 @@ def frame_similarity(queries: Tensor, frames: Tensor, videos: Tensor, *, chunk: 
         for start in range(0, len(queries), chunk)
     ]
     return torch.cat(parts) if parts else frames.new_zeros(0, frames.shape[1])
-
-
-def best_frame(queries: Tensor, frames: Tensor, videos: Tensor) -> Tensor:
-    """The index of the best-scoring frame token of one chosen video per query (the first of equal ones): [Q] int64."""
-    return frame_similarity(queries, frames, videos).argmax(-1)

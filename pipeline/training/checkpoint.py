@@ -113,12 +113,6 @@ def load_model(path: str | Path) -> tuple[DualBranch, Experiment, dict[str, Any]
         return model.eval(), experiment, store.attrs
 
 
-def load_history(path: str | Path) -> pd.DataFrame:
-    """One row per epoch: learning rate, loss, every weighted term, gradient norm, and the recalls of the selection split."""
-    with open_store(path, stage=["checkpoint", "training"]) as store:
-        return store.table("history")
-
-
 def save_state(
     path: Path,
     model: DualBranch,

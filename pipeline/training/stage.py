@@ -25,6 +25,7 @@ from pipeline.training.advice import advice
 from pipeline.training.batches import Batches, Sampler
 from pipeline.training.checkpoint import State
 from pipeline.training.optimizer import BertAdam
+from pipeline.training.plot import learning_curves
 
 MEMORY_SHARE = 0.6  # of the free memory that resident training data may take
 CHECK_EVERY = 16  # steps between two looks at the loss on a GPU
@@ -33,8 +34,8 @@ CHECK_EVERY = 16  # steps between two looks at the loss on a GPU
 def run(config: Config, layout: Layout, experiment: str, seed: int) -> None:
     """Train and write runs/<experiment>/seed<k>/checkpoint.h5: the weights of the epoch with the best SumR on `selection_split`.
 
-    After an epoch (at most every 5 s) the whole state goes into last.h5 beside it; a run that finds one made by the same recipe, data and
-    code goes on from it, and on a CPU ends with the same bytes as one that was never stopped.
+    Beside it training.png shows the course. After an epoch (at most every 5 s) the whole state goes into last.h5; a run that finds one
+    made by the same recipe, data and code goes on from it, and on a CPU ends with the same bytes as one that was never stopped.
     Errors: TrainingError, DeviceError, StoreError.
     """
     chosen = config.experiment(experiment)
@@ -136,6 +137,8 @@ def _train(
         threads=torch.get_num_threads(),
         torch=str(torch.__version__),
     )
+    curves = layout.run(experiment, seed) / "training.png"
+    learning_curves(curves, state.history, state.best_epoch, selection.name, f"{layout.root.name}: {experiment}, seed {seed}")
     last.unlink(missing_ok=True)
     _say(f"best SumR {state.best_sumr:.1f} on {selection.name!r}, epoch {state.best_epoch} of {state.epoch}")
 

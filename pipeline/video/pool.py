@@ -17,10 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import StoreError
+from pipeline.errors import DecoderError, StoreError
 from pipeline.video import worker
 
 _START = 120.0  # seconds a process may take to start on a busy machine
+_START_TRIES = 3
+_KILLED = (-signal.SIGKILL, -signal.SIGTERM)  # by someone else
 _NO_MEMORY = ("bad_alloc", "MemoryError", "Cannot allocate memory")
 
 
@@ -124,6 +126,7 @@ class Pool:
     def __init__(self, workers: int, *, timeout: float, timeout_per_second: float, memory_mb: int) -> None:
         self._workers, self._timeout, self._per_second, self._memory = max(1, workers), timeout, timeout_per_second, memory_mb
         self._children: list[_Child] = []
+        self._false_starts = 0  # in a row
 
     def __enter__(self) -> Pool:
         return self
@@ -136,7 +139,7 @@ class Pool:
     def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
         """Decode every job, each outcome as it comes. A job that hangs or crashes under decord is tried once more with PyAV.
 
-        Errors: StoreError when the frames cannot be written (a full disk is not the video's fault).
+        Errors: StoreError when the frames cannot be written (a full disk is not the video's fault), DecoderError when no process starts.
         """
         todo = deque(jobs)
         with selectors.DefaultSelector() as selector:
@@ -177,7 +180,7 @@ class Pool:
             return self._lost(child, selector, late=False)
         for message in messages:
             if "ready" in message:
-                child.ready = True
+                child.ready, self._false_starts = True, 0
             elif "fatal" in message:
                 raise StoreError(message["fatal"], where=message["where"], fix="make room or mend the permissions, then run again")
             elif "seconds" in message:
@@ -196,13 +199,19 @@ class Pool:
         code, job, said = child.end(), child.job, child.last_words()
         if job is None:
             if not child.ready:
-                raise RuntimeError(f"a decoding process does not start (exit {code}):\n{said}")
+                self._false_starts += 1
+                if code in _KILLED and not late and self._false_starts < _START_TRIES:
+                    return None
+                raise DecoderError(
+                    f"a decoding process does not start (exit {code}): {said.strip() or 'it said nothing'}",
+                    fix=f"run `{sys.executable} -m {worker.__name__}` by hand; `prvr doctor` checks the decoders",
+                )
             return None
         decoder, seconds = "+".join(child.decoders), child.deadline - child.started
         name = signal.Signals(-code).name if code < 0 else f"exit {code}"
         killed = code == -signal.SIGKILL and not late
-        if not job.tries and not late and code in (-signal.SIGKILL, -signal.SIGTERM):
-            return replace(job, tries=1)  # by someone else; whoever it was, once more
+        if not job.tries and not late and code in _KILLED:
+            return replace(job, tries=1)
         if not job.forced and "decord" in child.decoders:
             return replace(job, forced=f"decord did not finish in {seconds:.0f} s" if late else f"decord crashed ({name})")
         if late:

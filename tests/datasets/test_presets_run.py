@@ -40,6 +40,7 @@ def shrunk(values: dict[str, Any], tiny: dict[str, dict[str, Any]]) -> dict[str,
     return merge(values, {"encoders": encoders, "model": MODEL, "training": TRAINING})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_from_raw_videos_to_the_table(kind: str, root: Path, tmp_path: Path, tiny: dict[str, dict[str, Any]]) -> None:
     annotations = root.parent / "shared" / "annotations" / kind

@@ -9,10 +9,12 @@ import shutil
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
 from pipeline.errors import TrainingError
+from pipeline.store import open_store
 from pipeline.training import checkpoint, loop, stage
 from tests.training import miniature
 
@@ -28,6 +30,11 @@ def _recipe(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def digest(world: miniature.World, seed: int = 3) -> str:
     return hashlib.sha256(world.layout.checkpoint("main", seed).read_bytes()).hexdigest()
+
+
+def history_of(world: miniature.World) -> pd.DataFrame:
+    with open_store(world.layout.checkpoint("main", 3), stage="checkpoint") as store:
+        return store.table("history")
 
 
 def run(world: miniature.World, seed: int = 3) -> str:
@@ -53,7 +60,8 @@ def test_the_checkpoint_tells_its_story(tmp_path: Path, capsys: pytest.CaptureFi
     assert experiment == world.config.experiment("main")
     assert attrs["dropped"] == {"train": {"queries": 6, "videos": 2}}
     assert (attrs["selection_split"], attrs["seed"], attrs["epochs_run"], attrs["threads"] >= 1) == ("val", 3, 4, True)
-    history = checkpoint.load_history(world.layout.checkpoint("main", 3))
+    history = history_of(world)
+    assert (world.layout.run("main", 3) / "training.png").read_bytes()[:4] == b"\x89PNG"
     assert history["epoch"].tolist() == [1, 2, 3, 4]
     assert history["SumR"].max() == attrs["SumR"] == history["SumR"][attrs["epoch"] - 1]
     assert "6 queries of 2 videos" in capsys.readouterr().err
@@ -157,5 +165,5 @@ def test_compiled_it_learns_the_same(tmp_path: Path) -> None:
     for compiled in (False, True):
         world = miniature.make(tmp_path / str(compiled), training={"epochs": 2, "compile": compiled}, **still)
         run(world)
-        losses.append(checkpoint.load_history(world.layout.checkpoint("main", 3))["loss"].to_numpy())
+        losses.append(history_of(world)["loss"].to_numpy())
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)

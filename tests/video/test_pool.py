@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from pipeline.errors import StoreError
+from pipeline.errors import DecoderError, StoreError
 from pipeline.streams import Stream
 from pipeline.video import pool
 from pipeline.video.pool import Job, Outcome, Pool
@@ -66,6 +66,24 @@ def test_each_fault_costs_only_itself(clip: Path, tmp_path: Path, workers: int) 
     }
     assert "SIGABRT" in outcomes["crash"].message
     assert (tmp_path / "of good 5" / f"{STILL.name}.frames").stat().st_size == 4 * 32 * 32 * 3
+
+
+@pytest.mark.parametrize("shots", [2, 3])
+def test_killed_while_it_starts_a_process_is_replaced(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shots: int) -> None:
+    left = [signal.SIGKILL] * shots
+
+    class Shot(pool._Child):
+        def __init__(self, memory_mb: int) -> None:
+            super().__init__(memory_mb)
+            if left:
+                self.process.send_signal(left.pop())
+
+    monkeypatch.setattr(pool, "_Child", Shot)
+    if shots < pool._START_TRIES:
+        assert run(clip, tmp_path, "one", "two")["two"].code == ""
+    else:
+        with pytest.raises(DecoderError, match=r"does not start \(exit -9\)"):
+            run(clip, tmp_path, "one", "two")
 
 
 @pytest.mark.usefixtures("stub")

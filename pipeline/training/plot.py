@@ -1,0 +1,35 @@
+"""One picture of a training: what the loss is made of, and the recalls by which the epoch is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.figures import figure, save
+
+_RECALLS = {"SumR": ("C0", "-", "fused"), "SumR_clip": ("C1", "-", "clip"), "SumR_frame": ("C2", "-", "frame")}
+
+
+def learning_curves(path: Path, history: Sequence[Mapping[str, float]], chosen: int, split: str, title: str) -> None:
+    """Write a PNG: left, every weighted term of the loss over the epochs; right, SumR on the selection split and the epoch kept.
+
+    `history`: one row per epoch (loop.py): learning rate, loss, gradient norm, the terms, the recalls.
+    """
+    table = pd.DataFrame(history)
+    drawn = figure(10, 4)
+    left, right = drawn.subplots(1, 2)
+    left.plot(table["epoch"], table["loss"], color="0.2", linewidth=2, label="loss")
+    names = [str(name) for name in table]
+    for name in names[names.index("gradient_norm") + 1 : names.index("R@1")]:
+        left.plot(table["epoch"], table[name], label=name.replace("_", " "))
+    left.set(xlabel="epoch", ylabel="loss and its weighted terms", yscale="log")
+    left.legend(fontsize=8)
+    for name, (colour, line, label) in _RECALLS.items():
+        right.plot(table["epoch"], table[name], line, color=colour, label=label)
+    right.axvline(chosen, color="0.7", linestyle=":", label=f"epoch {chosen}, kept")
+    right.set(xlabel="epoch", ylabel=f"SumR on {split}")
+    right.legend(fontsize=8)
+    drawn.suptitle(title)
+    save(drawn, path)
