@@ -12,7 +12,7 @@ help:
 	@echo "make demo    install into $(VENV), then run the workflow on the embedded demo world"
 	@echo "make test    install into $(VENV), then run the linters and the tests (10 minutes on 2 cores)"
 	@echo "make quick   the same without the slow tests (2 minutes)"
-	@echo "make long    the tests that take a whole dataset or collection through the workflow"
+	@echo "make long    the tests that take whole datasets through the workflow or kill many runs (10 minutes)"
 	@echo "make cluster run the workflow on a real one-node Slurm (Debian, root)"
 	@echo "make docs    regenerate the configuration reference and schema"
 

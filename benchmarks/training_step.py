@@ -3,8 +3,9 @@
     python -m benchmarks.training_step [--videos 128] [--queries-per-video 5] [--steps 3] [--allocators default,tuned]
                                        [--sides literal,fp32,bf16,recompute] [--threads 2] [--clock wall] [--device cuda]
 
-Every side loads a batch, computes the loss with all seven terms (hard negatives on), its gradients, and one optimiser step; the literal
-side reads raw rows, pools and merges them, as the released loader does at every step, ours gathers stored clips. Prints the median of the
+Every side loads a batch, computes the whole loss (NCE and triplet of both branches, TCPL, CBVA; hard negatives on), its gradients, and
+one optimiser step; the literal side reads raw rows, pools and merges them, as the released loader does at every step, ours gathers stored
+clips. Prints the median of the
 steps after the first, the ratio to the literal side under the same allocator, and the peak resident memory. At 128 videos the
 literal side holds about 18 GB; memory falls with the square of the batch. On a GPU the peak is that of its memory, and the last column the
 share of the measured bf16 matrix peak that the step's matrix products reach.
@@ -108,7 +109,7 @@ def child(side: str, options: argparse.Namespace) -> dict[str, Any]:
         marks.append(now())
         names = ("load", "forward", "backward", "update")
         seconds.append({name: b - a for name, a, b in zip(names, marks, marks[1:], strict=False)})
-    found = {"seconds": seconds[1:], "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, "loss": float(loss.detach())}
+    found = {"seconds": seconds[1:], "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}
     if device.type == "cuda":
         from torch.utils.flop_counter import FlopCounterMode
 

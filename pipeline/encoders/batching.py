@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -50,7 +50,6 @@ class Stats:
     waited: float = 0.0
     batch: int = 0
     halved: int = 0
-    extra: dict[str, Any] = field(default_factory=dict)
 
     @property
     def idle(self) -> float:
@@ -66,7 +65,6 @@ class Stats:
             "idle_share": round(self.idle, 4),
             "batch_size": self.batch,
             "out_of_memory": self.halved,
-            **self.extra,
         }
 
 

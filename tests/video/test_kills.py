@@ -101,6 +101,7 @@ def kill(run: subprocess.Popen, child_only: bool) -> str:
     return ""
 
 
+@pytest.mark.long
 def test_killed_extraction_ends_with_the_same_bytes(folder: Path, root: Path) -> None:
     started = time.monotonic()
     assert start(folder, root).wait() == 0, (folder / "log").read_text()

@@ -112,6 +112,7 @@ def test_every_file_has_its_verdict(shared: Path, outcomes: dict[str, Outcome]) 
     print(Counter((outcome.decoder or "none", outcome.code or "right frames") for outcome in outcomes.values()))
 
 
+@pytest.mark.long
 def test_good_files_give_the_frames_of_a_full_decode(shared: Path, outcomes: dict[str, Outcome]) -> None:
     good = {name: outcome for name, outcome in outcomes.items() if not outcome.code}
     assert len(good) >= 100

@@ -110,6 +110,7 @@ def decodes(work: Workspace) -> bool:
     return "" in spooled and ".part" in spooled
 
 
+@pytest.mark.long
 def test_killed_at_random_moments(finished: Workspace, tmp_path: Path, start: Callable[..., subprocess.Popen]) -> None:
     """Of the whole process group. The moments follow the length of an undisturbed run here, so all stages are hit on any machine."""
     work, moment = finished.copy(tmp_path / "work"), random.Random(SEED)

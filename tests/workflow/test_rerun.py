@@ -314,6 +314,7 @@ def test_another_number_of_shards_decodes_and_encodes_nothing(finished: Workspac
     assert json.loads((work.results / "runs" / "main" / "seed9527" / "metrics.json").read_text())["gallery"]["videos"] == 4
 
 
+@pytest.mark.long
 def test_edited_code_computes_every_video_again(finished: Workspace, tmp_path: Path) -> None:
     work = finished.copy(tmp_path / "work")
     code("pipeline/video/decode.py")(work)
