@@ -25,7 +25,7 @@ def learning_curves(path: Path, history: Sequence[Mapping[str, float]], chosen: 
     for name in names[names.index("gradient_norm") + 1 : names.index("R@1")]:
         left.plot(table["epoch"], table[name], label=name.replace("_", " "))
     left.set(xlabel="epoch", ylabel="loss and its weighted terms", yscale="log")
-    left.legend(fontsize=8)
+    left.legend(fontsize=8, loc="lower left")
     for name, (colour, line, label) in _RECALLS.items():
         right.plot(table["epoch"], table[name], line, color=colour, label=label)
     right.axvline(chosen, color="0.7", linestyle=":", label=f"epoch {chosen}, kept")

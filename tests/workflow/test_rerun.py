@@ -12,6 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from pipeline.config_io import load
+from pipeline.dag import Dag
 from pipeline.provenance import content
 from pipeline.shards import shard_names, shard_of
 from tests.workflow.workspace import ROOT, Workspace
@@ -294,6 +296,21 @@ def test_a_renamed_video_is_neither_decoded_nor_encoded(finished: Workspace, tmp
     assert len(ran) == E
     assert [json.loads(path.with_suffix(".json").read_text())["computed"] for path in ran] == [0] * E
     assert dict(work.planned("extract")) == {}
+
+
+def test_frames_are_decoded_for_an_encoder_of_an_ablation_alone(
+    finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = finished.copy(tmp_path / "work")
+    first = work.config["features"][0]
+    work.config |= {"features": [first], "experiments": {"main": {}}, "ablations": {"motion": {"features": [first, "demo-slowfast"]}}}
+    work.write()
+    monkeypatch.chdir(work.folder)
+    assert {shard: Dag.of(load("config.yaml")).wanted(shard) for shard in ("000", "001")} == {"000": set(), "001": set()}
+    shutil.rmtree(work.results / "features" / "demo-slowfast")
+    dag = Dag.of(load("config.yaml"))
+    assert dag.wanted("000") | dag.wanted("001") == {source.video_id for shard in dag.shards.values() for source in shard}
+    assert len(dag.wanted("000") | dag.wanted("001")) == len(videos(work))
 
 
 def test_a_deleted_store_is_made_again_when_something_needs_it(finished: Workspace, tmp_path: Path) -> None:
