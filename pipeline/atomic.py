@@ -13,7 +13,8 @@ from typing import Any
 
 import psutil
 
-HOST = socket.gethostname()
+# Containers may share a host name and yet not see each other's processes.
+HOST = f"{socket.gethostname()}-{Path('/proc/self/ns/pid').stat().st_ino}"
 
 
 @contextmanager

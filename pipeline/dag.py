@@ -1,29 +1,19 @@
-"""What the workflow needs to know while it is being parsed: shards, streams, recipe hashes, code digests. No torch, no video library."""
+"""What the workflow needs to know of its jobs while it is being parsed: what each of them depends on."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import json
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import recipes, resharding
-from pipeline.clips.recipe import recipe_name
+from pipeline import recipes
+from pipeline.collection import Collection
 from pipeline.config import Config
-from pipeline.datasets.sources import Source, videos
 from pipeline.encoders.weights import inventory
 from pipeline.errors import DatasetError
-from pipeline.layout import Layout
 from pipeline.provenance import FileCache, code_digest, content, sha256
-from pipeline.sections.inputs import Imported
-from pipeline.sections.method import Experiment
-from pipeline.shards import ShardStore, assign
 from pipeline.store import recipe_hash
-from pipeline.streams import Stream, stream_of, streams
 
 # The modules whose code, with everything they import, decides a stage's result.
 CODE = {
@@ -40,116 +30,27 @@ CODE = {
 }
 
 
-@dataclass(frozen=True)
-class Dag:
-    """One configuration's jobs."""
-
-    config: Config
-    layout: Layout
-
-    @classmethod
-    def of(cls, config: Config) -> Dag:
-        return cls(config, Layout.of(config))
-
-    @functools.cached_property
-    def shards(self) -> dict[str, list[Source]]:
-        """shard -> its videos."""
-        sources = {source.video_id: source for source in videos(self.config, self.layout)}
-        # `prvr import` knows ids only, and shards of imported and computed features must hold the same videos.
-        looked_at = not any(self.imported(name) for name in self.video_encoders)
-        content = {i: source.fingerprint for i, source in sources.items()} if looked_at else None
-        return {name: [sources[i] for i in ids] for name, ids in assign(sources, self.config.video.shard_size, content).items()}
-
-    @functools.cached_property
-    def streams(self) -> dict[str, Stream]:
-        return streams(self.config)
-
-    @functools.cached_property
-    def _memo(self) -> dict[tuple, Any]:
-        return {}
-
-    def _once(self, key: tuple, make: Callable[[], Any]) -> Any:
-        # A large collection asks for the same recipe once a shard, and a recipe looks at weights on disk.
-        if key not in self._memo:
-            self._memo[key] = make()
-        return self._memo[key]
-
-    def experiment(self, name: str) -> Experiment:
-        """The named experiment, put together once."""
-        found: Experiment = self._once(("experiment", name), lambda: self.config.experiment(name))
-        return found
-
-    @functools.cached_property
-    def video_encoders(self) -> list[str]:
-        """Encoders whose features some experiment uses, in the order they are configured."""
-        used = {name for experiment in self.config.experiments for name in self.experiment(experiment).features}
-        return [name for name in self.config.encoders if name in used]
-
-    @property
-    def computed(self) -> list[str]:
-        """Encoders whose features jobs make."""
-        return [name for name in self.config.encoders if not self.imported(name)]
-
-    def imported(self, encoder: str) -> bool:
-        """Whether an encoder's files come from a published bundle, so that no job makes them."""
-        return isinstance(self.config.encoders[encoder], Imported)
-
-    def features_file(self, encoder: str, shard: str) -> Path:
-        """What a job waits for before it reads the features: the manifest of the job that makes them, or the imported store itself."""
-        return self.layout.features(encoder, shard) if self.imported(encoder) else self.layout.features_manifest(encoder, shard)
-
-    def text_file(self, encoder: str) -> Path:
-        """The same for query states."""
-        return self.layout.text(encoder) if self.imported(encoder) else self.layout.text_manifest(encoder)
-
-    @property
-    def annotation_files(self) -> list[Path]:
-        """The files the annotations are read from; the demo's are made by its own rule."""
-        place = Path(self.config.dataset.annotations)
-        if self.config.dataset.kind in ("demo", "bundle") or not self.config.dataset.annotations:
-            return []
-        return sorted(p for p in place.iterdir() if p.is_file()) if place.is_dir() else [place]
-
-    def stream(self, encoder: str) -> str:
-        return stream_of(self.config.network(encoder)).name
-
-    def texts(self, experiment: str) -> list[str]:
-        """The text encoders of an experiment: of the queries, and of the teacher."""
-        chosen = self.experiment(experiment)
-        return list(dict.fromkeys([chosen.text, chosen.teacher or chosen.text]))
-
-    def clips(self, experiment: str) -> str:
-        """Folder of an experiment's clips: experiments with the same features and merging share it."""
-        return str(self._once(("clips", experiment), lambda: recipe_name(self.experiment(experiment))))
-
-    def owner(self, recipe: str) -> str:
-        """The first experiment whose clips lie in `recipe`."""
-        return next(name for name in self.config.models if self.clips(name) == recipe)
-
-    def content(self, shard: str) -> str:
-        """Digest of the videos of a shard: their ids and contents."""
-        pairs = [(source.video_id, source.fingerprint) for source in self.shards[shard]]
-        return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:12]
-
-    def wanted(self, shard: str) -> set[str]:
-        """The videos of a shard that some encoder has no current features of, of ablations and sweeps too: one job decodes for all."""
-        missing: set[str] = set()
-        used = {name for model in self.config.models for name in self.experiment(model).features}
-        count = len(self.shards)
-        before = self._once(("before",), lambda: resharding.recorded(self.layout.shards) or count)
-        for encoder in sorted(name for name in used if not self.imported(name)):
-            recipe, path = recipes.features(self.config, encoder), self.layout.features(encoder, shard)
-            also = resharding.donors(path.parent, int(shard), count, before)
-            store = ShardStore(path, stage="features", recipe=recipe, group="features", also=also)
-            missing |= {s.video_id for s in self.shards[shard] if not store.has(recipes.key(s.fingerprint, recipe))}
-        return missing
+class Dag(Collection):
+    """One configuration's jobs: what each depends on."""
 
     def missing_weights(self) -> list[str]:
         """What is wrong with the weights of the encoders that have something left to encode; empty when all are here."""
         used = {e for e in self.video_encoders if not self.imported(e) and not all(self.current(e, s) for s in self.shards)}
-        texts = {text for experiment in self.config.experiments for text in self.texts(experiment)}
-        used |= {text for text in texts if not self.text_file(text).exists()}
+        texts = {text for experiment in self.config.experiments for text in self.texts(experiment) if not self.imported(text)}
+        used |= {t for t in texts if not self._made_by(self.layout.text(t), "text", encoder=t)}
         return [needed.problem for needed in inventory(self.config) if needed.encoder in used and needed.problem]
+
+    def check_imported(self) -> None:
+        """Refuse imported features that are divided otherwise than the collection is now. Errors: DatasetError."""
+        for encoder in filter(self.imported, self.video_encoders):
+            folder = self.layout.features(encoder, "*").parent
+            found = sorted(path.stem for path in folder.glob("*.h5"))
+            if found and found != list(self.shards):
+                raise DatasetError(
+                    f"imported features in {len(found)} shards, where the collection has {len(self.shards)}",
+                    where=folder,
+                    fix="import them again with `prvr import`, or set video.shard_size back",
+                )
 
     def params(self, stage: str, **of: Any) -> dict[str, str]:
         """The params of one job: what re-runs it when it changes.
@@ -174,10 +75,13 @@ class Dag:
 
     def current(self, encoder: str, shard: str) -> bool:
         """Whether the features of a shard are stored and were made by exactly this job, so that no frames are needed."""
-        manifest = self.layout.features_manifest(encoder, shard)
-        if not manifest.exists() or not self.layout.features(encoder, shard).exists():
+        return self._made_by(self.layout.features(encoder, shard), "features", encoder=encoder, shard=shard)
+
+    def _made_by(self, store: Path, stage: str, **of: str) -> bool:
+        manifest = store.with_suffix(".json")
+        if not manifest.exists() or not store.exists():
             return False
-        return json.loads(manifest.read_text()).get("trace") == self.trace("features", encoder=encoder, shard=shard)
+        return bool(json.loads(manifest.read_text()).get("trace") == self.trace(stage, **of))
 
     # One function per stage: (recipe, data from outside, traces of the jobs before).
 

@@ -59,7 +59,7 @@ def dry_run(config_file: str | Path) -> str:
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-20:])
+        last = "\n".join(f"{done.stdout}\n{done.stderr}".strip().splitlines()[-20:])
         raise ConfigError(f"the dry run failed:\n{last}", where=config_file, fix="mend what it says, then plan again")
     return done.stdout + done.stderr
 

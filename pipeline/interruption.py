@@ -169,5 +169,6 @@ def _end(processes: list[psutil.Process]) -> None:
             process.terminate()
     _, alive = psutil.wait_procs(processes, timeout=PATIENCE)
     for process in alive:
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     psutil.wait_procs(alive, timeout=PATIENCE)

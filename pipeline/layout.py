@@ -35,8 +35,13 @@ class Layout:
 
     @property
     def shards(self) -> Path:
-        """The number of shards that the files are of."""
+        """How the files on disk are divided into shards."""
         return self.root / "shards.json"
+
+    @property
+    def benchmarks(self) -> Path:
+        """What every job took, as Snakemake measures it."""
+        return self.root / "benchmarks"
 
     @property
     def quarantine(self) -> Path:

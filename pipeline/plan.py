@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline import estimates, recipes
+from pipeline import estimates
 from pipeline.dag import Dag, gpus_per_job
 from pipeline.datasets import splits, table
 from pipeline.datasets.readers import read
@@ -19,7 +19,6 @@ from pipeline.datasets.table import Annotations
 from pipeline.dryrun import Job, dry_run, jobs
 from pipeline.estimates import Speeds
 from pipeline.sections.inputs import OpenClip
-from pipeline.shards import ShardStore
 
 
 @dataclass
@@ -157,12 +156,10 @@ class _Stages:
         """Decoding, then every encoder."""
         config, missing, stages = self.dag.config, set(), []
         for encoder in (name for name in self.dag.video_encoders if not self.dag.imported(name)):
-            settings, recipe = config.network(encoder), recipes.features(config, encoder)
+            settings = config.network(encoder)
             todo: set[str] = set()
             for shard in self._waiting("features", encoder=encoder):
-                store = ShardStore(self.dag.layout.features(encoder, shard), stage="features", recipe=recipe, group="features")
-                members = self.dag.shards.get(shard, [])
-                todo |= {s.video_id for s in members if not store.has(recipes.key(s.fingerprint, recipe))}
+                todo |= self.dag.missing(encoder, shard)
             flops, width = estimates.cost(settings)
             rows = sum(self.seconds[video] for video in todo) / settings.sampling.every
             seconds, size = rows * flops / self.speeds.flops, rows * width * 2.0

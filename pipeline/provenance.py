@@ -25,6 +25,8 @@ NOT_DIGESTED = {
     "config_io",
     "datasets.sources",
     "errors",
+    "evaluation.plot",
+    "figures",
     "interruption",
     "layout",
     "lease",
@@ -37,6 +39,7 @@ NOT_DIGESTED = {
     "shards",
     "store",
     "streams",
+    "training.plot",
     "cli",
 }
 

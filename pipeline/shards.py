@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.errors import StoreError
+from pipeline.errors import StoreDamaged, StoreMissing, StoreSchema
 from pipeline.store import Ragged, create, open_store, recipe_hash
 
 PART_BYTES = 32 << 20  # results held in memory before they are put on disk
@@ -85,8 +86,10 @@ class ShardStore:
                 data = store.ragged(self.group, lazy=True)
                 for item, key in zip(data.ids, data.items["key"], strict=True):
                     self._places.setdefault(str(key), (file, item))
-        except StoreError:
-            return  # absent, damaged or another version: its items are computed again
+        except (StoreMissing, StoreSchema):
+            return  # absent, or of another version: its items are computed again
+        except StoreDamaged as error:
+            print(f"warning: {error.what}, {file}: its items are computed again", file=sys.stderr)
 
     def has(self, key: str) -> bool:
         """Whether the result for this content by this recipe is already there."""

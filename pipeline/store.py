@@ -260,6 +260,8 @@ def open_store(path: str | Path, *, stage: str | Sequence[str] | None = None) ->
     try:
         file = h5py.File(path, "r")
     except OSError as error:
+        if error.errno:
+            raise  # the disk's fault or a permission: the file may be whole
         reason = "it is empty" if path.stat().st_size == 0 else str(error).splitlines()[0]
         raise StoreDamaged(f"not a readable HDF5 file ({reason})", where=path, fix="delete the file and run the workflow again") from error
     with file:

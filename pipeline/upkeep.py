@@ -1,4 +1,4 @@
-"""What the workflow does to the files on disk before it plans (at every start, dry runs too) and before its first job."""
+"""What the workflow does to the files on disk: before it plans (at every start, dry runs too), and before its first job."""
 
 from __future__ import annotations
 
@@ -33,8 +33,12 @@ def forget_lost(dag: Dag) -> None:
 
 
 def move_to_shards(dag: Dag) -> None:
-    """Bring the files on disk to the number of shards there are now. Before the first job only: jobs of another number may be at work."""
+    """Bring the files on disk to the division of today. Before the first job only: jobs of another one may be at work."""
     layout = dag.layout
-    stores = [layout.features(name, "*").parent for name in dag.computed]
-    derived = [layout.frames_manifest("*").parent, *layout.clips("*", "*").parent.parent.glob("*")]
-    reshard(layout.shards, stores, derived, len(dag.shards))
+    imported = {name for name in dag.config.encoders if dag.imported(name)}
+    # Also of encoders that today's configuration leaves out: another one may bring them back.
+    stores = [folder for folder in layout.features("*", "*").parent.parent.glob("*") if folder.name not in imported]
+    frames, benchmarks = layout.frames_manifest("*").parent, layout.benchmarks
+    derived = [frames, *frames.glob("*/"), *layout.clips("*", "*").parent.parent.glob("*")]
+    derived += [benchmarks / "frames", *benchmarks.glob("features/*"), *benchmarks.glob("clips/*")]
+    reshard(layout.shards, dag.division, stores, derived, dag.place)

@@ -62,6 +62,7 @@ def annotate(config: Config = "config.yaml") -> None:
 def frames(shard: Shard, config: Config = "config.yaml", threads: Threads = 1) -> None:
     """Decode one shard's videos into the frames every encoder wants."""
     dag = _open(config, threads)
+    dag.check_division()
     from pipeline.video import stage
 
     wanted = {s.video_id for s in dag.shards[shard]} if dag.config.video.keep_frames else dag.wanted(shard)
@@ -76,6 +77,7 @@ def encode(context: typer.Context, encoder: Encoder = "", shard: Shard = "", con
     if not encoder or not shard:
         raise typer.BadParameter("--encoder and --shard are needed")
     dag = _open(config, threads)
+    dag.check_division()
     from pipeline.encoders import stage
 
     stage.run_video(dag.config, dag.layout, encoder, shard, dag.shards[shard], dag.trace("features", encoder=encoder, shard=shard))
@@ -102,12 +104,13 @@ def text(encoder: Encoder, config: Config = "config.yaml", threads: Threads = 1)
     dag = _open(config, threads)
     from pipeline.encoders import stage
 
-    stage.run_text(dag.config, dag.layout, encoder)
+    stage.run_text(dag.config, dag.layout, encoder, dag.trace("text", encoder=encoder))
 
 
 def clips(experiment: Experiment, shard: Shard, config: Config = "config.yaml", threads: Threads = 1) -> None:
     """Pool and merge one shard's features into frames, clips and contexts."""
     dag = _open(config, threads)
+    dag.check_division()
     from pipeline.clips import stage
 
     stage.run(dag.config, dag.layout, experiment, shard)
@@ -116,7 +119,8 @@ def clips(experiment: Experiment, shard: Shard, config: Config = "config.yaml", 
 def train(experiment: Experiment, seed: Seed, config: Config = "config.yaml", threads: Threads = 1) -> None:
     """Train one experiment with one seed; refused when more videos are unusable than the configuration allows."""
     dag = _open(config, threads)
-    _collect(dag)
+    # The job has waited for these encoders only, and a shard's quarantine is the same in the manifests of all.
+    _collect(dag, dag.experiment(experiment).features)
     from pipeline.training import stage
 
     stage.run(dag.config, dag.layout, experiment, seed)
@@ -145,13 +149,13 @@ def collect(config: Config = "config.yaml") -> None:
     """Gather the shards' quarantine rows into quarantine.tsv; fails when too many videos are unusable."""
     dag = _open(config)
     # quarantine.tsv is not the job's declared output: Snakemake would delete it when the limit is exceeded, just when it is wanted.
-    write_json(dag.layout.quarantine_checked, {"quarantined": _collect(dag)})
+    write_json(dag.layout.quarantine_checked, {"quarantined": _collect(dag, dag.video_encoders)})
 
 
-def _collect(dag: Dag) -> int:
+def _collect(dag: Dag, encoders: list[str]) -> int:
     from pipeline.video.quarantine import collect as gather
 
-    return len(gather(dag.config, dag.layout, list(dag.shards)))
+    return len(gather(dag.config, dag.layout, list(dag.shards), [name for name in encoders if not dag.imported(name)]))
 
 
 @quarantine.command("list")
@@ -171,6 +175,6 @@ def retry(config: Config = "config.yaml", ids: Annotated[list[str] | None, typer
     dag = Dag.of(load(config))
     from pipeline.video.quarantine import retry as again
 
-    for shard, members in again(dag.config, dag.layout, list(dag.shards), ids or ()).items():
+    for shard, members in again(dag.layout, list(dag.shards), ids or ()).items():
         print(f"shard {shard}: {', '.join(members)}")
     print("run the workflow again")

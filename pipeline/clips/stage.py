@@ -16,6 +16,7 @@ from pipeline.config import Config
 from pipeline.errors import EncoderError
 from pipeline.layout import Layout
 from pipeline.progress import Meter
+from pipeline.sections.inputs import Imported
 from pipeline.sections.method import Clips, Experiment
 from pipeline.store import Ragged, Reader, create, open_store
 
@@ -34,7 +35,7 @@ def run(config: Config, layout: Layout, experiment: str, shard: str) -> None:
     with ExitStack() as stack:
         opened = {name: stack.enter_context(open_store(layout.features(name, shard), stage="features")) for name in chosen.features}
         stored = {name: reader.ragged("features", lazy=True) for name, reader in opened.items() if "features" in reader}
-        ids = grids.check_videos({name: stored[name].ids if name in stored else [] for name in chosen.features})
+        ids = grids.check_videos(_ids(config, {name: stored[name].ids if name in stored else [] for name in chosen.features}))
         dims = {name: stored[name].values.shape[1] if name in stored else _declared(opened[name]) for name in chosen.features}
         result = _empty(chosen.clips, len(ids), sum(dims.values()))
         with Meter(len(ids), f"clips {shard}", "video") as meter:
@@ -49,6 +50,14 @@ def run(config: Config, layout: Layout, experiment: str, shard: str) -> None:
         )
         for name, array in result.items():
             writer.array(name, array)
+
+
+def _ids(config: Config, videos: dict[str, list[str]]) -> dict[str, list[str]]:
+    """encoder -> its videos, without those of imported encoders that were not to be computed: in quarantine, or their files absent."""
+    computed = [set(ids) for name, ids in videos.items() if not isinstance(config.encoders[name], Imported)]
+    wanted = set.union(*computed) if computed else set[str]()
+    imported = {name for name in videos if isinstance(config.encoders[name], Imported)} if computed else set[str]()
+    return {name: [i for i in ids if i in wanted] if name in imported else ids for name, ids in videos.items()}
 
 
 def _empty(settings: Clips, videos: int, width: int) -> dict[str, np.ndarray]:

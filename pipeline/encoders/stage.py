@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from pipeline.layout import Layout
 from pipeline.lease import device as leased
 from pipeline.progress import Meter, track
 from pipeline.sections.inputs import OpenClip
-from pipeline.shards import ShardStore
+from pipeline.shards import ShardStore, parts
 from pipeline.store import Ragged, Reader, open_store, recipe_hash
 from pipeline.streams import stream_of
 
@@ -49,7 +50,7 @@ def run_video(config: Config, layout: Layout, encoder: str, shard: str, sources:
     keys = {source.video_id: recipes.key(source.fingerprint, recipe) for source in good}
     missing = set(store.missing(keys))
     todo = [source for source in good if source.video_id in missing]
-    stats, attrs = Stats(), _previous(path, recipe_hash(recipe))
+    stats, attrs = Stats(), _previous([path, *parts(path).glob("*.h5")], recipe_hash(recipe))
     if todo or (good and attrs is None):
         with leased(config.runtime) as device:
             model = _load(config, encoder, device)
@@ -92,15 +93,14 @@ def _empty(config: Config, encoder: str) -> dict[str, Any]:
     return {"encoder": encoder, "architecture": config.network(encoder).architecture, "dim": 0, "normalised": False}
 
 
-def _previous(path: Path, recipe: str) -> dict[str, Any] | None:
-    """The stage's own attributes of the file that is there, for when nothing is computed; None when it is of another recipe."""
+def _previous(files: Iterable[Path], recipe: str) -> dict[str, Any] | None:
+    """The stage's own attributes of a finished file that is there, for when nothing is computed; None when there is none of the recipe."""
     names = ("encoder", "architecture", "weights_sha256", "preprocessing", "dim", "normalised")
-    try:
-        with open_store(path, stage="features") as store:
-            same = store.attrs["recipe_hash"] == recipe
-            return {name: store.attrs[name] for name in names if name in store.attrs} if same else None
-    except StoreError:
-        return None
+    for file in files:
+        with suppress(StoreError), open_store(file, stage="features") as store:
+            if store.attrs["recipe_hash"] == recipe and "encoder" in store.attrs:
+                return {name: store.attrs[name] for name in names if name in store.attrs}
+    return None
 
 
 def _encode(
@@ -179,8 +179,8 @@ def _video(source: Source, windows: Ragged, pixels: Ragged, frames: Reader) -> V
     return Video(video_id, len(index), read)
 
 
-def run_text(config: Config, layout: Layout, encoder: str) -> None:
-    """Token states and sentence vectors of every query: text/<encoder>.h5 and its manifest.
+def run_text(config: Config, layout: Layout, encoder: str, trace: str = "") -> None:
+    """Token states and sentence vectors of every query: text/<encoder>.h5 and its manifest, which carries `trace` as that of features does.
 
     A query whose text did not change is kept. Errors: WeightsError, EncoderError, DeviceError.
     """
@@ -210,4 +210,4 @@ def run_text(config: Config, layout: Layout, encoder: str) -> None:
         flags = store.ragged("tokens", lazy=True).items["truncated"] if ids else np.zeros(0, bool)
     truncated = [i for i, flag in zip(ids, flags, strict=True) if flag]
     stats = {"seconds": round(time.monotonic() - started, 3), "computed": len(todo)}
-    write_json(layout.text_manifest(encoder), {"queries": len(ids), "rows": rows, "truncated": truncated, "stats": stats})
+    write_json(layout.text_manifest(encoder), {"queries": len(ids), "rows": rows, "truncated": truncated, "trace": trace, "stats": stats})

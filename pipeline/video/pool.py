@@ -200,11 +200,11 @@ class Pool:
         if job is None:
             if not child.ready:
                 self._false_starts += 1
-                if code in _KILLED and not late and self._false_starts < _START_TRIES:
+                if (late or code in _KILLED) and self._false_starts < _START_TRIES:
                     return None
                 raise DecoderError(
-                    f"a decoding process does not start (exit {code}): {said.strip() or 'it said nothing'}",
-                    fix=f"run `{sys.executable} -m {worker.__name__}` by hand; `prvr doctor` checks the decoders",
+                    f"a decoding process does not start ({f'waited {_START:.0f} s' if late else f'exit {code}'}): {said.strip()}",
+                    fix="`prvr doctor` checks the decoders and says what is amiss",
                 )
             return None
         decoder, seconds = "+".join(child.decoders), child.deadline - child.started

@@ -31,8 +31,8 @@ def row(video_id: str, path: str, code: str, message: str, decoder: str) -> dict
     return {"id": video_id, "path": path, "code": code, "message": " ".join(message.split()), "decoder": decoder, "bytes": size}
 
 
-def collect(config: Config, layout: Layout, shards: Sequence[str]) -> list[dict[str, Any]]:
-    """Gather the rows of every shard into quarantine.tsv, sorted by id.
+def collect(config: Config, layout: Layout, shards: Sequence[str], encoders: Sequence[str]) -> list[dict[str, Any]]:
+    """Gather the rows of every shard, as these encoders' manifests have them, into quarantine.tsv, sorted by id.
 
     Errors: QuarantineError when more than `video.max_bad_fraction` of the videos are in it.
     """
@@ -40,7 +40,7 @@ def collect(config: Config, layout: Layout, shards: Sequence[str]) -> list[dict[
     good = 0
     for shard in shards:
         stored = []
-        for encoder in _encoders(config):
+        for encoder in encoders:
             path = layout.features_manifest(encoder, shard)
             manifest = json.loads(path.read_text())
             stored.append(int(manifest["videos"]))
@@ -52,11 +52,6 @@ def collect(config: Config, layout: Layout, shards: Sequence[str]) -> list[dict[
     write(layout.quarantine, ordered)
     check(ordered, good + len(ordered), config.video.max_bad_fraction)
     return ordered
-
-
-def _encoders(config: Config) -> list[str]:
-    used = {name for experiment in config.experiments for name in config.experiment(experiment).features}
-    return [name for name in config.encoders if name in used]
 
 
 def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -91,7 +86,7 @@ def check(rows: Sequence[dict[str, Any]], videos: int, limit: float) -> None:
     )
 
 
-def retry(config: Config, layout: Layout, shards: Sequence[str], ids: Iterable[str] = ()) -> dict[str, list[str]]:
+def retry(layout: Layout, shards: Sequence[str], ids: Iterable[str] = ()) -> dict[str, list[str]]:
     """Make the next run decode quarantined videos again (`ids`, or all): shard -> the videos it will try.
 
     Files that changed are tried again by themselves; this is for what failed for another reason (a timeout, too little memory, a newer
@@ -99,7 +94,8 @@ def retry(config: Config, layout: Layout, shards: Sequence[str], ids: Iterable[s
     """
     only, found = set(ids), {}
     for shard in shards:
-        manifests = [p for p in (layout.features_manifest(e, shard) for e in _encoders(config)) if p.exists()]
+        pattern = layout.features_manifest("*", shard)
+        manifests = sorted(pattern.parents[1].glob(f"*/{pattern.name}"))
         held = {entry["id"] for path in manifests for entry in json.loads(path.read_text())["quarantine"]}
         chosen = sorted(held & only if only else held)
         if chosen:

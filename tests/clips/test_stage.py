@@ -125,6 +125,17 @@ def test_other_grids_are_refused(layout: Layout) -> None:
         _run(layout)
 
 
+def test_imported_features_of_videos_that_are_not_computed_are_left_out(layout: Layout) -> None:
+    published = {"encoders": {"motion": {"kind": "imported"}}}
+    _features(layout, "clip", 8, {k: v for k, v in LENGTHS.items() if k != "exact"})  # in quarantine
+    with open_store(_run(layout, **published), stage="clips") as store:
+        assert store.table("videos")["video_id"].tolist() == ["short", "long", "one"]
+    _features(layout, "clip", 8, LENGTHS)
+    _features(layout, "motion", 4, {k: v for k, v in LENGTHS.items() if k != "exact"})
+    with pytest.raises(GridError, match="clip has features of exact, motion has not"):
+        _run(layout, **published)
+
+
 def test_features_that_are_not_numbers_are_refused(layout: Layout) -> None:
     _features(layout, "motion", 4, LENGTHS, bad=True)
     with pytest.raises(EncoderError, match="motion hold values that are not numbers"):

@@ -13,17 +13,24 @@ from pipeline.shards import ShardStore, assign, names
 from pipeline.store import open_store
 
 IDS = [f"video{i}" for i in range(60)]
+CONTENT = {i: f"content of {i}" for i in IDS}
 
 
 def _store(folder: Path, shard: str) -> ShardStore:
     return ShardStore(folder / f"{shard}.h5", stage="features", recipe={"v": 1}, group="features")
 
 
-def _compute(folder: Path, size: int, until: int | None = None) -> int:
+def _divide(folder: Path, record: Path, size: int, by: str = "id") -> None:
+    shards = assign(IDS, size, CONTENT if by == "content" else None)
+    place = {video: shard for shard, videos in shards.items() for video in videos}
+    reshard(record, {"shards": len(shards), "by": by}, [folder], [], place)
+
+
+def _compute(folder: Path, size: int, until: int | None = None, by: str = "id") -> int:
     """What the jobs do: every shard (the first ones only, when cut off) is brought up to date; returns how many items were computed."""
     computed = 0
-    for shard, ids in list(assign(IDS, size).items())[:until]:
-        store, keys = _store(folder, shard), {i: f"content of {i}" for i in ids}
+    for shard, ids in list(assign(IDS, size, CONTENT if by == "content" else None).items())[:until]:
+        store, keys = _store(folder, shard), {i: CONTENT[i] for i in ids}
         for item in store.missing(keys):
             store.add(item, keys[item], np.full((2, 4), IDS.index(item), np.float16))
             computed += 1
@@ -47,41 +54,49 @@ def _whole(folder: Path, size: int) -> None:
 @pytest.mark.parametrize("after", [4, 30, 100])
 def test_nothing_is_computed_again(tmp_path: Path, before: int, after: int) -> None:
     folder, record = tmp_path / "features", tmp_path / "shards.json"
-    reshard(record, [folder], [], len(assign(IDS, before)))
+    _divide(folder, record, before)
     assert _compute(folder, before) == 60
-    reshard(record, [folder], [], len(assign(IDS, after)))
+    _divide(folder, record, after)
     assert _compute(folder, after) == 0
     _whole(folder, after)
 
 
 def test_names_of_another_width(tmp_path: Path) -> None:
     folder, record = tmp_path / "features", tmp_path / "shards.json"
-    for count in (512, 1024, 512):
-        reshard(record, [folder], [], count)
-        store = _store(folder, names(count)[7])
-        keys = {"a": "content of a"}
-        assert store.missing(keys) == (["a"] if not folder.exists() else [])
-        if not folder.exists():
-            store.add("a", keys["a"], np.zeros((1, 4), np.float16))
+    for count, computed in ((512, 1), (1024, 0), (512, 0)):
+        shard = names(count)[7]
+        reshard(record, {"shards": count, "by": "id"}, [folder], [], {"a": shard})
+        store, keys = _store(folder, shard), {"a": "content of a"}
+        assert len(store.missing(keys)) == computed
+        for item in store.missing(keys):
+            store.add(item, keys[item], np.zeros((1, 4), np.float16))
         store.finish(keys)
     assert [path.name for path in folder.glob("*.h5")] == ["007.h5"]
 
 
+def test_divided_by_ids_instead_of_contents(tmp_path: Path) -> None:
+    folder, record = tmp_path / "features", tmp_path / "shards.json"
+    for by, computed in (("content", 60), ("id", 0), ("content", 0)):
+        _divide(folder, record, 8, by)
+        assert _compute(folder, 8, by=by) == computed
+    _whole(folder, 8)
+
+
 def test_changed_again_before_the_jobs_were_done(tmp_path: Path) -> None:
     folder, record = tmp_path / "features", tmp_path / "shards.json"
-    reshard(record, [folder], [], len(assign(IDS, 30)))
+    _divide(folder, record, 30)
     assert _compute(folder, 30) == 60
     for size, until in ((8, 3), (4, 5), (100, 0), (15, 1)):
-        reshard(record, [folder], [], len(assign(IDS, size)))
+        _divide(folder, record, size)
         assert _compute(folder, size, until) == 0
-    reshard(record, [folder], [], len(assign(IDS, 8)))
+    _divide(folder, record, 8)
     assert _compute(folder, 8) == 0
     _whole(folder, 8)
 
 
 def test_cut_off_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, record = tmp_path / "features", tmp_path / "shards.json"
-    reshard(record, [folder], [], len(assign(IDS, 8)))
+    _divide(folder, record, 8)
     _compute(folder, 8)
     link, allowed = resharding._link, 0
 
@@ -95,9 +110,9 @@ def test_cut_off_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(resharding, "_link", some)
     for allowed in (0, 1, 3, 5):  # noqa: B007  (counted down by `some`; there are 7)
         with pytest.raises(KeyboardInterrupt):
-            reshard(record, [folder], [], len(assign(IDS, 30)))
+            _divide(folder, record, 30)
     allowed = 100
-    reshard(record, [folder], [], len(assign(IDS, 30)))
+    _divide(folder, record, 30)
     assert _compute(folder, 30) == 0
     _whole(folder, 30)
 
@@ -107,6 +122,8 @@ def test_what_is_derived_is_not_met_twice(tmp_path: Path) -> None:
     clips.mkdir()
     for name in names(4):
         (clips / f"{name}.h5").touch()
-    reshard(record, [], [clips], 4)
-    reshard(record, [], [clips], 2)
-    assert sorted(path.name for path in clips.iterdir()) == ["000.h5", "001.h5"]
+    (clips / ".003.spool").mkdir()
+    (clips / "still-every0.5s").mkdir()
+    reshard(record, {"shards": 4, "by": "id"}, [], [clips], {})
+    reshard(record, {"shards": 2, "by": "id"}, [], [clips], {})
+    assert sorted(path.name for path in clips.iterdir()) == ["000.h5", "001.h5", "still-every0.5s"]

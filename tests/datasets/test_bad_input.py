@@ -31,6 +31,12 @@ class Commands:
         values = merge(yaml.safe_load((ROOT / "config" / f"{preset}.yaml").read_text()), over)
         (self.folder / "config.yaml").write_text(yaml.safe_dump(values))
 
+    def done(self, *args: str) -> None:
+        self._monkeypatch.setattr(sys, "argv", ["prvr", *args])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 0
+
     def refused(self, *args: str) -> str:
         """What is printed by a command that must fail with a typed error."""
         self._monkeypatch.setattr(sys, "argv", ["prvr", *args])
@@ -100,6 +106,24 @@ def twice(made: Made) -> None:
     made.captions["val"] += [("v_d#enc#0", "again"), ("v_e#enc#1", "and again")]
 
 
+def bundle_config(folder: Path, shard_size: int = 100) -> None:
+    imported = {"kind": "imported"}
+    values = yaml.safe_load((ROOT / "config" / "activitynet.yaml").read_text())
+    values |= {"dataset": {"name": "msc", "kind": "bundle"}, "encoders": {"v": imported, "t": imported}, "features": ["v"], "text": "t"}
+    values["video"] = {"shard_size": shard_size}
+    (folder / "config.yaml").write_text(yaml.safe_dump(values))
+
+
+def test_imported_features_in_other_shards(prvr: Commands, tmp_path: Path) -> None:
+    Made(tmp_path / "bundle").msc()
+    bundle_config(tmp_path, shard_size=2)
+    prvr.done("import", "bundle", "--video", "v", "--text", "t")
+    bundle_config(tmp_path)
+    printed = prvr.refused("plan")
+    assert "imported features in 2 shards, where the collection has 1" in printed
+    assert "prvr import" in printed
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -113,10 +137,7 @@ def test_bundles(prvr: Commands, tmp_path: Path, spoil: Callable[[Made], None], 
     made = Made(tmp_path / "bundle")
     spoil(made)
     made.msc()
-    imported = {"kind": "imported"}
-    values = yaml.safe_load((ROOT / "config" / "activitynet.yaml").read_text())
-    values |= {"dataset": {"name": "msc", "kind": "bundle"}, "encoders": {"v": imported, "t": imported}, "features": ["v"], "text": "t"}
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    bundle_config(tmp_path)
     printed = prvr.refused("import", "bundle", "--video", "v", "--text", "t")
     for part in said:
         assert part in printed

@@ -162,19 +162,19 @@ def test_quarantine_is_gathered_checked_and_tried_again(clips: Path, tmp_path: P
     features(layout, manifest)
     features(layout, {"videos": dict.fromkeys(range(10)), "quarantine": []}, "001")
     config, _ = settings(tmp_path, max_bad_fraction=0.2)
-    found = quarantine.collect(config, layout, ["000", "001"])
+    found = quarantine.collect(config, layout, ["000", "001"], ["clip"])
     assert [(entry["id"], entry["code"]) for entry in found] == [("note.mp4", "NOT_VIDEO"), ("zero.mp4", "EMPTY")]
     table = quarantine.read(layout.quarantine)
     assert list(table[0]) == quarantine.COLUMNS
     assert table[0]["when"].endswith("Z")
     strict, _ = settings(tmp_path, max_bad_fraction=0.1)
     with pytest.raises(QuarantineError, match=r"2 of 18 videos.*EMPTY: 1 \(zero.mp4\); NOT_VIDEO"):
-        quarantine.collect(strict, layout, ["000", "001"])
+        quarantine.collect(strict, layout, ["000", "001"], ["clip"])
     assert len(quarantine.read(layout.quarantine)) == 2  # listed all the same
-    assert quarantine.retry(config, layout, ["000", "001"], ["zero.mp4"]) == {"000": ["zero.mp4"]}
+    assert quarantine.retry(layout, ["000", "001"], ["zero.mp4"]) == {"000": ["zero.mp4"]}
     assert not layout.features_manifest("clip", "000").exists()
     assert layout.features_manifest("clip", "001").exists()
-    assert quarantine.retry(config, layout, ["000", "001"]) == {}
+    assert quarantine.retry(layout, ["000", "001"]) == {}
 
 
 def test_a_message_cannot_break_the_table(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ try:
         dict(config), source=" + ".join(map(str, workflow.configfiles)) or "config.yaml"
     )
     JOBS = Plan.of(CONFIG)
+    JOBS.check_imported()
     if workflow.is_main_process:
         forget_lost(JOBS)
     SHARDS = list(JOBS.shards)
@@ -43,7 +44,7 @@ SEEDS = CONFIG.seeds
 RECIPES = sorted({JOBS.clips(name) for name in EXPERIMENTS})
 TEXTS = sorted({text for name in EXPERIMENTS for text in JOBS.texts(name)})
 LOGS = f"{LAYOUT.root}/logs"
-BENCHMARKS = f"{LAYOUT.root}/benchmarks"
+BENCHMARKS = LAYOUT.benchmarks
 
 # `gpu` is 0 on a machine without one, so its jobs are bounded by cores alone. The default holds when --resources is not given:
 # without it Snakemake would start as many GPU jobs as there are cores.
