@@ -1,4 +1,4 @@
-# Two commands: `make demo` runs the whole pipeline on the embedded world, `make test` runs every check. Both set up .venv first.
+# Two commands: `make demo` runs the whole pipeline on the embedded world, `make test` the checks. Both set up .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
