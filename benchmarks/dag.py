@@ -92,7 +92,7 @@ def pretend(folder: Path, config: Path) -> None:
             for encoder in dag.video_encoders:
                 trace = dag.trace("features", encoder=encoder, shard=shard)
                 write_json(layout.features_manifest(encoder, shard), {"trace": trace, "quarantine": [], "videos": 0})
-        write_json(layout.text_manifest("clip-l14"), {})
+        write_json(layout.text_manifest("clip-l14"), {"trace": dag.trace("text", encoder="clip-l14")})
         files = [layout.features(e, s) for e in dag.video_encoders for s in dag.shards]
         files += [layout.clips(dag.clips(experiment), s) for s in dag.shards] + [layout.text("clip-l14"), layout.annotations]
         files += [layout.checkpoint(experiment, seed), layout.evaluation(experiment, seed), layout.metrics(experiment, seed)]
