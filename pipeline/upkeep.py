@@ -35,9 +35,10 @@ def forget_lost(dag: Dag) -> None:
 def move_to_shards(dag: Dag) -> None:
     """Bring the files on disk to the division of today. Before the first job only: jobs of another one may be at work."""
     layout = dag.layout
-    imported = {name for name in dag.config.encoders if dag.imported(name)}
-    # Also of encoders that today's configuration leaves out: another one may bring them back.
-    stores = [folder for folder in layout.features("*", "*").parent.parent.glob("*") if folder.name not in imported]
+    # Also of encoders that today's configuration leaves out: another one may bring them back. A folder without manifests is an import,
+    # which no job could put together again.
+    folders = layout.features("*", "*").parent.parent.glob("*")
+    stores = [folder for folder in folders if folder.name in dag.computed or any(folder.glob("*.json"))]
     frames, benchmarks = layout.frames_manifest("*").parent, layout.benchmarks
     derived = [frames, *frames.glob("*/"), *layout.clips("*", "*").parent.parent.glob("*")]
     derived += [benchmarks / "frames", *benchmarks.glob("features/*"), *benchmarks.glob("clips/*")]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from pipeline import resharding
+from pipeline.atomic import write_json
+from pipeline.layout import Layout
 from pipeline.resharding import reshard
 from pipeline.shards import ShardStore, assign, names
-from pipeline.store import open_store
+from pipeline.store import create, open_store
+from pipeline.upkeep import move_to_shards
 
 IDS = [f"video{i}" for i in range(60)]
 CONTENT = {i: f"content of {i}" for i in IDS}
@@ -127,3 +131,18 @@ def test_what_is_derived_is_not_met_twice(tmp_path: Path) -> None:
     reshard(record, {"shards": 4, "by": "id"}, [], [clips], {})
     reshard(record, {"shards": 2, "by": "id"}, [], [clips], {})
     assert sorted(path.name for path in clips.iterdir()) == ["000.h5", "001.h5", "still-every0.5s"]
+
+
+def test_an_import_that_todays_configuration_leaves_out_is_not_touched(tmp_path: Path) -> None:
+    layout, record = Layout(tmp_path), {"shards": 1, "by": "content"}
+    write_json(layout.shards, {"shards": 4, "by": "id"})
+    for name in names(4):
+        for encoder in ("published", "own"):
+            with create(layout.features(encoder, name), stage="features", recipe={}) as writer:
+                writer.append("features", f"video{name}", np.zeros((1, 4), np.float16), {}, {"key": name})
+        write_json(layout.features_manifest("own", name), {})
+    place = {f"video{name}": "000" for name in names(4)}
+    move_to_shards(SimpleNamespace(layout=layout, computed=[], division=record, place=place))  # type: ignore[arg-type]
+    kept = {encoder: sorted(path.name for path in (tmp_path / "features" / encoder).iterdir()) for encoder in ("published", "own")}
+    assert kept == {"published": [f"{name}.h5" for name in names(4)], "own": [".000.parts", "000.h5", "000.json"]}
+    assert len(list((tmp_path / "features" / "own" / ".000.parts").iterdir())) == 3
