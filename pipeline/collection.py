@@ -16,7 +16,6 @@ from pipeline.config import Config
 from pipeline.datasets.sources import Source, videos
 from pipeline.errors import DatasetError
 from pipeline.layout import Layout
-from pipeline.sections.inputs import Imported
 from pipeline.sections.method import Experiment
 from pipeline.shards import ShardStore, assign
 from pipeline.streams import Stream, stream_of, streams
@@ -86,8 +85,8 @@ class Collection:
         return [name for name in self.config.encoders if not self.imported(name)]
 
     def imported(self, encoder: str) -> bool:
-        """Whether an encoder's files come from a published bundle, so that no job makes them."""
-        return isinstance(self.config.encoders[encoder], Imported)
+        """Whether no job makes an encoder's files (see Config)."""
+        return self.config.imported(encoder)
 
     def features_file(self, encoder: str, shard: str) -> Path:
         """What a job waits for before it reads the features: the manifest of the job that makes them, or the imported store itself."""
@@ -131,9 +130,14 @@ class Collection:
         used = {name for model in self.config.models for name in self.experiment(model).features}
         return set[str]().union(*(self.missing(name, shard) for name in used if not self.imported(name)))
 
+    def features_recipe(self, encoder: str) -> dict[str, Any]:
+        """What the features of an encoder are made by, put together once."""
+        found: dict[str, Any] = self._once(("features", encoder), lambda: recipes.features(self.config, encoder))
+        return found
+
     def missing(self, encoder: str, shard: str) -> set[str]:
         """The videos of a shard that an encoder has no current features of, in files of a former division neither."""
-        recipe = self._once(("features", encoder), lambda: recipes.features(self.config, encoder))
+        recipe = self.features_recipe(encoder)
         path = self.layout.features(encoder, shard)
         former = self._once(("former", encoder), lambda: {} if self._settled else resharding.donors(path.parent, self.place))
         store = ShardStore(path, stage="features", recipe=recipe, group="features", also=former.get(shard, ()))
@@ -151,3 +155,15 @@ class Collection:
                 where=self.layout.shards,
                 fix="run the workflow again: it goes on with the new division, and nothing is computed twice",
             )
+
+    def check_imported(self) -> None:
+        """Refuse imported features that are divided otherwise than the collection is now. Errors: DatasetError."""
+        for encoder in filter(self.imported, self.video_encoders):
+            folder = self.layout.features(encoder, "*").parent
+            found = sorted(path.stem for path in folder.glob("*.h5"))
+            if found and found != list(self.shards):
+                raise DatasetError(
+                    f"imported features in {len(found)} shards, where the collection has {len(self.shards)}",
+                    where=folder,
+                    fix="import them again with `prvr import`, or set video.shard_size back",
+                )

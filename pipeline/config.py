@@ -91,6 +91,10 @@ class Config(Section):
         }[target]
         return [(name, seed) for name in names for seed in seeds]
 
+    def imported(self, name: str) -> bool:
+        """Whether an encoder's files come from a published bundle, so that no job makes them."""
+        return isinstance(self.encoders[name], Imported)
+
     def network(self, name: str) -> OpenClip | SlowFast:
         """The settings of an encoder that is run here. ValueError for an imported one, which has none."""
         settings = self.encoders[name]

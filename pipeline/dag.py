@@ -40,18 +40,6 @@ class Dag(Collection):
         used |= {t for t in texts if not self._made_by(self.layout.text(t), "text", encoder=t)}
         return [needed.problem for needed in inventory(self.config) if needed.encoder in used and needed.problem]
 
-    def check_imported(self) -> None:
-        """Refuse imported features that are divided otherwise than the collection is now. Errors: DatasetError."""
-        for encoder in filter(self.imported, self.video_encoders):
-            folder = self.layout.features(encoder, "*").parent
-            found = sorted(path.stem for path in folder.glob("*.h5"))
-            if found and found != list(self.shards):
-                raise DatasetError(
-                    f"imported features in {len(found)} shards, where the collection has {len(self.shards)}",
-                    where=folder,
-                    fix="import them again with `prvr import`, or set video.shard_size back",
-                )
-
     def params(self, stage: str, **of: Any) -> dict[str, str]:
         """The params of one job: what re-runs it when it changes.
 
@@ -103,8 +91,7 @@ class Dag(Collection):
     def _features(self, encoder: str, shard: str) -> tuple[Any, Any, Any]:
         if self.imported(encoder):
             return None, self._imported_content(self.layout.features(encoder, shard)), None
-        recipe = self._once(("features", encoder), lambda: recipes.features(self.config, encoder))
-        return recipe, self._once(("content", shard), lambda: self.content(shard)), self._made()
+        return self.features_recipe(encoder), self._once(("content", shard), lambda: self.content(shard)), self._made()
 
     def _text(self, encoder: str) -> tuple[Any, Any, Any]:
         if self.imported(encoder):

@@ -54,7 +54,8 @@ def end_on_signals(local: bool) -> None:
 def _end_children() -> None:
     """End the jobs among this process's children, those too that are only starting when the run is told to end.
 
-    Only the jobs themselves: their shells then end with them, so that nothing is left when Snakemake ends.
+    Only the jobs themselves: their shells then end with them, so that nothing is left when Snakemake ends. They are not waited for, as
+    `_end` does: how a child ended is for Snakemake to hear.
     """
     asked: dict[psutil.Process, float] = {}
     while True:

@@ -217,7 +217,7 @@ def _queries(dag: Dag) -> int:
 
 def _measured(dag: Dag) -> dict[str, float]:
     """Stage -> wall seconds per item (video, query or run) of its finished jobs; stages run side by side are not slowed down by it."""
-    folder = dag.layout.root / "benchmarks"
+    folder = dag.layout.benchmarks
     found: dict[str, float] = {}
     sizes = {shard: len(members) for shard, members in dag.shards.items()}
     for stage in ("frames", "features", "clips"):

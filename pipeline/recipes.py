@@ -14,7 +14,6 @@ from pipeline.clips.recipe import recipe as clips_part
 from pipeline.config import Config
 from pipeline.encoders.weights import identity
 from pipeline.provenance import code_digest
-from pipeline.sections.inputs import Imported
 from pipeline.store import recipe_hash
 from pipeline.streams import stream_of
 
@@ -48,7 +47,7 @@ def frames(config: Config, streams: dict) -> dict[str, Any]:
 
 def features(config: Config, encoder: str) -> dict[str, Any]:
     """The features of one encoder; of imported ones their content speaks, in the job's params (pipeline/dag.py)."""
-    if isinstance(config.encoders[encoder], Imported):
+    if config.imported(encoder):
         return {"imported": encoder}
     settings = config.network(encoder)
     library = "open_clip_torch" if settings.kind == "open_clip" else "pytorchvideo"
@@ -64,7 +63,7 @@ def features(config: Config, encoder: str) -> dict[str, Any]:
 
 def text(config: Config, encoder: str) -> dict[str, Any]:
     """The query states of one text encoder, or that they were imported."""
-    if isinstance(config.encoders[encoder], Imported):
+    if config.imported(encoder):
         return {"imported": encoder}
     settings = config.network(encoder)
     return {

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.datasets.folder import EXTENSIONS
+from pipeline.datasets.folder import EXTENSIONS, walk
 from pipeline.errors import DatasetError
 
 # The files that tell a benchmark from the others; its reader asks for the rest.
@@ -90,13 +90,8 @@ def look(root: Path) -> Found:
     if not root.is_dir():
         raise DatasetError("the folder does not exist", where=root, fix="name the folder that holds your videos or a benchmark")
     found, layouts = Found(root), dict[Path, str]()
-    visited: set[str] = set()
-    for base, folders, names in os.walk(root, followlinks=True):
-        place, real = Path(base), os.path.realpath(base)
-        if real in visited:  # a link back
-            folders.clear()
-            continue
-        visited.add(real)
+    for base, folders, names in walk(root):
+        place = Path(base)
         depth = len(place.relative_to(root).parts)
         folders[:] = [] if depth >= _DEEPEST else sorted(f for f in folders if not f.startswith(".") and f != "results")
         if names and all(name.lower().endswith((".jpg", ".jpeg", ".png")) for name in names):

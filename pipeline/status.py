@@ -24,7 +24,7 @@ def stage_times(layout: Layout) -> pd.DataFrame:
     """Seconds, processor seconds and peak memory (MB) of every stage, summed over its jobs' `benchmark:` files."""
     rows = []
     for stage in STAGES:
-        folder, single = layout.root / "benchmarks" / stage, layout.root / "benchmarks" / f"{stage}.tsv"
+        folder, single = layout.benchmarks / stage, layout.benchmarks / f"{stage}.tsv"
         files = sorted(folder.rglob("*.tsv")) if folder.is_dir() else [single] if single.exists() else []
         if not files:
             continue

@@ -16,7 +16,6 @@ from pipeline.config import Config
 from pipeline.errors import EncoderError
 from pipeline.layout import Layout
 from pipeline.progress import Meter
-from pipeline.sections.inputs import Imported
 from pipeline.sections.method import Clips, Experiment
 from pipeline.store import Ragged, Reader, create, open_store
 
@@ -54,10 +53,11 @@ def run(config: Config, layout: Layout, experiment: str, shard: str) -> None:
 
 def _ids(config: Config, videos: dict[str, list[str]]) -> dict[str, list[str]]:
     """encoder -> its videos, without those of imported encoders that were not to be computed: in quarantine, or their files absent."""
-    computed = [set(ids) for name, ids in videos.items() if not isinstance(config.encoders[name], Imported)]
-    wanted = set.union(*computed) if computed else set[str]()
-    imported = {name for name in videos if isinstance(config.encoders[name], Imported)} if computed else set[str]()
-    return {name: [i for i in ids if i in wanted] if name in imported else ids for name, ids in videos.items()}
+    computed = [ids for name, ids in videos.items() if not config.imported(name)]
+    if not computed:
+        return videos
+    wanted = set[str]().union(*computed)
+    return {name: [i for i in ids if i in wanted] for name, ids in videos.items()}
 
 
 def _empty(settings: Clips, videos: int, width: int) -> dict[str, np.ndarray]:

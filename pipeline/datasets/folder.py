@@ -6,7 +6,7 @@ import difflib
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,6 +39,18 @@ def key_of(relative: str) -> str:
     return key if key.isascii() else unicodedata.normalize("NFC", key)
 
 
+def walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As `os.walk` from the top down, every folder once, links followed."""
+    visited: set[str] = set()
+    for base, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(base)
+        if real in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        yield base, folders, names
+
+
 def scan(root: str | Path, frame_folders: Collection[str] = ()) -> list[File]:
     """Every video below `root`, sorted by path; a folder named in `frame_folders` counts as one video and is not entered.
 
@@ -48,13 +60,7 @@ def scan(root: str | Path, frame_folders: Collection[str] = ()) -> list[File]:
     if not root.is_dir():
         raise DatasetError("the folder of videos does not exist", where=root, fix="set dataset.videos to the folder that holds them")
     found: list[File] = []
-    visited: set[str] = set()
-    for base, folders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(base)
-        if real in visited:
-            folders.clear()
-            continue
-        visited.add(real)
+    for base, folders, names in walk(root):
         relative = os.path.relpath(base, root)
         prefix = "" if relative == "." else relative + os.sep
         taken = [name for name in folders if name in frame_folders]

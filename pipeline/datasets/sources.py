@@ -12,7 +12,6 @@ from pipeline.demo.world import world
 from pipeline.errors import DatasetError
 from pipeline.layout import Layout
 from pipeline.provenance import FileCache, fingerprint
-from pipeline.sections.inputs import Imported
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def _bundle(layout: Layout) -> list[Source]:
 def _all_imported(config: Config) -> None:
     """DatasetError when some encoder would have to look at videos."""
     used = {name for experiment in config.experiments for name in config.experiment(experiment).features}
-    looking = sorted(name for name in used if not isinstance(config.encoders[name], Imported))
+    looking = sorted(name for name in used if not config.imported(name))
     if looking:
         raise DatasetError(
             f"dataset.videos is empty, but {', '.join(looking)} must see the videos",

@@ -57,6 +57,10 @@ def vectors(encoder: OpenClip | SlowFast, name: str = "") -> dict[str, list[floa
     return {"window": _first(slowfast.load(plain, "cpu", name).encode_windows(window)[0])}
 
 
+def _finite(found: dict[str, list[float]]) -> bool:
+    return all(np.isfinite(values).all() for values in found.values())
+
+
 def _first(values: Any) -> list[float]:
     return [round(float(value), 6) for value in values[:VALUES]]
 
@@ -84,7 +88,7 @@ def verify(encoder: OpenClip | SlowFast, name: str = "") -> Verdict:
     """Compare an encoder's vectors with the known ones. Errors: those of loading it."""
     expected = known(resolve(encoder, name).sha256, shape_of(encoder))
     found = vectors(encoder, name)
-    if not all(np.isfinite(values).all() for values in found.values()):
+    if not _finite(found):
         return Verdict(False, "gives values that are not finite: damaged weights, or a precision this machine cannot compute in")
     if expected is None:
         return Verdict(None, "none is known for these weights; `prvr weights --record` keeps this machine's")
@@ -114,7 +118,7 @@ def _entry(encoder: OpenClip | SlowFast, name: str) -> dict[str, Any]:
     library = "open_clip_torch" if isinstance(encoder, OpenClip) else "pytorchvideo"
     source = f"the record of {name or encoder.architecture} with {library} {version(library)}"
     found = vectors(encoder, name)
-    if not all(np.isfinite(values).all() for values in found.values()):
+    if not _finite(found):
         raise WeightsError("gives values that are not finite", where=resolve(encoder, name).file, fix="fetch the weights again")
     return {"source": source, **found}
 
