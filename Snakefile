@@ -1,5 +1,5 @@
 # From a folder of raw videos to a trained, measured retrieval model. Use: snakemake --cores all --resources gpu=1
-# Every stage is one rule in workflow/rules and one room in pipeline/; what a rule depends on is computed by pipeline/dag.py.
+# Every stage is one rule in workflow/rules and one room in pipeline/; what a rule depends on is computed by pipeline/jobs/dag.py.
 from snakemake.utils import min_version
 
 min_version("9.0")

@@ -21,15 +21,15 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.atomic import write_json
-from pipeline.config_io import load
-from pipeline.dag import Dag
+from pipeline.config.reading import load
+from pipeline.core.atomic import write_json
+from pipeline.jobs.dag import Dag
 
 ROOT = Path(__file__).resolve().parent.parent
 JOB = """
 import sys
-from pipeline.config_io import load
-from pipeline.dag import Dag
+from pipeline.config.reading import load
+from pipeline.jobs.dag import Dag
 dag = Dag.of(load(sys.argv[1]))
 dag.trace("features", encoder=dag.video_encoders[0], shard=next(iter(dag.shards)))
 """

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.extraction import NAMES, timed
-from pipeline.streams import Stream
+from pipeline.config.streams import Stream
 from pipeline.video.choose import choose
 from pipeline.video.pool import Job, Pool
 from pipeline.video.probe import probe

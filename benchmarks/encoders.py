@@ -19,14 +19,15 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.atomic import write_json
-from pipeline.config import Config
-from pipeline.datasets.sources import Source
+from pipeline.config.schema import Config
+from pipeline.config.streams import stream_of
+from pipeline.core.atomic import write_json
+from pipeline.core.layout import Layout
+from pipeline.core.source import Source
+from pipeline.core.store import create
 from pipeline.encoders import openclip, slowfast, stage
 from pipeline.encoders.batch_size import find_batch
-from pipeline.layout import Layout
-from pipeline.store import create
-from pipeline.streams import stream_of
+from pipeline.jobs import recipes
 
 CLIP = {"clip-b32": "ViT-B-32", "clip-b16": "ViT-B-16", "clip-l14": "ViT-L-14"}
 
@@ -100,9 +101,9 @@ def main() -> None:
             runtime={"device": arguments.device},
         )
         config = config.model_copy(update={"encoders": {"x": config.encoders["x"]}})
-        layout = Layout.of(config)
+        layout = config.layout
         sources = save_frames(config, layout, arguments.videos, arguments.rows)
-        stage.run_video(config, layout, "x", "000", sources)
+        stage.run_video(config, layout, "x", "000", sources, recipes.features(config, "x"))
         stats = json.loads(layout.features_manifest("x", "000").read_text())["stats"]
 
         device = torch.device("cuda" if torch.cuda.is_available() and arguments.device != "cpu" else "cpu")

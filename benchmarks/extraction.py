@@ -67,13 +67,13 @@ def plain(entry: dict):
 
 def ours(files: list[Path], entry: dict, every: float, results: Path, threads: int) -> int:
     """Both stages on two shards, decoding one ahead; returns the rows."""
-    from pipeline.config import Config
-    from pipeline.datasets.sources import Source
+    from pipeline.config.schema import Config
+    from pipeline.config.streams import streams
+    from pipeline.core.provenance import content
+    from pipeline.core.source import Source
+    from pipeline.core.store import open_store
     from pipeline.encoders import stage as encoders
-    from pipeline.layout import Layout
-    from pipeline.provenance import content
-    from pipeline.store import open_store
-    from pipeline.streams import streams
+    from pipeline.jobs import recipes
     from pipeline.video import stage as video
 
     config = Config(
@@ -83,17 +83,20 @@ def ours(files: list[Path], entry: dict, every: float, results: Path, threads: i
         text="x",
         runtime={"device": "cpu", "threads": threads},
     )
-    layout, rows = Layout.of(config), 0
+    layout, looks, rows = config.layout, streams(config), 0
+    recipe = recipes.frames(config, looks)
     sources = [Source(f"{number}", (str(file),), content(file), None) for number, file in enumerate(files)]
     shards = {"000": sources[0::2], "001": sources[1::2]}
     with ThreadPoolExecutor(1) as decoder:
         jobs = {
-            name: decoder.submit(video.run, config, layout, name, part, streams(config), {s.video_id for s in part}, workers=threads)
+            name: decoder.submit(
+                video.run, config, layout, name, part, streams(config), {s.video_id for s in part}, recipe, workers=threads
+            )
             for name, part in shards.items()
         }
         for name, part in shards.items():
             jobs[name].result()
-            encoders.run_video(config, layout, "x", name, part)
+            encoders.run_video(config, layout, "x", name, part, recipes.features(config, "x"))
             with open_store(layout.features("x", name)) as store:
                 rows += len(store.ragged("features").values)
     return rows
@@ -125,8 +128,8 @@ def main() -> None:
     import torch
 
     from benchmarks.encoders import CLIP, save_weights
+    from pipeline.config.inputs import OpenClip
     from pipeline.encoders import openclip
-    from pipeline.sections.inputs import OpenClip
 
     torch.set_num_threads(arguments.threads)
     results: dict[str, list[tuple[float, float, int]]] = {"usual": [], "ours": []}

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks import literal
-from pipeline.model.blocks import EncoderLayer, GaussianMixtureBlock
-from pipeline.model.dual_branch import DualBranch, VideoBranch
-from pipeline.model.layers import Attention, FeedForward, InputProjection, LearnedPositionalEncoding
+from pipeline.models.blocks import EncoderLayer, GaussianMixtureBlock
+from pipeline.models.layers import Attention, FeedForward, InputProjection, LearnedPositionalEncoding
+from pipeline.models.msc import DualBranch, VideoBranch
 from pipeline.training.optimizer import BertAdam, decayed
 
 

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from pipeline.evaluation.metrics import ranks, recalls
-from pipeline.evaluation.ranking import Gallery, score
+from pipeline.ranking.gallery import Gallery, score
+from pipeline.ranking.metrics import ranks, recalls
 
 
 def literal(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -54,8 +54,8 @@ def child(side: str, options: argparse.Namespace) -> dict[str, Any]:
     """Run the steps of one side in this process."""
     import torch
 
-    from pipeline.model.dual_branch import DualBranch
-    from pipeline.sections.method import Experiment
+    from pipeline.config.method import Experiment
+    from pipeline.models.msc import DualBranch
     from pipeline.training.checkpoint import seed_everything
     from pipeline.training.loop import loss_of
 
@@ -142,7 +142,7 @@ def stored(videos: list, captions: list) -> Any:
     from pipeline.clips.context import contexts
     from pipeline.clips.op_tome import op_tome
     from pipeline.clips.pooling import average_to_fixed_length
-    from pipeline.training.data import Queries, Split, Videos, normalised
+    from pipeline.ranking.data import Queries, Split, Videos, normalised
 
     frames = torch.from_numpy(np.stack([average_to_fixed_length(rows, 128, "drop") for rows in videos]))
     merged = op_tome(frames, [80, 52, 32], "dot")

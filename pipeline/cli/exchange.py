@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from pipeline.config_io import load
-from pipeline.errors import BundleError
+from pipeline.config.reading import load
+from pipeline.core.errors import BundleError
 from pipeline.interchange.importing import Teacher
-from pipeline.layout import Layout
 
 Config = Annotated[str, typer.Option("--config", help="The configuration file.")]
 Experiment = Annotated[str, typer.Option("--experiment", help="An experiment of the configuration.")]
@@ -64,7 +63,7 @@ def import_bundle(
         findings = importing.import_bundle(
             found,
             settings,
-            Layout.of(settings),
+            settings.layout,
             video=video,
             text=text,
             teacher=teacher,
@@ -88,7 +87,7 @@ def export_bundle(
     from pipeline.interchange import exporting
 
     settings = load(config)
-    layout = Layout.of(settings)
+    layout = settings.layout
     if kind == "npz":
         exporting.export_npz(layout, target, video=video, text=text)
     else:
@@ -109,8 +108,8 @@ def import_checkpoint(
     from pipeline.interchange import checkpoints
 
     settings = load(config)
-    checkpoints.import_checkpoint(settings, Layout.of(settings), experiment, seed, path)
-    print(f"wrote {Layout.of(settings).checkpoint(experiment, seed)}; next: prvr evaluate --experiment {experiment} --seed {seed}")
+    checkpoints.import_checkpoint(settings, settings.layout, experiment, seed, path)
+    print(f"wrote {settings.layout.checkpoint(experiment, seed)}; next: prvr evaluate --experiment {experiment} --seed {seed}")
 
 
 def export_checkpoint(
@@ -123,5 +122,5 @@ def export_checkpoint(
     """Write a run's weights under the released names."""
     from pipeline.interchange import checkpoints
 
-    checkpoints.export_checkpoint(Layout.of(load(config)), experiment, seed, path, like=like)
+    checkpoints.export_checkpoint(load(config).layout, experiment, seed, path, like=like)
     print(f"wrote {path}")

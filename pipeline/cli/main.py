@@ -9,7 +9,7 @@ import sys
 import typer
 
 from pipeline.cli import exchange, stages, tools
-from pipeline.errors import PrvrError, disk_error
+from pipeline.core.errors import PrvrError, disk_error
 
 app = typer.Typer(
     help="From a folder of raw videos to a trained, measured, searchable partially-relevant-video-retrieval model.",

@@ -11,9 +11,10 @@ from typing import Annotated
 
 import typer
 
-from pipeline.atomic import write_json
-from pipeline.config_io import load
-from pipeline.dag import Dag
+from pipeline.config.reading import load
+from pipeline.core.atomic import write_json
+from pipeline.jobs import recipes
+from pipeline.jobs.dag import Dag
 
 Config = Annotated[str, typer.Option("--config", help="The configuration file.")]
 Threads = Annotated[int, typer.Option("--threads", help="CPU threads this job may use.", min=1)]
@@ -66,7 +67,8 @@ def frames(shard: Shard, config: Config = "config.yaml", threads: Threads = 1) -
     from pipeline.video import stage
 
     wanted = {s.video_id for s in dag.shards[shard]} if dag.config.video.keep_frames else dag.wanted(shard)
-    stage.run(dag.config, dag.layout, shard, dag.shards[shard], dag.streams, wanted, workers=dag.config.video.workers or threads)
+    recipe = recipes.frames(dag.config, dag.streams)
+    stage.run(dag.config, dag.layout, shard, dag.shards[shard], dag.streams, wanted, recipe, workers=dag.config.video.workers or threads)
 
 
 @features.callback()
@@ -80,7 +82,15 @@ def encode(context: typer.Context, encoder: Encoder = "", shard: Shard = "", con
     dag.check_division()
     from pipeline.encoders import stage
 
-    stage.run_video(dag.config, dag.layout, encoder, shard, dag.shards[shard], dag.trace("features", encoder=encoder, shard=shard))
+    stage.run_video(
+        dag.config,
+        dag.layout,
+        encoder,
+        shard,
+        dag.shards[shard],
+        dag.features_recipe(encoder),
+        dag.trace("features", encoder=encoder, shard=shard),
+    )
 
 
 @features.command()
@@ -91,7 +101,7 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
     """Set two feature stores side by side: videos, rows, times, directions."""
-    from pipeline.encoders import compare as side_by_side
+    from pipeline.interchange import compare as side_by_side
 
     found = side_by_side.compare(a, b)
     print(json.dumps(found.as_dict(), indent=1) if as_json else found)
@@ -104,7 +114,7 @@ def text(encoder: Encoder, config: Config = "config.yaml", threads: Threads = 1)
     dag = _open(config, threads)
     from pipeline.encoders import stage
 
-    stage.run_text(dag.config, dag.layout, encoder, dag.trace("text", encoder=encoder))
+    stage.run_text(dag.config, dag.layout, encoder, recipes.text(dag.config, encoder), dag.trace("text", encoder=encoder))
 
 
 def clips(experiment: Experiment, shard: Shard, config: Config = "config.yaml", threads: Threads = 1) -> None:
@@ -123,7 +133,7 @@ def train(experiment: Experiment, seed: Seed, config: Config = "config.yaml", th
     _collect(dag, dag.experiment(experiment).features)
     from pipeline.training import stage
 
-    stage.run(dag.config, dag.layout, experiment, seed)
+    stage.run(dag.config, dag.layout, experiment, seed, recipes.training(dag.config, experiment, seed))
 
 
 def evaluate(experiment: Experiment, seed: Seed, config: Config = "config.yaml", threads: Threads = 1) -> None:
@@ -131,7 +141,7 @@ def evaluate(experiment: Experiment, seed: Seed, config: Config = "config.yaml",
     dag = _open(config, threads)
     from pipeline.evaluation import stage
 
-    stage.run(dag.config, dag.layout, experiment, seed)
+    stage.run(dag.config, dag.layout, experiment, seed, recipes.evaluation(dag.config, experiment))
 
 
 def table(

@@ -9,11 +9,12 @@ from typing import Annotated
 
 import typer
 
-from pipeline import config_docs, config_io
-from pipeline.dag import Dag
-from pipeline.errors import ConfigError
-from pipeline.status import status as status_text
-from pipeline.status import summary as summary_text
+from pipeline.config import docs as config_docs
+from pipeline.config import reading as config_io
+from pipeline.core.errors import ConfigError
+from pipeline.jobs.dag import Dag
+from pipeline.tools.status import status as status_text
+from pipeline.tools.status import summary as summary_text
 
 Config = Annotated[str, typer.Option("--config", help="The configuration file.")]
 
@@ -50,7 +51,7 @@ def unlock(
     force: Annotated[bool, typer.Option("--force", help="The run on another host that holds the lock is known to be gone.")] = False,
 ) -> None:
     """Say who holds or held the lock of this folder, and take it away when that run is gone."""
-    from pipeline.interruption import unlock as take_away
+    from pipeline.jobs.interruption import unlock as take_away
 
     print(take_away(folder, stop=stop, force=force))
 
@@ -88,8 +89,8 @@ def doctor(
     config: Config = "config.yaml", as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False
 ) -> None:
     """Try everything a run needs from this machine; exits with 1 when something would fail."""
-    from pipeline.doctor import as_json as plain
-    from pipeline.doctor import preflight, render
+    from pipeline.tools.doctor import as_json as plain
+    from pipeline.tools.doctor import preflight, render
 
     dag = _dag(config)
     checks = list(preflight(dag.config, dag.layout))
@@ -103,14 +104,14 @@ def init(
     kind: Annotated[str | None, typer.Option("--kind", help="Which dataset, where several are recognised.")] = None,
 ) -> None:
     """Look at a folder, say what is in it, and write a commented configuration for it."""
-    from pipeline.init import init as write
+    from pipeline.tools.init import init as write
 
     print("\n".join(write(folder, to, kind=kind)))
 
 
 def plan(config: Config = "config.yaml") -> None:
     """The dry run in words: videos and hours, what is cached, what would run and why, its time and disk."""
-    from pipeline.plan import plan as planned
+    from pipeline.tools.plan import plan as planned
 
     print(planned(_dag(config), config).text())
 
@@ -124,7 +125,7 @@ def search(
 ) -> None:
     """Type a sentence, get the videos that show it and the moment inside each."""
     dag = _dag(config)
-    from pipeline.search import Searcher, render
+    from pipeline.search.searcher import Searcher, render
 
     chosen = dag.config.seeds[0] if seed is None else seed
     searcher = Searcher(dag.config, dag.layout, experiment or next(iter(dag.config.experiments)), chosen)

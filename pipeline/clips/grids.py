@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pipeline.errors import GridError
+from pipeline.core.errors import GridError
 
 SAME = 1e-3  # seconds; rates such as 1/3 s are stored as floats by different tools
 

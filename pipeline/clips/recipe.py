@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pipeline.sections.method import Clips, Experiment
-from pipeline.store import recipe_hash
+from pipeline.config.method import Clips, Experiment
+from pipeline.core.store import recipe_hash
 
 FEWEST_CONTEXTS = 5  # C_min of Eq. 9
 RELEASED = (128, 32, 0.75)  # the lengths and rate the released code fixes its steps for

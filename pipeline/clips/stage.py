@@ -12,12 +12,12 @@ from pipeline.clips import grids, pooling
 from pipeline.clips.context import contexts
 from pipeline.clips.op_tome import op_tome, uniform
 from pipeline.clips.recipe import levels, recipe, recipe_name, schedule
-from pipeline.config import Config
-from pipeline.errors import EncoderError
-from pipeline.layout import Layout
-from pipeline.progress import Meter
-from pipeline.sections.method import Clips, Experiment
-from pipeline.store import Ragged, Reader, create, open_store
+from pipeline.config.method import Clips, Experiment
+from pipeline.config.schema import Config
+from pipeline.core.errors import EncoderError
+from pipeline.core.layout import Layout
+from pipeline.core.progress import Meter
+from pipeline.core.store import Ragged, Reader, create, open_store
 
 BATCH = 8  # videos merged at once: few enough for the processor's cache, which is worth more than fewer calls
 NORM_FLOOR = 1e-5  # as rows are normalised everywhere (docs/method.md 2.4)

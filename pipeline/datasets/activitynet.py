@@ -10,10 +10,10 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+from pipeline.core.errors import DatasetError
 from pipeline.datasets import caption_list
 from pipeline.datasets.files import document, find, records, require
 from pipeline.datasets.rows import Query, Rows, Video, normalise, refuse, repair
-from pipeline.errors import DatasetError
 
 GALLERIES = ("val_1", "mssl")
 FRAME_FOLDERS = False

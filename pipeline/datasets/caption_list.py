@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.atomic import write_text
+from pipeline.core.atomic import write_text
 from pipeline.datasets.files import lines
 from pipeline.datasets.rows import Query, normalise, refuse
 

@@ -10,9 +10,9 @@ import csv
 from collections import Counter
 from pathlib import Path
 
+from pipeline.core.errors import DatasetError
 from pipeline.datasets.files import lines, open_text, require
 from pipeline.datasets.rows import Query, Rows, Video, normalise, refuse, repair
-from pipeline.errors import DatasetError
 
 GALLERIES: tuple[str, ...] = ("test",)
 FRAME_FOLDERS = False

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from pipeline.core.errors import DatasetError
 from pipeline.datasets.rows import refuse
-from pipeline.errors import DatasetError
 
 _FETCH = "fetch it as docs/datasets.md says (plain or .gz) into this folder, or set dataset.annotations to the folder that holds it"
 

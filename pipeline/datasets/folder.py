@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.atomic import write_text
+from pipeline.core.atomic import write_text
+from pipeline.core.errors import DatasetError
 from pipeline.datasets.rows import Rows, Video, refuse
-from pipeline.errors import DatasetError
 
 _KINDS = "mp4 m4v mov mkv webm avi ts mts m2ts mpg mpeg vob wmv asf flv f4v 3gp 3g2 ogv ogg gif mjpeg mxf h264 y4m"
 LISTED = 100  # absent files named in an error message before it points to a file

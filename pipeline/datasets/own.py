@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.inputs import Dataset
+from pipeline.core.errors import DatasetError
 from pipeline.datasets.folder import FolderFiles, scan
 from pipeline.datasets.rows import NO_SPLIT, SPLITS, Query, Rows, Video, check, normalise, refuse
-from pipeline.errors import DatasetError
-from pipeline.sections.inputs import Dataset
 
 COLUMNS = ("path", "video_id", "query", "split", "start", "end", "moments", "query_id", "group")
 _FIX = "mend these rows and run again; docs/own-videos.md describes the columns"

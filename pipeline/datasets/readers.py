@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.config import Config
+from pipeline.config.inputs import Dataset
+from pipeline.config.schema import Config
+from pipeline.core.errors import DatasetError
+from pipeline.core.layout import Layout
 from pipeline.datasets import activitynet, charades, own, qvhighlights, tvr
 from pipeline.datasets.folder import locate
 from pipeline.datasets.rows import Rows, check
-from pipeline.errors import DatasetError
-from pipeline.layout import Layout
-from pipeline.sections.inputs import Dataset
 
 BENCHMARKS = {"qvhighlights": qvhighlights, "tvr": tvr, "activitynet": activitynet, "charades": charades}
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.errors import DatasetError
+from pipeline.core.errors import DatasetError
 
 Moment = tuple[float, float]
 SPLITS = ("train", "val", "test")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.datasets.rows import Rows, refuse
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections import Counter
 
-from pipeline.atomic import write_text
-from pipeline.config import Config
+from pipeline.config.schema import Config
+from pipeline.core.atomic import write_text
+from pipeline.core.layout import Layout
 from pipeline.datasets import splits, table
 from pipeline.datasets.readers import read
 from pipeline.datasets.rows import Rows
-from pipeline.layout import Layout
 
 
 def run(config: Config, layout: Layout) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.core.store import Ragged, create, open_store
 from pipeline.datasets.rows import Query, Rows, Video
-from pipeline.store import Ragged, create, open_store
 
 
 @dataclass(frozen=True)

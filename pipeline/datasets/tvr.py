@@ -9,10 +9,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from pipeline.core.errors import DatasetError
 from pipeline.datasets import caption_list
 from pipeline.datasets.files import document, find, records, require
 from pipeline.datasets.rows import Query, Rows, Video, normalise, repair
-from pipeline.errors import DatasetError
 
 GALLERIES: tuple[str, ...] = ("val",)
 FRAME_FOLDERS = True

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.config.inputs import OpenClip, Sampling, SlowFast
 from pipeline.demo import lessons
 from pipeline.demo.captions import label
 from pipeline.demo.pretrain_slowfast import ALPHA, CLASSES, SIZE
 from pipeline.demo.vocabulary import COLOURS, PLACES, SHAPES
 from pipeline.demo.world import FPS, Scene
-from pipeline.sections.inputs import OpenClip, Sampling, SlowFast
 
 WEIGHTS = Path(__file__).parent / "weights"
 GRID = Sampling(every=1.0)

@@ -13,11 +13,11 @@ import numpy as np
 from safetensors.torch import save
 from torch import nn
 
+from pipeline.core.progress import track
 from pipeline.demo.captions import label, pick, sentence
 from pipeline.demo.render import HEIGHT, WIDTH, draw, encode
 from pipeline.demo.vocabulary import COLOURS, MOTIONS, PLACES, SHAPES
 from pipeline.demo.world import FPS, Scene
-from pipeline.progress import track
 
 SHOT = FPS  # frames of a shot: one second
 _REEL = 64  # shots encoded together

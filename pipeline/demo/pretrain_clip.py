@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.core.progress import Meter
 from pipeline.demo import bpe, lessons
 from pipeline.demo.lessons import write_weights
 from pipeline.demo.readers import SHOWN, TOLD, Readers, shown, told
 from pipeline.demo.world import Scene
 from pipeline.encoders.preprocess import CLIP_MEAN, CLIP_STD, Normalisation
-from pipeline.progress import Meter
 
 CONTEXT = 32  # tokens of the longest caption
 BATCH, GROUPS, ALIKE = 192, 6, 28

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.core.progress import Meter
 from pipeline.demo.lessons import write_weights
 from pipeline.demo.vocabulary import MOTIONS
 from pipeline.demo.world import Scene
 from pipeline.encoders.preprocess import SLOWFAST_MEAN, SLOWFAST_STD, Normalisation, pathways
 from pipeline.encoders.slowfast import build
-from pipeline.progress import Meter
 
 SIZE, ALPHA, BATCH, RATE = 48, 4, 48, 4e-3
 CLASSES = [*MOTIONS, "none"]

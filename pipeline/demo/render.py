@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from pipeline.atomic import replacing
+from pipeline.core.atomic import replacing
 from pipeline.demo.places import DARK, texture
 from pipeline.demo.vocabulary import COLOURS, MOTIONS
 from pipeline.demo.world import FPS, Pair, Scene, VideoSpec

@@ -10,12 +10,12 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-from pipeline.atomic import write_json, write_text
-from pipeline.config import Config
+from pipeline.config.schema import Config
+from pipeline.core.atomic import write_json, write_text
+from pipeline.core.layout import Layout
+from pipeline.core.progress import track
 from pipeline.demo import render
 from pipeline.demo.world import VideoSpec, rows, world
-from pipeline.layout import Layout
-from pipeline.progress import track
 
 
 def run(config: Config, layout: Layout, *, workers: int = 1) -> None:

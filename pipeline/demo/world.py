@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from pipeline.config.inputs import Demo
 from pipeline.demo.captions import pick, sentence
 from pipeline.demo.vocabulary import COLOURS, MOTIONS, PLACES, SHAPES
-from pipeline.sections.inputs import Demo
 
 FPS = 12
 SPLITS = ("train", "val", "test")

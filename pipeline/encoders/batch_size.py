@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.errors import DeviceError
+from pipeline.core.errors import DeviceError
 
 CPU_BATCH_BYTES = 1_250_000  # uint8 input of a CPU batch: 8 stills of 224 pixels; larger ones fall out of the cache and are no faster
 GROWTH = 1.05  # a GPU batch is doubled while that brings 5 % more rows per second

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from pipeline.errors import WeightsError
+from pipeline.core.errors import WeightsError
 
 _STORAGES = {
     "FloatStorage": torch.float32,

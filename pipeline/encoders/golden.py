@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.atomic import write_json
-from pipeline.config_io import load
+from pipeline.config.inputs import OpenClip, SlowFast
+from pipeline.config.reading import load
+from pipeline.core.atomic import write_json
+from pipeline.core.errors import WeightsError
 from pipeline.encoders.weights import home, resolve
-from pipeline.errors import WeightsError
-from pipeline.sections.inputs import OpenClip, SlowFast
 
 CAPTION = "a photo of a man"
 VALUES = 8  # kept of each vector

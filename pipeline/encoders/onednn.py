@@ -11,12 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.core.onednn import available
+
 Module = TypeVar("Module", bound=nn.Module)
-
-
-def available() -> bool:
-    """Whether this build of torch has oneDNN's linear operator (x86 builds since 2.0 do; an internal one, hence the question)."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

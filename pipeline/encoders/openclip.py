@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipeline.config.inputs import OpenClip
+from pipeline.core.errors import EncoderError, WeightsError
 from pipeline.encoders import checkpoints, onednn, published, text
 from pipeline.encoders.preprocess import Normalisation
 from pipeline.encoders.weights import CONFIG_FILE, Weights, resolve
-from pipeline.errors import EncoderError, WeightsError
-from pipeline.sections.inputs import OpenClip
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 TEXT_BATCH = {"cpu": 16, "cuda": 256}  # captions computed at once, always as many: see OpenClipEncoder.encode_texts

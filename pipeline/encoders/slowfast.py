@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipeline.config.inputs import SlowFast
+from pipeline.core.errors import EncoderError, WeightsError
 from pipeline.encoders import checkpoints, preprocess
 from pipeline.encoders.openclip import PRECISIONS
 from pipeline.encoders.weights import CONFIG_FILE, Weights, resolve
-from pipeline.errors import EncoderError, WeightsError
-from pipeline.sections.inputs import SlowFast
 
 _R101 = {"model_depth": 101, "slowfast_fusion_conv_kernel_size": (5, 1, 1)}
 _LONG = (

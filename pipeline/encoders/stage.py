@@ -13,46 +13,47 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline import recipes
-from pipeline.atomic import write_json
-from pipeline.config import Config
-from pipeline.datasets.sources import Source
+from pipeline.config.inputs import OpenClip
+from pipeline.config.schema import Config
+from pipeline.config.streams import stream_of
+from pipeline.core.atomic import write_json
+from pipeline.core.errors import EncoderError, StoreError, StoreMissing
+from pipeline.core.layout import Layout
+from pipeline.core.lease import device as leased
+from pipeline.core.progress import Meter, track
+from pipeline.core.shards import ShardStore, key, parts
+from pipeline.core.source import Source
+from pipeline.core.store import Ragged, Reader, open_store, recipe_hash
 from pipeline.encoders import batching, openclip, slowfast
 from pipeline.encoders.batch_size import BatchSize, find_batch
 from pipeline.encoders.batching import Stats, Video
 from pipeline.encoders.openclip import OpenClipEncoder
 from pipeline.encoders.slowfast import SlowFastEncoder
-from pipeline.errors import EncoderError, StoreError, StoreMissing
-from pipeline.layout import Layout
-from pipeline.lease import device as leased
-from pipeline.progress import Meter, track
-from pipeline.sections.inputs import OpenClip
-from pipeline.shards import ShardStore, parts
-from pipeline.store import Ragged, Reader, open_store, recipe_hash
-from pipeline.streams import stream_of
 
 FLUSH_EVERY = 20.0  # seconds of finished work a kill may cost
 TEXT_CHUNK = 2048  # captions between two looks at the clock
 
 
-def run_video(config: Config, layout: Layout, encoder: str, shard: str, sources: list[Source], trace: str = "") -> None:
-    """Features of one shard's videos by one encoder: features/<encoder>/<shard>.h5 and its manifest.
+def run_video(
+    config: Config, layout: Layout, encoder: str, shard: str, sources: list[Source], recipe: dict[str, Any], trace: str = ""
+) -> None:
+    """Features of one shard's videos by one encoder and `recipe` (jobs.recipes.features): features/<encoder>/<shard>.h5 and its manifest.
 
     Videos whose features are already stored (same content, same recipe) are kept; those in the frames' quarantine are carried into the
     manifest, as is `trace`, by which the workflow knows which job made it.
     Errors: WeightsError, EncoderError, DeviceError, StoreError (frames missing or of another content).
     """
-    recipe, path = recipes.features(config, encoder), layout.features(encoder, shard)
+    path = layout.features(encoder, shard)
     store = ShardStore(path, stage="features", recipe=recipe, group="features")
     quarantine = json.loads(layout.frames_manifest(shard).read_text())["quarantine"]
     dropped = {entry["id"] for entry in quarantine}
     good = [source for source in sources if source.video_id not in dropped]
-    keys = {source.video_id: recipes.key(source.fingerprint, recipe) for source in good}
+    keys = {source.video_id: key(source.fingerprint, recipe) for source in good}
     missing = set(store.missing(keys))
     todo = [source for source in good if source.video_id in missing]
     stats, attrs = Stats(), _previous([path, *parts(path).glob("*.h5")], recipe_hash(recipe))
     if todo or (good and attrs is None):
-        with leased(config.runtime) as device:
+        with leased(config.runtime.device, share=config.runtime.share_gpu) as device:
             model = _load(config, encoder, device)
             attrs = _attributes(config, encoder, model)
             stats = _encode(config, layout, encoder, shard, todo, model, store, recipe, len(dropped)) if todo else stats
@@ -137,7 +138,7 @@ def _encode(
                 )
             store.add(
                 video_id,
-                recipes.key(fingerprints[video_id], recipe),
+                key(fingerprints[video_id], recipe),
                 values,
                 {"start": windows.columns["start"][place], "end": windows.columns["end"][place]},
                 {"duration": windows.items["duration"][windows.index[video_id]]},
@@ -179,16 +180,16 @@ def _video(source: Source, windows: Ragged, pixels: Ragged, frames: Reader) -> V
     return Video(video_id, len(index), read)
 
 
-def run_text(config: Config, layout: Layout, encoder: str, trace: str = "") -> None:
+def run_text(config: Config, layout: Layout, encoder: str, recipe: dict[str, Any], trace: str = "") -> None:
     """Token states and sentence vectors of every query: text/<encoder>.h5 and its manifest, which carries `trace` as that of features does.
 
     A query whose text did not change is kept. Errors: WeightsError, EncoderError, DeviceError.
     """
-    started, recipe = time.monotonic(), recipes.text(config, encoder)
+    started = time.monotonic()
     with open_store(layout.annotations, stage="annotations") as store:
         queries = store.table("queries")
     ids, texts = [str(i) for i in queries["query_id"]], [str(q) for q in queries["query"]]
-    keys = {i: recipes.key(hashlib.sha256(text.encode()).hexdigest()[:16], recipe) for i, text in zip(ids, texts, strict=True)}
+    keys = {i: key(hashlib.sha256(text.encode()).hexdigest()[:16], recipe) for i, text in zip(ids, texts, strict=True)}
     shard = ShardStore(layout.text(encoder), stage="text", recipe=recipe, group="tokens")
     missing = set(shard.missing(keys))
     todo = [(i, text) for i, text in zip(ids, texts, strict=True) if i in missing]
@@ -197,7 +198,7 @@ def run_text(config: Config, layout: Layout, encoder: str, trace: str = "") -> N
         raise EncoderError(f"{encoder} has no text tower", fix="name an open_clip encoder as `text` or `teacher`")
     attrs: dict[str, Any] = {"encoder": encoder, "architecture": settings.architecture, "normalised": False}
     if todo:
-        with leased(config.runtime) as device:
+        with leased(config.runtime.device, share=config.runtime.share_gpu) as device:
             model = openclip.load(settings, device, encoder)
             chunks = [todo[i : i + TEXT_CHUNK] for i in range(0, len(todo), TEXT_CHUNK)]
             for chunk in track(chunks, label=f"{encoder} queries", unit=f"x{TEXT_CHUNK}"):

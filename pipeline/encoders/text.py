@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import EncoderError
+from pipeline.core.errors import EncoderError
 
 PAD = 0
 

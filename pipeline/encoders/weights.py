@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Config
+from pipeline.config.inputs import Imported, OpenClip, SlowFast
+from pipeline.config.schema import Config
+from pipeline.core.errors import WeightsError
+from pipeline.core.provenance import FileCache, sha256
 from pipeline.encoders import published
 from pipeline.encoders.published import Published
-from pipeline.errors import WeightsError
-from pipeline.provenance import FileCache, sha256
-from pipeline.sections.inputs import Imported, OpenClip, SlowFast
 
 CONFIG_FILE = {"open_clip": "open_clip_config.json", "slowfast": "slowfast_config.json"}
 FOLDER_FILES = {"open_clip": published.HUB_FILES, "slowfast": ("slowfast_model.safetensors", "slowfast_model.pyth")}

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
-from pipeline.atomic import replacing
+from pipeline.core.atomic import replacing
 from pipeline.evaluation.moments import saliency
 
 JSONL_DEPTH = 10

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from pipeline.clips.recipe import recipe_name
+from pipeline.config.method import Experiment
+from pipeline.core.layout import Layout
+from pipeline.core.store import open_store
 from pipeline.datasets import table
 from pipeline.evaluation import time_line
-from pipeline.layout import Layout
-from pipeline.sections.method import Experiment
-from pipeline.store import open_store
-from pipeline.training import data
+from pipeline.ranking import data
 
 QUERIES_AT_ONCE = 512
 VIDEOS_AT_ONCE = 32

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.evaluation.metrics import recalls
+from pipeline.ranking.metrics import recalls
 
 RATIO_EDGES = (0.0, 0.1, 0.2, 0.4, 0.6, 1.0)
 WINDOWS = 10  # moment predictions kept per query

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.ticker import PercentFormatter
 
-from pipeline.figures import figure, save
+from pipeline.core.figures import figure, save
 
 _STYLE = {"fused": ("C0", "-"), "clip": ("C1", "-"), "frame": ("C2", "-"), "zero_shot": ("0.45", "--")}
 

@@ -107,7 +107,7 @@ _QVHIGHLIGHTS: dict[str, Values] = {
     "ProtoPRVR": (22.6, 48.8, 61.3, 93.9, 226.6),
     "MSC": (23.9, 51.5, 63.7, 95.5, 234.6),
 }
-# SumR of the paper's own variations by target and dataset, under the names pipeline/ablations.py gives them.
+# SumR of the paper's own variations by target and dataset, under the names pipeline/config/ablations.py gives them.
 _VARIATIONS: dict[tuple[str, str], dict[str, float]] = {
     ("ablation", "qvhighlights"): {"baseline": 225.5, "tcpl": 230.6, "naive-cbva": 231.0, "op-tome": 232.5, "adaptive": 234.6},
     ("sweeps", "qvhighlights"): {

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from pipeline.evaluation import collapse, moments, time_line
 from pipeline.evaluation.inputs import Inputs
-from pipeline.evaluation.metrics import chance, ranks, recalls
-from pipeline.evaluation.ranking import Gallery, Scores
 from pipeline.evaluation.zero_shot import ZeroShot
+from pipeline.ranking.gallery import Gallery, Scores
+from pipeline.ranking.metrics import chance, ranks, recalls
 
 
 @dataclass(frozen=True)

@@ -9,26 +9,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline import recipes
-from pipeline.atomic import write_json
-from pipeline.config import Config
-from pipeline.evaluation import formats, inputs, moments, ranking, report, time_line, zero_shot
+from pipeline.config.method import Experiment
+from pipeline.config.schema import Config
+from pipeline.core.atomic import write_json
+from pipeline.core.layout import Layout
+from pipeline.core.lease import device as leased
+from pipeline.core.progress import track
+from pipeline.core.store import create
+from pipeline.evaluation import formats, inputs, moments, report, time_line, zero_shot
 from pipeline.evaluation.inputs import Inputs
 from pipeline.evaluation.plot import recall_curves
 from pipeline.evaluation.report import Ranked
 from pipeline.evaluation.zero_shot import ZeroShot
-from pipeline.layout import Layout
-from pipeline.lease import device as leased
-from pipeline.model.dual_branch import DualBranch
-from pipeline.progress import track
-from pipeline.sections.method import Experiment
-from pipeline.store import create
-from pipeline.training.checkpoint import load_model
+from pipeline.models.checkpoint import load_model
+from pipeline.models.msc import DualBranch
+from pipeline.ranking import gallery as ranking
 
 DEPTH = 100  # best videos kept per query
 
 
-def run(config: Config, layout: Layout, experiment: str, seed: int) -> None:
+def run(config: Config, layout: Layout, experiment: str, seed: int, recipe: dict[str, Any]) -> None:
     """Evaluate one run on `evaluation.split`: evaluation.h5, metrics.json, run.trec, queries.jsonl, moments.jsonl, recall.png.
 
     Errors: StoreError, TrainingError (the split holds nothing), DeviceError.
@@ -36,7 +36,7 @@ def run(config: Config, layout: Layout, experiment: str, seed: int) -> None:
     chosen = config.experiment(experiment)
     model, _, attrs = load_model(layout.checkpoint(experiment, seed))
     found = inputs.load(layout, chosen, chosen.evaluation.split)
-    with leased(config.runtime) as device:
+    with leased(config.runtime.device, share=config.runtime.share_gpu) as device:
         reference, why_not = _zero_shot(config, layout, chosen, found, device)
         ranked = rank(model, found, chosen, device, reference)
     truth = found.split.queries.video
@@ -52,7 +52,7 @@ def run(config: Config, layout: Layout, experiment: str, seed: int) -> None:
         "variant": chosen.variant,
         "features": chosen.features,
         "text": chosen.text,
-        "fusion": recipes.fusion(config, experiment),
+        "fusion": chosen.evaluation.fusion,
         "split": chosen.evaluation.split,
         "selection_split": attrs.get("selection_split"),
         "epoch": attrs.get("epoch"),
@@ -60,7 +60,7 @@ def run(config: Config, layout: Layout, experiment: str, seed: int) -> None:
         **report.numbers(found, ranked, by_branch, table),
     }
     metrics = formats.plain(metrics)
-    _write(config, layout, experiment, seed, found, ranked, table, windows, metrics)
+    _write(config, layout, experiment, seed, found, ranked, table, windows, metrics, recipe)
     print("\n".join(summary(metrics)))
 
 
@@ -112,12 +112,13 @@ def _write(
     table: Any,
     windows: list[list[list[float]]],
     metrics: dict[str, Any],
+    recipe: dict[str, Any],
 ) -> None:
     """evaluation.h5 first, then the readable files, metrics.json last: it is what the workflow waits for."""
     folder, videos = layout.run(experiment, seed), found.split.videos.ids
     top = _top(ranked.scores.fused)
     scores = ranked.scores.fused.gather(1, top).numpy()
-    recipe, names = recipes.evaluation(config, experiment), {"experiment": experiment, "seed": seed}
+    names = {"experiment": experiment, "seed": seed}
     with create(layout.evaluation(experiment, seed), stage="evaluation", recipe=recipe, gallery=found.gallery, **names) as writer:
         writer.table("queries", table)
         writer.array("videos", np.asarray(videos, dtype=object))

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.atomic import write_text
-from pipeline.config import Config
-from pipeline.errors import StoreError, StoreMissing
+from pipeline.config.schema import Config
+from pipeline.core.atomic import write_text
+from pipeline.core.errors import StoreError, StoreMissing
+from pipeline.core.layout import Layout
 from pipeline.evaluation import time_line
 from pipeline.evaluation.published import COLUMNS, NOTES, published
-from pipeline.layout import Layout
 
 Row = list[str]
 

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.clips.pooling import average_to_fixed_length
-from pipeline.config import Config
-from pipeline.evaluation.ranking import frame_similarity, max_cosine
-from pipeline.layout import Layout
-from pipeline.sections.method import Experiment
-from pipeline.store import open_store
+from pipeline.config.method import Experiment
+from pipeline.config.schema import Config
+from pipeline.core.layout import Layout
+from pipeline.core.store import open_store
+from pipeline.ranking.gallery import frame_similarity, max_cosine
 
 VIDEOS_AT_ONCE = 64
 

@@ -9,8 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
+from pipeline.core.errors import BundleError
 from pipeline.datasets.rows import Query
-from pipeline.errors import BundleError
 
 
 class Rows(Protocol):

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from pipeline.core.errors import BundleError
+from pipeline.core.store import open_foreign
 from pipeline.datasets import caption_list
 from pipeline.datasets.rows import Query
-from pipeline.errors import BundleError
 from pipeline.interchange.bundle import BigFile, Bundle, Rows
 from pipeline.interchange.times import add_times
-from pipeline.store import open_foreign
 
 _LIST = re.compile(r"^(?P<collection>.+?)(?P<split>train|val|test)\.caption\.txt$")
 _HDF5 = (".h5", ".hdf5")

@@ -9,14 +9,14 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline.config import Config
-from pipeline.errors import BundleError
+from pipeline.config.method import Experiment
+from pipeline.config.schema import Config
+from pipeline.core.errors import BundleError
+from pipeline.core.layout import Layout
 from pipeline.interchange.pickles import Inert, read_pickle, stand_in, write_pickle
-from pipeline.layout import Layout
-from pipeline.model.dual_branch import DualBranch
-from pipeline.model.released_names import from_released, to_released
-from pipeline.sections.method import Experiment
-from pipeline.training.checkpoint import load_model, save_model
+from pipeline.interchange.released_names import from_released, to_released
+from pipeline.models.checkpoint import load_model, save_model
+from pipeline.models.msc import DualBranch
 
 WEIGHTS = ("state_dict", "model", "model_state_dict")  # entries a checkpoint may keep its weights under
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import BundleError
+from pipeline.core.errors import BundleError
+from pipeline.core.progress import track
 from pipeline.interchange.bundle import Bundle, Rows, as_rows, shape_of, text_key, video_key
-from pipeline.progress import track
 
 LISTED = 200  # instances printed per problem; all of them are counted and kept
 

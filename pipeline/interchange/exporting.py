@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.core.errors import BundleError, GridError
+from pipeline.core.layout import Layout
+from pipeline.core.progress import track
+from pipeline.core.store import create_foreign, open_store
 from pipeline.datasets import caption_list, table
 from pipeline.datasets.table import Annotations
-from pipeline.errors import BundleError, GridError
-from pipeline.layout import Layout
-from pipeline.progress import track
-from pipeline.store import create_foreign, open_store
 
 
 def _shards(layout: Layout, encoder: str) -> list[str]:

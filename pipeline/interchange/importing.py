@@ -9,19 +9,19 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.atomic import write_json
-from pipeline.config import Config
+from pipeline.config.schema import Config
+from pipeline.core.atomic import write_json
+from pipeline.core.errors import BundleError
+from pipeline.core.layout import Layout
+from pipeline.core.progress import track
+from pipeline.core.shards import assign
+from pipeline.core.store import create
 from pipeline.datasets import readers, table
 from pipeline.datasets.rows import Query, Video
 from pipeline.datasets.rows import Rows as DatasetRows
 from pipeline.datasets.table import Annotations
-from pipeline.errors import BundleError
 from pipeline.interchange.bundle import Bundle, Rows, as_rows, text_key, video_key
 from pipeline.interchange.checks import Findings, check, require
-from pipeline.layout import Layout
-from pipeline.progress import track
-from pipeline.shards import assign
-from pipeline.store import create
 
 Teacher = Literal["auto", "sentences", "last_token", "last_row", "none"]
 

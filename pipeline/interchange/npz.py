@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.core.errors import BundleError
 from pipeline.datasets.rows import Query, normalise
-from pipeline.errors import BundleError
 from pipeline.interchange.bundle import Bundle
 from pipeline.interchange.times import Merged, merge_clips, read_jsonl
 

@@ -22,8 +22,8 @@ from unittest import mock
 
 import torch
 
-from pipeline.atomic import replacing
-from pipeline.errors import BundleError
+from pipeline.core.atomic import replacing
+from pipeline.core.errors import BundleError
 
 _STORAGES = {
     "FloatStorage": torch.float32,

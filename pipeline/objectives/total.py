@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pipeline.config.method import Objectives, Tcpl
 from pipeline.objectives import cbva, retrieval, tcpl, vcp
 from pipeline.objectives.scores import max_similarity
-from pipeline.sections.method import Objectives, Tcpl
 
 
 def total(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.sections.method import Experiment
+from pipeline.config.method import Experiment
 
 SMALL_SET = 1000  # videos; the collapse was seen on 400, the smallest published set has 2,214
 FAST, WIDE = 1.5e-4, 384

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.training.data import Split, normalised
+from pipeline.ranking.data import Split, normalised
 
 
 @dataclass(frozen=True)

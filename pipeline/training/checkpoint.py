@@ -1,8 +1,7 @@
-"""Checkpoints in the store: weights, and all a killed run needs to go on bit by bit. No pickle, so opening a stranger's runs no code."""
+"""The state of a training in the store: all a killed run needs to go on bit by bit."""
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,10 +13,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pipeline.errors import StoreSchema
-from pipeline.model.dual_branch import DualBranch
-from pipeline.sections.method import Experiment
-from pipeline.store import Reader, create, open_store
+from pipeline.core.errors import StoreSchema
+from pipeline.core.store import create, open_store
+from pipeline.models.checkpoint import arrays, fill
+from pipeline.models.msc import DualBranch
 
 
 @dataclass
@@ -76,43 +75,6 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def dimensions(model: DualBranch) -> dict[str, int]:
-    """What beside the configuration decides the shapes of a model's parameters."""
-    windows = {name: getattr(model, name).block.windows.shape[1] for name in ("frame", "clip")}
-    return {"video_dim": model.video_dim, "text_dim": model.text_dim, "frames": windows["frame"], "clips": windows["clip"]}
-
-
-def save_model(
-    path: Path,
-    weights: Mapping[str, Tensor],
-    settings: Experiment,
-    dims: Mapping[str, int],
-    *,
-    recipe: Mapping[str, Any] | None = None,
-    history: list[dict[str, float]] | None = None,
-    **attrs: Any,
-) -> None:
-    """Write a checkpoint: arrays `model/<parameter>`, table `history`, attributes `config` (the experiment), `dims`, and `attrs`."""
-    with create(path, stage="checkpoint", recipe=recipe, config=settings.model_dump(), dims=dict(dims), **attrs) as writer:
-        for name, value in weights.items():
-            writer.array(f"model/{name}", value.detach().cpu().numpy())
-        if history:
-            writer.table("history", pd.DataFrame(history))
-
-
-def load_model(path: str | Path) -> tuple[DualBranch, Experiment, dict[str, Any]]:
-    """The model of a checkpoint, in evaluation mode on the CPU; its experiment; its attributes.
-
-    Errors: StoreError when the file is not a whole checkpoint of this version, or its weights are not those of its configuration.
-    """
-    with open_store(path, stage="checkpoint") as store:
-        experiment = Experiment.model_validate(store.attrs["config"])
-        dims = store.attrs["dims"]
-        model = DualBranch(experiment.model, dims["video_dim"], dims["text_dim"], frames=dims["frames"], clips=dims["clips"])
-        _fill(model.state_dict(), _arrays(store, "model"), path)
-        return model.eval(), experiment, store.attrs
-
-
 def save_state(
     path: Path,
     model: DualBranch,
@@ -146,28 +108,24 @@ def load_state(path: Path, model: DualBranch) -> tuple[State, dict[str, Tensor],
             raise StoreSchema(
                 "the weights do not fit the configuration stored with them", where=path, fix="delete the file and train again"
             )
-        _fill(model.state_dict(), _unpack(store.array("model"), names["model"], shapes), path)
+        fill(model.state_dict(), _unpack(store.array("model"), names["model"], shapes), path)
         best = _unpack(store.array("best"), names["model"], shapes)
         of = {name: shapes[name.partition("/")[2]] for name in names["optimizer"]}
         moments = _unpack(store.array("optimizer"), names["optimizer"], of)
         history = store.table("history").to_dict("records")
         state = State(**store.attrs["counters"], history=history, best=_tensors(best), notes=list(store.attrs["notes"]))  # type: ignore[arg-type]
-        return state, _tensors(moments), _arrays(store, "random")
+        return state, _tensors(moments), arrays(store, "random")
 
 
 def recipe_of(path: Path) -> str | None:
     """The recipe hash of a stored run, or None when there is none that can be read."""
-    from pipeline.errors import StoreError
+    from pipeline.core.errors import StoreError
 
     try:
         with open_store(path, stage="training") as store:
             return str(store.attrs["recipe_hash"])
     except StoreError:
         return None
-
-
-def _arrays(store: Reader, prefix: str) -> dict[str, np.ndarray]:
-    return {name.removeprefix(f"{prefix}/"): store.array(name) for name in store.names(prefix)}
 
 
 def _unpack(flat: np.ndarray, names: list[str], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
@@ -177,13 +135,3 @@ def _unpack(flat: np.ndarray, names: list[str], shapes: Mapping[str, tuple[int, 
 
 def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
-
-
-def _fill(target: Mapping[str, Tensor], source: Mapping[str, np.ndarray], path: str | Path) -> None:
-    wrong = sorted(set(target) ^ set(source)) or sorted(n for n, t in target.items() if tuple(t.shape) != source[n].shape)
-    if wrong:
-        raise StoreSchema(
-            f"the weights do not fit the configuration stored with them: {json.dumps(wrong[:5])}", where=path, fix="train again"
-        )
-    for name, value in target.items():
-        value.copy_(torch.from_numpy(source[name]))

@@ -9,11 +9,11 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from pipeline.errors import TrainingError
-from pipeline.model.dual_branch import DualBranch
+from pipeline.config.method import Experiment
+from pipeline.core.errors import TrainingError
+from pipeline.core.progress import Meter
+from pipeline.models.msc import DualBranch
 from pipeline.objectives.total import total
-from pipeline.progress import Meter
-from pipeline.sections.method import Experiment
 from pipeline.training.batches import Batch, Batches, Sampler
 from pipeline.training.checkpoint import State
 from pipeline.training.optimizer import BertAdam

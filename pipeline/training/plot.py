@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.figures import figure, save
+from pipeline.core.figures import figure, save
 
 _RECALLS = {"SumR": ("C0", "-", "fused"), "SumR_clip": ("C1", "-", "clip"), "SumR_frame": ("C2", "-", "frame")}
 

@@ -11,16 +11,18 @@ from typing import Any
 import psutil
 import torch
 
-from pipeline import recipes
 from pipeline.clips.recipe import recipe_name
-from pipeline.config import Config
-from pipeline.layout import Layout
-from pipeline.lease import device as leased
-from pipeline.model.dual_branch import DualBranch
-from pipeline.provenance import code_digest
-from pipeline.sections.method import Experiment
-from pipeline.store import recipe_hash
-from pipeline.training import checkpoint, data, loop, validate
+from pipeline.config.method import Experiment
+from pipeline.config.schema import Config
+from pipeline.core.layout import Layout
+from pipeline.core.lease import device as leased
+from pipeline.core.provenance import code_digest
+from pipeline.core.store import recipe_hash
+from pipeline.models.checkpoint import dimensions, save_model
+from pipeline.models.msc import DualBranch
+from pipeline.ranking import data
+from pipeline.ranking.measure import measure
+from pipeline.training import checkpoint, loop
 from pipeline.training.advice import advice
 from pipeline.training.batches import Batches, Sampler
 from pipeline.training.checkpoint import State
@@ -31,8 +33,9 @@ MEMORY_SHARE = 0.6  # of the free memory that resident training data may take
 CHECK_EVERY = 16  # steps between two looks at the loss on a GPU
 
 
-def run(config: Config, layout: Layout, experiment: str, seed: int) -> None:
-    """Train and write runs/<experiment>/seed<k>/checkpoint.h5: the weights of the epoch with the best SumR on `selection_split`.
+def run(config: Config, layout: Layout, experiment: str, seed: int, recipe: dict[str, Any]) -> None:
+    """Train by `recipe` (jobs.recipes.training): runs/<experiment>/seed<k>/checkpoint.h5, the weights of the epoch with the best
+    SumR on `selection_split`.
 
     Beside it training.png shows the course. After an epoch (at most every 5 s) the whole state goes into last.h5; a run that finds one
     made by the same recipe, data and code goes on from it, and on a CPU ends with the same bytes as one that was never stopped.
@@ -44,10 +47,9 @@ def run(config: Config, layout: Layout, experiment: str, seed: int) -> None:
     spill = layout.run(experiment, seed) / ".spill"
     try:
         train, selection = _splits(chosen, layout, spill)
-        with leased(config.runtime) as device:
+        with leased(config.runtime.device, share=config.runtime.share_gpu) as device:
             _deterministic(device)
-            recipe = {**recipes.training(config, experiment, seed), "data": _digest(train)}
-            _train(chosen, layout, experiment, seed, train, selection, device, recipe)
+            _train(chosen, layout, experiment, seed, train, selection, device, {**recipe, "data": _digest(train)})
     finally:
         shutil.rmtree(spill, ignore_errors=True)
 
@@ -113,16 +115,16 @@ def _train(
         sampler,
         chosen,
         state,
-        measure=lambda: validate.measure(model, selection, chosen.evaluation, device),
+        measure=lambda: measure(model, selection, chosen.evaluation, device),
         save=save,
         say=_say,
         check_every=1 if device.type == "cpu" else CHECK_EVERY,
     )
-    checkpoint.save_model(
+    save_model(
         layout.checkpoint(experiment, seed),
         state.best,
         chosen,
-        checkpoint.dimensions(model),
+        dimensions(model),
         recipe=recipe,
         history=state.history,
         experiment=experiment,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from pipeline.errors import VideoError
+from pipeline.core.errors import VideoError
 from pipeline.video.choose import Choice, choose
 from pipeline.video.grids import instants, tolerance
 from pipeline.video.picture import square
@@ -17,7 +17,7 @@ from pipeline.video.probe import Probe, probe
 from pipeline.video.readers import ClockError, DecordError, Folder, Frames, decord, pyav
 
 if TYPE_CHECKING:
-    from pipeline.streams import Stream
+    from pipeline.config.streams import Stream
 
 
 class Sink(Protocol):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from pipeline.streams import Stream
+    from pipeline.config.streams import Stream
 
 
 def row_count(duration: float, every: float) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import av
 
-from pipeline.errors import VideoError
+from pipeline.core.errors import VideoError
 from pipeline.video.containers import Structure
 from pipeline.video.packets import codec_name, words
 

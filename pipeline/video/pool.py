@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import DecoderError, StoreError
+from pipeline.core.errors import DecoderError, StoreError
 from pipeline.video import worker
 
 _START = 120.0  # seconds a process may take to start on a busy machine

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import VideoError
+from pipeline.core.errors import VideoError
 from pipeline.video.containers import Structure, structure
 from pipeline.video.opening import open_video, size_of, video_stream
 from pipeline.video.packets import Packets

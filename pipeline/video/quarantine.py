@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.atomic import write_text
-from pipeline.config import Config
-from pipeline.errors import QuarantineError
-from pipeline.layout import Layout
+from pipeline.config.schema import Config
+from pipeline.core.atomic import write_text
+from pipeline.core.errors import QuarantineError
+from pipeline.core.layout import Layout
 
 COLUMNS = ["id", "path", "code", "message", "decoder", "bytes", "when"]
 

@@ -11,7 +11,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from pipeline.errors import VideoError
+from pipeline.core.errors import VideoError
 from pipeline.video.opening import one_thread, open_container
 from pipeline.video.packets import words
 from pipeline.video.picture import colours, turned

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from av.codec.codec import UnknownCodecError
 
-from pipeline.streams import Stream
+from pipeline.config.streams import Stream
 from pipeline.video.grids import instants, shown, tolerance
 from pipeline.video.pool import Job, Outcome, Pool
 from pipeline.video.specimens import FPS, SPECIMENS, Specimen, folder_of_frames, make, number

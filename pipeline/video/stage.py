@@ -16,38 +16,45 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import recipes
-from pipeline.atomic import write_json
-from pipeline.config import Config
-from pipeline.datasets.sources import Source
-from pipeline.layout import Layout
-from pipeline.progress import Meter
-from pipeline.store import Ragged, Writer, create, recipe_hash
-from pipeline.streams import Stream
+from pipeline.config.schema import Config
+from pipeline.config.streams import Stream
+from pipeline.core.atomic import write_json
+from pipeline.core.layout import Layout
+from pipeline.core.progress import Meter
+from pipeline.core.source import Source
+from pipeline.core.store import Ragged, Writer, create, recipe_hash
 from pipeline.video.grids import rows
 from pipeline.video.pool import Job, Outcome, Pool
 from pipeline.video.quarantine import row
 
 
 def run(
-    config: Config, layout: Layout, shard: str, sources: list[Source], streams: dict[str, Stream], wanted: set[str], *, workers: int = 1
+    config: Config,
+    layout: Layout,
+    shard: str,
+    sources: list[Source],
+    streams: dict[str, Stream],
+    wanted: set[str],
+    recipe: dict[str, Any],
+    *,
+    workers: int = 1,
 ) -> None:
-    """Decode the `wanted` videos of a shard.
+    """Decode the `wanted` videos of a shard, by `recipe` (jobs.recipes.frames).
 
     Writes, per stream, frames/<stream>/<shard>.h5: ragged `frames` (uint8 [M, S, S, 3] RGB, column `time` s) and ragged `windows`
     (int32 [N, count] rows of that video's frames, columns `start`, `end` s; items fingerprint, duration s, decoder, reason, origin s);
     both are there, without items, when no video is wanted. And frames/<shard>.json: videos, quarantine, skipped.
     """
-    spool = _Spool(layout.frames_manifest(shard).with_name(f".{shard}.spool"), recipes.frames(config, streams))
+    spool = _Spool(layout.frames_manifest(shard).with_name(f".{shard}.spool"), recipe)
     chosen = [source for source in sources if source.video_id in wanted]
     quarantine = _decode(config, chosen, streams, spool, workers)
     videos: dict[str, Any] = {}
     with ExitStack() as stack:
         writers = {}
         for name, stream in streams.items():
-            recipe = {"stream": stream.recipe, "decoding": recipes.decoding(config)}
+            made_by = {"stream": stream.recipe, "decoding": recipe["decoding"]}
             writers[name] = stack.enter_context(
-                create(layout.frames(name, shard), stage="frames", recipe=recipe, shard=shard, **versions())
+                create(layout.frames(name, shard), stage="frames", recipe=made_by, shard=shard, **versions())
             )
         for source in chosen:
             done = spool.find(source)

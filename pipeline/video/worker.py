@@ -23,7 +23,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from pipeline.errors import VideoError
+from pipeline.core.errors import VideoError
 from pipeline.video.decode import Decoded, decode, inspect, length
 
 _PR_SET_PDEATHSIG = 1

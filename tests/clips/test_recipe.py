@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import variants
 from pipeline.clips.recipe import levels, recipe, recipe_name, schedule, steps
-from pipeline.config import Config, merge
-from pipeline.config_io import validate
-from pipeline.errors import ConfigError
-from pipeline.sections.method import Clips, Experiment
+from pipeline.config import variants
+from pipeline.config.method import Clips, Experiment
+from pipeline.config.reading import validate
+from pipeline.config.schema import Config, merge
+from pipeline.core.errors import ConfigError
 
 BASE: dict[str, Any] = {"encoders": {"clip": {"kind": "open_clip"}, "motion": {"kind": "slowfast"}}, "features": ["clip"], "text": "clip"}
 
@@ -111,7 +111,7 @@ def test_impossible_lengths_are_refused(clips: dict, message: str) -> None:
 
 
 def test_the_workflow_parses_without_torch() -> None:
-    code = "import sys, pipeline.clips.recipe, pipeline.variants; sys.exit('torch' in sys.modules)"
+    code = "import sys, pipeline.clips.recipe, pipeline.config.variants; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

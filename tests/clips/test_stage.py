@@ -10,11 +10,11 @@ import pytest
 
 from pipeline.clips import stage
 from pipeline.clips.recipe import recipe_name
-from pipeline.config import Config, merge
-from pipeline.config_io import validate
-from pipeline.errors import EncoderError, GridError
-from pipeline.layout import Layout
-from pipeline.store import create, open_store
+from pipeline.config.reading import validate
+from pipeline.config.schema import Config, merge
+from pipeline.core.errors import EncoderError, GridError
+from pipeline.core.layout import Layout
+from pipeline.core.store import create, open_store
 
 LENGTHS = {"short": 5, "exact": 128, "long": 300, "one": 1}
 BASE: dict[str, Any] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import atomic
+from pipeline.core import atomic
 
 
 def _rewrite(path: Path, letter: str, times: int) -> None:

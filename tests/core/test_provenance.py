@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import provenance
-from pipeline.provenance import FileCache, code_digest, fingerprint
+from pipeline.core import provenance
+from pipeline.core.provenance import FileCache, code_digest, fingerprint
 
 
 def test_fingerprint_follows_content_not_name_or_time(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.shards import ShardStore, assign, shard_names
-from pipeline.store import open_store
+from pipeline.core.shards import ShardStore, assign, shard_names
+from pipeline.core.store import open_store
 
 
 @given(st.sets(st.text(min_size=1, max_size=6), max_size=60), st.integers(1, 9))
@@ -98,7 +98,7 @@ def test_damaged_previous_file_is_computed_again(tmp_path: Path) -> None:
 
 WORK = """
 import sys, time, numpy as np, pathlib
-from pipeline import shards
+from pipeline.core import shards
 shards.PART_BYTES = 60
 store = shards.ShardStore(pathlib.Path(sys.argv[1]), stage="features", recipe={"v": 1}, group="features")
 ids = [f"v{i:02d}" for i in range(60)]

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import StoreDamaged, StoreForeign, StoreMissing, StoreSchema
-from pipeline.store import Ragged, create, open_store
+from pipeline.core.errors import StoreDamaged, StoreForeign, StoreMissing, StoreSchema
+from pipeline.core.store import Ragged, create, open_store
 
 LENGTHS = st.lists(st.integers(0, 7), min_size=1, max_size=8)
 
@@ -118,7 +118,7 @@ def test_typed_errors(tmp_path: Path) -> None:
 
 WRITE = """
 import sys, numpy as np
-from pipeline.store import create
+from pipeline.core.store import create
 for version in range(10**6):
     with create(sys.argv[1], stage="features", version=version) as writer:
         for i in range(20):

@@ -18,10 +18,10 @@ import av
 import numpy as np
 from PIL import Image
 
+from pipeline.config.inputs import Dataset
 from pipeline.datasets.files import document, lines, open_text, records
 from pipeline.datasets.qvhighlights import source_of
 from pipeline.datasets.readers import BENCHMARKS, benchmark
-from pipeline.sections.inputs import Dataset
 
 KINDS = tuple(BENCHMARKS)
 GALLERY = {"qvhighlights": "val", "tvr": "val", "activitynet": "val_1", "charades": "test"}

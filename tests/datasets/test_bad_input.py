@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from pipeline.cli.main import main
-from pipeline.config import merge
+from pipeline.config.schema import merge
 from tests.datasets.miniature import build, encode, write_jsonl
 from tests.interchange.conftest import Made
 from tests.workflow.workspace import ROOT

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config.inputs import Dataset
+from pipeline.core.errors import DatasetError
 from pipeline.datasets import activitynet, caption_list, qvhighlights, table, tvr
 from pipeline.datasets.files import document, find, records
 from pipeline.datasets.readers import benchmark
 from pipeline.datasets.rows import Query, Rows
-from pipeline.errors import DatasetError
 from pipeline.interchange import captioned
-from pipeline.sections.inputs import Dataset
 from tests.datasets.miniature import KINDS, build, write_jsonl
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.core.errors import DatasetError
 from pipeline.datasets.caption_list import Caption, read, write
 from pipeline.datasets.rows import normalise
-from pipeline.errors import DatasetError
 
 IDS = st.text(st.characters(codec="utf-8", exclude_categories=("Z", "C"), exclude_characters="#"), min_size=1)
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc"))).map(normalise).filter(bool)

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config, merge
-from pipeline.config_io import read, validate
+from pipeline.config.inputs import Imported
+from pipeline.config.reading import read, validate
+from pipeline.config.schema import Config, merge
+from pipeline.core.errors import DatasetError
 from pipeline.datasets import stage, table
-from pipeline.datasets.sources import videos
-from pipeline.errors import DatasetError
-from pipeline.layout import Layout
-from pipeline.sections.inputs import Imported
+from pipeline.jobs.videos import videos
 from tests.datasets.miniature import KINDS, Miniature, build
 
 
@@ -35,7 +34,7 @@ def preset(root: Path, miniature: Miniature, results: Path, **dataset) -> Config
 
 def test_the_preset_finds_every_video_and_writes_the_table(root: Path, miniature: Miniature, tmp_path: Path, capsys) -> None:
     config = preset(root, miniature, tmp_path)
-    layout = Layout.of(config)
+    layout = config.layout
     sources = videos(config, layout)
     assert len(sources) == 10
     assert all(Path(path).exists() for source in sources for path in source.paths)
@@ -52,23 +51,23 @@ def test_the_preset_finds_every_video_and_writes_the_table(root: Path, miniature
 
 def test_several_clips_of_one_source_are_one_video(root: Path, miniature: Miniature, tmp_path: Path) -> None:
     config = preset(root, miniature, tmp_path)
-    parts = [len(source.paths) for source in videos(config, Layout.of(config))]
+    parts = [len(source.paths) for source in videos(config, config.layout)]
     assert (max(parts) > 1) == (miniature.kind == "qvhighlights")
 
 
 def test_missing_videos_are_all_listed_and_left_out_on_request(root: Path, miniature: Miniature, tmp_path: Path) -> None:
     config = preset(root, miniature, tmp_path)
-    sources = videos(config, Layout.of(config))
+    sources = videos(config, config.layout)
     gone = [Path(sources[0].paths[0]), Path(sources[-1].paths[0])]
     for path in gone:
         path.rename(path.with_name(f"away-{path.name}"))
     try:
         with pytest.raises(DatasetError) as error:
-            videos(config, Layout.of(config))
+            videos(config, config.layout)
         assert "missing video files (2)" in error.value.what
         assert all(path.stem.removeprefix("v_") in error.value.what for path in gone)
         config = preset(root, miniature, tmp_path, allow_missing_videos=True)
-        layout = Layout.of(config)
+        layout = config.layout
         stage.run(config, layout)
         written = table.load(layout.annotations)
         assert len(written.videos) == 8
@@ -81,19 +80,19 @@ def test_missing_videos_are_all_listed_and_left_out_on_request(root: Path, minia
 
 def test_one_name_in_two_files_is_refused(root: Path, miniature: Miniature, tmp_path: Path) -> None:
     config = preset(root, miniature, tmp_path)
-    path = next(Path(path) for source in videos(config, Layout.of(config)) for path in source.paths if Path(path).is_file())
+    path = next(Path(path) for source in videos(config, config.layout) for path in source.paths if Path(path).is_file())
     twin = path.with_suffix(".webm")
     twin.write_bytes(b"again")
     try:
         with pytest.raises(DatasetError, match=r"videos with several files \(1\)"):
-            videos(config, Layout.of(config))
+            videos(config, config.layout)
     finally:
         twin.unlink()
 
 
 def test_annotations_alone_are_enough_for_bundles(root: Path, miniature: Miniature, tmp_path: Path) -> None:
     config = preset(root, miniature, tmp_path, videos="")
-    layout = Layout.of(config)
+    layout = config.layout
     stage.run(config, layout)
     assert len(table.load(layout.annotations).videos) == 10
     with pytest.raises(DatasetError, match=r"dataset\.videos is empty, but clip-"):
@@ -106,10 +105,10 @@ def test_a_long_list_of_missing_videos_goes_to_a_file(root: Path, shared: Path, 
     mini = build("charades", tmp_path / "mini", shared / "annotations" / "charades")
     config = preset(root, mini, tmp_path, annotations=str(shared / "annotations" / "charades"))
     with pytest.raises(DatasetError) as error:
-        videos(config, Layout.of(config))
+        videos(config, config.layout)
     assert "missing video files (6662)" in error.value.what
     assert "6562 more" in error.value.what
-    assert len(Layout.of(config).missing_videos.read_text().splitlines()) == 6662
+    assert len(config.layout.missing_videos.read_text().splitlines()) == 6662
 
 
 def test_real_videos_meet_their_real_annotations(root: Path, shared: Path, tmp_path: Path) -> None:
@@ -117,13 +116,13 @@ def test_real_videos_meet_their_real_annotations(root: Path, shared: Path, tmp_p
     real = {"v_GGSY1Qvo990": clips / "v_GGSY1Qvo990.mp4", "v_ZNVhz7ctTq0": clips / "v_ZNVhz7ctTq0.mp4"}
     mini = build("activitynet", tmp_path / "a", shared / "annotations" / "activitynet", train=2, test=2, real=real)
     config = preset(root, mini, tmp_path)
-    stage.run(config, Layout.of(config))
-    written = table.load(Layout.of(config).annotations)
+    stage.run(config, config.layout)
+    written = table.load(config.layout.annotations)
     queries = written.queries.set_index("query_id")
     assert queries.loc["v_GGSY1Qvo990#enc#0", "query"] == "A female weight lifter bends at the knees."
     assert queries.loc["v_ZNVhz7ctTq0#enc#1", "split"] == "train"
     assert written.moments["v_GGSY1Qvo990#enc#2"].tolist() == [[8.08, 18.16]]
-    found = {source.video_id: source for source in videos(config, Layout.of(config))}
+    found = {source.video_id: source for source in videos(config, config.layout)}
     assert Path(found["v_GGSY1Qvo990"].paths[0]).read_bytes() == real["v_GGSY1Qvo990"].read_bytes()
     assert found["v_GGSY1Qvo990"].duration == 18.16
 
@@ -131,6 +130,6 @@ def test_real_videos_meet_their_real_annotations(root: Path, shared: Path, tmp_p
         "charades", tmp_path / "c", shared / "annotations" / "charades", train=2, test=2, real={"Y1HGC": clips / "univtg_charades.mp4"}
     )
     config = preset(root, mini, tmp_path)
-    stage.run(config, Layout.of(config))
-    mine = table.load(Layout.of(config).annotations).queries
+    stage.run(config, config.layout)
+    mine = table.load(config.layout.annotations).queries
     assert "a person walks in a doorway drinking some coffee." in set(mine.loc[mine["video_id"] == "Y1HGC", "query"])

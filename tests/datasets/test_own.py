@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config
+from pipeline.config.inputs import Dataset
+from pipeline.config.schema import Config
+from pipeline.core.errors import DatasetError
 from pipeline.datasets import own, stage
-from pipeline.datasets.sources import videos
-from pipeline.errors import DatasetError
-from pipeline.layout import Layout
-from pipeline.sections.inputs import Dataset
+from pipeline.jobs.videos import videos
 
 
 @pytest.fixture
@@ -195,11 +194,11 @@ def _config(folder: Path, text: str) -> Config:
 
 def test_a_renamed_file_keeps_its_fingerprint_and_a_changed_one_does_not(folder: Path) -> None:
     config = _config(folder, "path,query,split\na.mp4,x,train\nb.MKV,y,test\n")
-    before = {source.video_id: source for source in videos(config, Layout.of(config))}
+    before = {source.video_id: source for source in videos(config, config.layout)}
     (folder / "a.mp4").rename(folder / "c.mp4")
     (folder / "b.MKV").write_bytes(b"other content")
     config = _config(folder, "path,query,split\nc.mp4,x,train\nb.MKV,y,test\n")
-    after = {source.video_id: source for source in videos(config, Layout.of(config))}
+    after = {source.video_id: source for source in videos(config, config.layout)}
     assert after["c"].fingerprint == before["a"].fingerprint
     assert after["b"].fingerprint != before["b"].fingerprint
     assert after["b"].duration is None
@@ -210,7 +209,7 @@ def test_splits_no_query_is_of_are_all_named_before_anything_runs(folder: Path) 
     second = {"training": {"selection_split": "test"}, "evaluation": {"split": "val"}}
     config = config.model_copy(update={"experiments": {"main": {}, "second": second}})
     with pytest.raises(DatasetError) as error:
-        stage.run(config, Layout.of(config))
+        stage.run(config, config.layout)
     assert problems(error) == [
         "experiment main: evaluation.split is test, which has none",
         "experiment main: training.selection_split is val, which has none",
@@ -218,10 +217,10 @@ def test_splits_no_query_is_of_are_all_named_before_anything_runs(folder: Path) 
         "experiment second: training.selection_split is test, which has none",
     ]
     assert "train 2" in error.value.fix
-    assert not Layout.of(config).annotations.exists()
+    assert not config.layout.annotations.exists()
 
 
 def test_a_test_split_alone_is_for_checkpoints_trained_elsewhere(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = _config(folder, "path,query,split\na.mp4,x,test\n")
-    stage.run(config, Layout.of(config))
+    stage.run(config, config.layout)
     assert "no training queries (there are test 1)" in capsys.readouterr().err

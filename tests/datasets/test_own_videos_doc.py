@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config import merge
+from pipeline.config.schema import merge
 from tests.datasets.miniature import encode
 from tests.workflow.workspace import MODEL, TRAINING, demo_config
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config_io import load
+from pipeline.config.reading import load
 from tests.datasets.miniature import KINDS
 
 # lr, margin, dropout, (NCE clip, frame), consolidation temperature, hard start, tau

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.config import merge
-from pipeline.config_io import read
+from pipeline.config.reading import read
+from pipeline.config.schema import merge
 from pipeline.datasets import table
 from pipeline.encoders import slowfast
 from tests.datasets.miniature import KINDS, build

@@ -10,13 +10,13 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.config import Config
+from pipeline.config.inputs import Demo
+from pipeline.config.schema import Config
+from pipeline.core.layout import Layout
 from pipeline.demo import render, stage
 from pipeline.demo.places import texture
 from pipeline.demo.vocabulary import COLOURS, MOTIONS, PLACES, SHAPES
 from pipeline.demo.world import FPS, Scene, rows, world
-from pipeline.layout import Layout
-from pipeline.sections.inputs import Demo
 
 SMALL = Demo(train=2, val=1, test=2)
 EVENT = Scene(0, 48, "snow", 5, ("blue", "cross"), "right", ("red", "ring"))

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config import Config
-from pipeline.config_io import load as load_config
+from pipeline.config.reading import load as load_config
+from pipeline.config.schema import Config
 from pipeline.demo import bpe, lessons, pretrain, pretrain_clip, pretrain_slowfast
 from pipeline.demo.examine import WEIGHTS, clip_entry, examine_clip, examine_slowfast, slowfast_entry
 from pipeline.demo.world import Scene

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config.inputs import Demo
 from pipeline.demo import lessons
 from pipeline.demo.captions import article
 from pipeline.demo.vocabulary import COLOURS, MOTIONS, PLACES, SHAPES
 from pipeline.demo.world import FPS, Scene, VideoSpec, rows, world
-from pipeline.sections.inputs import Demo
 
 WORLD = world(Demo())
 
@@ -125,6 +125,6 @@ def test_lessons_are_drawn_apart_from_every_world() -> None:
 
 def test_the_table_needs_no_heavy_import(root: Path) -> None:
     """The workflow reads the table each time it is parsed."""
-    code = "import sys; from pipeline.demo.world import rows; from pipeline.config import Demo; rows(Demo()); print(*sys.modules)"
+    code = "import sys; from pipeline.demo.world import rows; from pipeline.config.schema import Demo; rows(Demo()); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert not {"torch", "h5py", "av", "numpy", "pandas"} & set(done.stdout.split())

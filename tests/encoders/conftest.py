@@ -14,14 +14,14 @@ import torch
 from open_clip.model import CLIP
 from safetensors.torch import save_file
 
-from pipeline.atomic import write_json
-from pipeline.config import Config
-from pipeline.datasets.sources import Source
+from pipeline.config.inputs import OpenClip, SlowFast
+from pipeline.config.schema import Config
+from pipeline.config.streams import stream_of
+from pipeline.core.atomic import write_json
+from pipeline.core.layout import Layout
+from pipeline.core.source import Source
+from pipeline.core.store import create
 from pipeline.encoders import slowfast
-from pipeline.layout import Layout
-from pipeline.sections.inputs import OpenClip, SlowFast
-from pipeline.store import create
-from pipeline.streams import stream_of
 
 SIZE = 32
 CLIP_CFG: dict[str, Any] = {
@@ -132,7 +132,7 @@ def project(tmp_path: Path, clip_dir: Path, slowfast_dir: Path) -> Callable[...,
             text="clip",
             runtime={"device": "cpu", **runtime},
         )
-        layout = Layout.of(config)
+        layout = config.layout
         for encoder in config.encoders.values():
             stream = stream_of(encoder)
             with create(layout.frames(stream.name, shard), stage="frames") as writer:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.core.errors import DeviceError
 from pipeline.encoders import batch_size, batching, openclip
 from pipeline.encoders.batch_size import BatchSize
 from pipeline.encoders.batching import Video
-from pipeline.errors import DeviceError
 from tests.encoders.conftest import SIZE, open_clip, pixels
 
 

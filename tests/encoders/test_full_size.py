@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.config.inputs import OpenClip, SlowFast
 from pipeline.encoders import openclip, slowfast
 from pipeline.encoders.preprocess import Normalisation
-from pipeline.sections.inputs import OpenClip, SlowFast
 from pipeline.video.picture import square
 from tests.encoders.conftest import randomised
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import config_io
+from pipeline.config import reading as config_io
+from pipeline.core.errors import WeightsError
 from pipeline.encoders import golden, published
-from pipeline.errors import WeightsError
 from tests.encoders.conftest import open_clip, slow_fast
 
 

@@ -15,9 +15,9 @@ from open_clip.transform import image_transform
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from pipeline.config.inputs import OpenClip
+from pipeline.core.errors import EncoderError, WeightsError
 from pipeline.encoders import openclip
-from pipeline.errors import EncoderError, WeightsError
-from pipeline.sections.inputs import OpenClip
 from tests.encoders.conftest import CLIP_CFG, SIZE, clip_folder, open_clip, pixels, randomised, tiny_clip
 
 CAPTIONS = ["the cat", "a", "", "the bat then the hat", "the " * 30, "wow!!! !!"]

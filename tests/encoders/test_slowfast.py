@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pipeline.config.inputs import SlowFast
+from pipeline.core.errors import EncoderError, WeightsError
 from pipeline.encoders import slowfast
-from pipeline.errors import EncoderError, WeightsError
-from pipeline.sections.inputs import SlowFast
 from tests.encoders.conftest import SIZE, pixels, slow_fast
 
 

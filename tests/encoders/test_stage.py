@@ -12,11 +12,12 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline import recipes
+from pipeline.config.streams import stream_of
+from pipeline.core.errors import EncoderError, StoreMissing
+from pipeline.core.shards import key
+from pipeline.core.store import create, open_store
 from pipeline.encoders import openclip, slowfast, stage
-from pipeline.errors import EncoderError, StoreMissing
-from pipeline.store import create, open_store
-from pipeline.streams import stream_of
+from pipeline.jobs import recipes
 
 ROWS = {"a": 3, "b": 7, "c": 1, "d": 5}
 
@@ -24,7 +25,7 @@ ROWS = {"a": 3, "b": 7, "c": 1, "d": 5}
 @pytest.mark.parametrize("encoder", ["clip", "motion"])
 def test_features_of_a_shard(encoder: str, project: Callable) -> None:
     config, layout, sources = project(ROWS, batch_size=4)
-    stage.run_video(config, layout, encoder, "000", sources)
+    stage.run_video(config, layout, encoder, "000", sources, recipes.features(config, encoder))
     settings = config.encoders[encoder]
     model = openclip.load(settings) if encoder == "clip" else slowfast.load(settings)
     with (
@@ -43,7 +44,7 @@ def test_features_of_a_shard(encoder: str, project: Callable) -> None:
             np.testing.assert_allclose(features[video_id], expected.numpy(), atol=2e-3, rtol=2e-3)
             assert features.columns["start"][features.rows(video_id)].tolist() == [2.0 * i for i in range(count)]
             assert features.columns["end"][features.rows(video_id)].tolist() == [2.0 * (i + 1) for i in range(count)]
-            assert features.items["key"][features.index[video_id]] == recipes.key(f"print-{video_id}", recipes.features(config, encoder))
+            assert features.items["key"][features.index[video_id]] == key(f"print-{video_id}", recipes.features(config, encoder))
     manifest = json.loads(layout.features_manifest(encoder, "000").read_text())
     assert (manifest["videos"], manifest["rows"], manifest["computed"], manifest["quarantine"]) == (4, 16, 4, [])
     assert manifest["stats"]["rows"] == 16
@@ -52,26 +53,26 @@ def test_features_of_a_shard(encoder: str, project: Callable) -> None:
 
 def test_only_new_content_is_computed(project: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     config, layout, sources = project(ROWS)
-    stage.run_video(config, layout, "clip", "000", sources)
+    stage.run_video(config, layout, "clip", "000", sources, recipes.features(config, "clip"))
     before = layout.features("clip", "000").read_bytes()
     loaded: list[str] = []
     load = openclip.load
     monkeypatch.setattr(openclip, "load", lambda *args: (loaded.append(args[2]), load(*args))[1])
-    stage.run_video(config, layout, "clip", "000", sources)
+    stage.run_video(config, layout, "clip", "000", sources, recipes.features(config, "clip"))
     assert layout.features("clip", "000").read_bytes() == before
     assert not loaded
     config, layout, sources = project({**ROWS, "e": 2})
-    stage.run_video(config, layout, "clip", "000", sources)
+    stage.run_video(config, layout, "clip", "000", sources, recipes.features(config, "clip"))
     assert json.loads(layout.features_manifest("clip", "000").read_text())["computed"] == 1
     assert loaded == ["clip"]
-    stage.run_video(config, layout, "clip", "000", sources[1:])
+    stage.run_video(config, layout, "clip", "000", sources[1:], recipes.features(config, "clip"))
     with open_store(layout.features("clip", "000")) as store:
         assert store.ragged("features").ids == ["b", "c", "d", "e"]
 
 
 def test_killed_run_goes_on_and_gives_the_same_bytes(project: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     config, layout, sources = project(ROWS, batch_size=2)
-    stage.run_video(config, layout, "clip", "000", sources)
+    stage.run_video(config, layout, "clip", "000", sources, recipes.features(config, "clip"))
     undisturbed = layout.features("clip", "000").read_bytes()
     layout.features("clip", "000").unlink()
     monkeypatch.setattr(stage, "FLUSH_EVERY", 0.0)
@@ -87,16 +88,16 @@ def test_killed_run_goes_on_and_gives_the_same_bytes(project: Callable, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(openclip.OpenClipEncoder, "encode_images", dying)
         with pytest.raises(KeyboardInterrupt):
-            stage.run_video(config, layout, "clip", "000", sources)
+            stage.run_video(config, layout, "clip", "000", sources, recipes.features(config, "clip"))
     assert not layout.features("clip", "000").exists()
-    stage.run_video(config, layout, "clip", "000", sources)
+    stage.run_video(config, layout, "clip", "000", sources, recipes.features(config, "clip"))
     assert 0 < json.loads(layout.features_manifest("clip", "000").read_text())["computed"] < 4
     assert layout.features("clip", "000").read_bytes() == undisturbed
 
 
 def test_killed_between_the_last_video_and_the_merge(project: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     config, layout, sources = project(ROWS)
-    stage.run_video(config, layout, "clip", "000", sources)
+    stage.run_video(config, layout, "clip", "000", sources, recipes.features(config, "clip"))
     undisturbed = layout.features("clip", "000").read_bytes()
     layout.features("clip", "000").unlink()
 
@@ -107,8 +108,8 @@ def test_killed_between_the_last_video_and_the_merge(project: Callable, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(stage.ShardStore, "finish", dying)
         with pytest.raises(KeyboardInterrupt):
-            stage.run_video(config, layout, "clip", "000", sources)
-    stage.run_video(config, layout, "clip", "000", sources)
+            stage.run_video(config, layout, "clip", "000", sources, recipes.features(config, "clip"))
+    stage.run_video(config, layout, "clip", "000", sources, recipes.features(config, "clip"))
     assert layout.features("clip", "000").read_bytes() == undisturbed
 
 
@@ -123,8 +124,8 @@ def test_report(project: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pyte
         return encode(self, frames)
 
     monkeypatch.setattr(openclip.OpenClipEncoder, "encode_images", small_device)
-    monkeypatch.setattr("pipeline.progress.LINE_EVERY", 0.0)
-    stage.run_video(config, layout, "clip", "000", sources)
+    monkeypatch.setattr("pipeline.core.progress.LINE_EVERY", 0.0)
+    stage.run_video(config, layout, "clip", "000", sources, recipes.features(config, "clip"))
     lines = capsys.readouterr().err.splitlines()
     pattern = r"clip 000: \d+/16 rows, [\d.]+ s, [\d.]+ rows/s(, \d+ s left)? \d/4 videos, idle \d+%, batch 2, 1 unusable, out of memory 2x"
     shown = [line for line in lines if re.fullmatch(pattern, line)]
@@ -140,7 +141,7 @@ def test_report(project: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
 def test_quarantined_videos_are_carried_along(project: Callable) -> None:
     config, layout, sources = project(ROWS, quarantine=("b",))
-    stage.run_video(config, layout, "clip", "000", sources)
+    stage.run_video(config, layout, "clip", "000", sources, recipes.features(config, "clip"))
     manifest = json.loads(layout.features_manifest("clip", "000").read_text())
     assert [entry["id"] for entry in manifest["quarantine"]] == ["b"]
     assert manifest["videos"] == 3
@@ -151,7 +152,7 @@ def test_quarantined_videos_are_carried_along(project: Callable) -> None:
 def test_shard_without_a_usable_video_needs_no_model(project: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     config, layout, sources = project({"b": 3}, quarantine=("b",))
     monkeypatch.setattr(openclip, "load", None)
-    stage.run_video(config, layout, "clip", "000", sources)
+    stage.run_video(config, layout, "clip", "000", sources, recipes.features(config, "clip"))
     with open_store(layout.features("clip", "000"), stage="features") as store:
         assert "features" not in store
         assert store.attrs["dim"] == 0
@@ -161,14 +162,14 @@ def test_frames_of_another_content_are_refused(project: Callable) -> None:
     config, layout, sources = project(ROWS)
     changed = [sources[0], *(type(s)(s.video_id, s.paths, "replaced", None) for s in sources[1:])]
     with pytest.raises(StoreMissing, match="present content of 'b'"):
-        stage.run_video(config, layout, "clip", "000", changed)
+        stage.run_video(config, layout, "clip", "000", changed, recipes.features(config, "clip"))
 
 
 def test_values_beyond_float16_are_an_error(project: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     config, layout, sources = project(ROWS)
     monkeypatch.setattr(openclip.OpenClipEncoder, "encode_images", lambda self, frames: torch.full((len(frames), 24), 1e6))
     with pytest.raises(EncoderError, match="not finite in float16"):
-        stage.run_video(config, layout, "clip", "000", sources)
+        stage.run_video(config, layout, "clip", "000", sources, recipes.features(config, "clip"))
 
 
 def annotate(layout, texts: dict[str, str]) -> None:
@@ -180,7 +181,7 @@ def test_text(project: Callable) -> None:
     config, layout, _ = project(ROWS)
     texts = {"q2": "the cat", "q1": "the " * 20, "q3": ""}
     annotate(layout, texts)
-    stage.run_text(config, layout, "clip")
+    stage.run_text(config, layout, "clip", recipes.text(config, "clip"))
     model = openclip.load(config.encoders["clip"])
     with open_store(layout.text("clip"), stage="text") as store:
         tokens = store.ragged("tokens")
@@ -194,11 +195,11 @@ def test_text(project: Callable) -> None:
     assert (manifest["queries"], manifest["truncated"], manifest["stats"]["computed"]) == (3, ["q1"], 3)
     before = layout.text("clip").read_bytes()
     annotate(layout, {**texts, "q3": "a bat"})
-    stage.run_text(config, layout, "clip")
+    stage.run_text(config, layout, "clip", recipes.text(config, "clip"))
     assert json.loads(layout.text_manifest("clip").read_text())["stats"]["computed"] == 1
     layout.text("clip").unlink()
     annotate(layout, texts)
-    stage.run_text(config, layout, "clip")
+    stage.run_text(config, layout, "clip", recipes.text(config, "clip"))
     assert layout.text("clip").read_bytes() == before
 
 
@@ -206,4 +207,4 @@ def test_motion_encoder_has_no_text(project: Callable) -> None:
     config, layout, _ = project(ROWS)
     annotate(layout, {"q": "the cat"})
     with pytest.raises(EncoderError, match="no text tower"):
-        stage.run_text(config.model_copy(update={"text": "motion"}), layout, "motion")
+        stage.run_text(config.model_copy(update={"text": "motion"}), layout, "motion", recipes.text(config, "motion"))

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config
+from pipeline.config.inputs import OpenClip, SlowFast
+from pipeline.config.schema import Config
+from pipeline.core.errors import WeightsError
 from pipeline.encoders import openclip, published, slowfast, weights
-from pipeline.errors import WeightsError
-from pipeline.sections.inputs import OpenClip, SlowFast
 from tests.encoders.conftest import open_clip, slow_fast
 
 B16 = "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f"
@@ -135,7 +135,7 @@ def test_identity(clip_dir: Path, slowfast_dir: Path) -> None:
 
 def test_identity_imports_no_torch() -> None:
     code = (
-        "import sys; from pipeline.encoders.weights import identity; from pipeline.config import OpenClip\n"
+        "import sys; from pipeline.encoders.weights import identity; from pipeline.config.schema import OpenClip\n"
         "identity(OpenClip(architecture='ViT-B-16', weights='laion2b_s34b_b88k'))\n"
         "sys.exit('torch' in sys.modules or 'open_clip' in sys.modules)"
     )

@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from pipeline.clips import stage as clips
-from pipeline.config import Config
+from pipeline.config.schema import Config
+from pipeline.core.shards import assign
+from pipeline.core.store import create
 from pipeline.datasets import table
 from pipeline.datasets.rows import Query, Rows, Video
 from pipeline.encoders import stage as text
-from pipeline.layout import Layout
-from pipeline.model.dual_branch import DualBranch
-from pipeline.shards import assign
-from pipeline.store import create
-from pipeline.training.checkpoint import dimensions, save_model
+from pipeline.jobs import recipes
+from pipeline.models.checkpoint import dimensions, save_model
+from pipeline.models.msc import DualBranch
 
 VIDEOS, QUERIES_PER_VIDEO = 12, 3
 QUARANTINED = "test/03 b"  # white space and a slash, as ids of own videos may have
@@ -43,7 +43,7 @@ class World:
                 "experiments": {"main": {}, "second": {"evaluation": {"clip_weight": 1.0, "frame_weight": 0.0}}},
             }
         )
-        self.layout = Layout.of(self.config)
+        self.layout = self.config.layout
         random = np.random.default_rng(0)
         ids = [f"test/{i:02d} {'ab'[i % 2]}" for i in range(VIDEOS)] + ["train/0"]
         self.ids = [video for video in ids if video.startswith("test")]
@@ -74,7 +74,7 @@ class World:
                         writer.append("features", video, self.rows[video], {"start": start, "end": start + 2}, items)
             clips.run(self.config, self.layout, "main", shard)
         if encoder is not None:
-            text.run_text(self.config, self.layout, "clip")
+            text.run_text(self.config, self.layout, "clip", recipes.text(self.config, "clip"))
             return
         with create(self.layout.text("clip"), stage="text") as writer:
             for query in self.words:

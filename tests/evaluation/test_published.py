@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.ablations import TABLE_1, TABLE_3
+from pipeline.config.ablations import TABLE_1, TABLE_3
 from pipeline.evaluation.published import NOTES, published
 
 KINDS = ("qvhighlights", "tvr", "activitynet", "charades")

@@ -10,17 +10,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipeline.errors import StoreError, StoreMissing, TrainingError
+from pipeline.core.errors import StoreError, StoreMissing, TrainingError
+from pipeline.core.store import open_store
 from pipeline.evaluation import inputs, stage, table
-from pipeline.evaluation.metrics import recalls
-from pipeline.store import open_store
-from pipeline.training.checkpoint import load_model
+from pipeline.jobs import recipes
+from pipeline.models.checkpoint import load_model
+from pipeline.ranking.metrics import recalls
 
 from .conftest import QUARANTINED, World
 
 
 def evaluated(world: World, experiment: str = "main", seed: int = 1) -> tuple[dict[str, Any], Any]:
-    stage.run(world.config, world.layout, experiment, seed)
+    stage.run(world.config, world.layout, experiment, seed, recipes.evaluation(world.config, experiment))
     with open_store(world.layout.evaluation(experiment, seed), stage="evaluation") as store:
         return json.loads(world.layout.metrics(experiment, seed).read_text()), store.table("queries")
 

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.datasets import table
 from pipeline.evaluation import inputs, stage, time_line
+from pipeline.jobs import recipes
 
 from .conftest import World
 
@@ -54,5 +55,5 @@ def test_a_file_of_another_length_is_evaluated_on_its_own_time_line(
 
 
 def _evaluate(world: World) -> dict:
-    stage.run(world.config, world.layout, "main", 1)
+    stage.run(world.config, world.layout, "main", 1, recipes.evaluation(world.config, "main"))
     return json.loads(world.layout.metrics("main", 1).read_text())

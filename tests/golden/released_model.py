@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from pipeline.clips.context import contexts
-from pipeline.model.dual_branch import DualBranch
-from pipeline.model.released_names import from_released, to_released
+from pipeline.config.method import Model as Settings
+from pipeline.config.method import Objectives
+from pipeline.interchange.released_names import from_released, to_released
+from pipeline.models.msc import DualBranch
 from pipeline.objectives.total import total
-from pipeline.sections.method import Model as Settings
-from pipeline.sections.method import Objectives
 from tests.golden.arrays import Golden
 
 BIG_SEEDS = (1011, 7323)  # public, held out (golden/README.md)

@@ -14,17 +14,17 @@ import torch.nn.functional as F
 from pipeline.clips import stage as clips
 from pipeline.clips.op_tome import op_tome
 from pipeline.clips.recipe import RELEASED_SCHEDULE
-from pipeline.config import Config
+from pipeline.config.schema import Config
+from pipeline.core.store import open_store
 from pipeline.evaluation import inputs
 from pipeline.evaluation import stage as evaluation
-from pipeline.evaluation.metrics import ranks, recalls
 from pipeline.interchange.captioned import open_captioned
 from pipeline.interchange.checkpoints import export_checkpoint, import_checkpoint, read_released
 from pipeline.interchange.importing import import_bundle
 from pipeline.interchange.pickles import write_pickle
-from pipeline.layout import Layout
-from pipeline.store import open_store
-from pipeline.training.data import normalised
+from pipeline.jobs import recipes
+from pipeline.ranking.data import normalised
+from pipeline.ranking.metrics import ranks, recalls
 from tests.golden.arrays import FACTOR, Golden, golden
 
 __all__ = ["golden"]
@@ -57,7 +57,7 @@ class Bare:
                 "runtime": {"device": "cpu"},
             }
         )
-        self.layout = Layout.of(self.config)
+        self.layout = self.config.layout
         self.chosen = self.config.experiment("main")
 
     def run(self) -> dict[str, Any]:
@@ -68,7 +68,7 @@ class Bare:
         best = self.layout.root / "best.ckpt"
         write_pickle(best, {"state_dict": self.weights, "epoch": 3})
         import_checkpoint(self.config, self.layout, *RUN, best)
-        evaluation.run(self.config, self.layout, *RUN)
+        evaluation.run(self.config, self.layout, *RUN, recipes.evaluation(self.config, RUN[0]))
         return json.loads(self.layout.metrics(*RUN).read_text())
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.model import kernels
-from pipeline.model.dual_branch import DualBranch
-from pipeline.model.layers import gaussian_window
-from pipeline.model.released_names import from_released, to_released
-from pipeline.sections.method import Model, Objectives
+from pipeline.config.method import Model, Objectives
+from pipeline.interchange.released_names import from_released, to_released
+from pipeline.models.cpu import kernels
+from pipeline.models.layers import gaussian_window
+from pipeline.models.msc import DualBranch
 from tests.golden import released_model
 from tests.golden.arrays import FACTOR, Golden, golden
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pipeline.evaluation import collapse
-from pipeline.evaluation.metrics import ranks, recalls
+from pipeline.ranking.metrics import ranks, recalls
 from tests.golden.arrays import FACTOR, Golden, golden
 
 __all__ = ["golden"]

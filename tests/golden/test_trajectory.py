@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pipeline.model.released_names import to_released
+from pipeline.interchange.released_names import to_released
 from pipeline.training.optimizer import BertAdam
 from tests.golden import released_model
 from tests.golden.arrays import Golden, golden

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.config import Config
-from pipeline.layout import Layout
-from pipeline.store import create_foreign
+from pipeline.config.schema import Config
+from pipeline.core.layout import Layout
+from pipeline.core.store import create_foreign
 
 VIDEOS = {"train": {"v_a_b": 5, "v_-c": 3}, "val": {"v_d": 4, "v_e": 1}}
 
@@ -110,4 +110,4 @@ def config(tmp_path: Path) -> Config:
 
 @pytest.fixture
 def layout(config: Config) -> Layout:
-    return Layout.of(config)
+    return config.layout

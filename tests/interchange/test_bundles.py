@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
+from pipeline.core.errors import BundleError, DatasetError, GridError, StoreDamaged
+from pipeline.core.layout import Layout
+from pipeline.core.store import create, create_foreign, open_foreign, open_store
 from pipeline.datasets import table
 from pipeline.datasets.rows import Query, Rows, Video
-from pipeline.errors import BundleError, DatasetError, GridError, StoreDamaged
 from pipeline.interchange.bundle import BigFile
 from pipeline.interchange.captioned import open_captioned
 from pipeline.interchange.checks import check
 from pipeline.interchange.exporting import export_captioned, export_npz, features
 from pipeline.interchange.importing import import_bundle
 from pipeline.interchange.npz import open_npz
-from pipeline.layout import Layout
-from pipeline.store import create, create_foreign, open_foreign, open_store
 
 from .conftest import Made
 
@@ -281,7 +281,7 @@ def test_a_benchmarks_own_annotations_decide_where_the_configuration_names_them(
     root = made.msc()
     dataset = {"name": "tvr", "kind": "tvr", "annotations": str(folder)}
     tvr = Config.model_validate({**config.model_dump(exclude_unset=True), "dataset": dataset})
-    layout = Layout.of(tvr)
+    layout = tvr.layout
     with open_captioned(root) as bundle:
         import_bundle(bundle, tvr, layout, video="clip", text="clip")
     assert not layout.annotations.exists()  # the annotations stage writes them

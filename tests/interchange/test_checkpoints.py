@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.config import Config
-from pipeline.errors import BundleError, WeightsError
+from pipeline.config.schema import Config
+from pipeline.core.errors import BundleError, WeightsError
 from pipeline.interchange.checkpoints import dimensions, export_checkpoint, import_checkpoint, read_released
 from pipeline.interchange.pickles import read_pickle
-from pipeline.layout import Layout
-from pipeline.model.dual_branch import DualBranch
-from pipeline.model.released_names import to_released
-from pipeline.training.checkpoint import load_model
+from pipeline.interchange.released_names import to_released
+from pipeline.models.checkpoint import load_model
+from pipeline.models.msc import DualBranch
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ def test_sizes_are_read_off_the_weights(small: Config) -> None:
 
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_there_and_back_is_bit_identical(small: Config, tmp_path: Path, prefix: str) -> None:
-    weights, layout = weights_of(small), Layout.of(small)
+    weights, layout = weights_of(small), small.layout
     path = saved(tmp_path / "best.ckpt", {prefix + name: value for name, value in weights.items()}, epoch=7)
     import_checkpoint(small, layout, "main", 3, path)
     model, chosen, attrs = load_model(layout.checkpoint("main", 3))
@@ -60,7 +59,7 @@ def test_there_and_back_is_bit_identical(small: Config, tmp_path: Path, prefix: 
 
 
 def test_a_released_file_lends_all_but_weights_and_optimiser(small: Config, tmp_path: Path) -> None:
-    layout = Layout.of(small)
+    layout = small.layout
     path = saved(tmp_path / "best.ckpt", weights_of(small), epoch=7, config={"seed": 9527}, optimizer={"state": {}})
     other = saved(tmp_path / "other.ckpt", weights_of(small, seed=1))
     import_checkpoint(small, layout, "main", 3, other)
@@ -77,18 +76,18 @@ def test_a_released_file_lends_all_but_weights_and_optimiser(small: Config, tmp_
 def test_every_difference_in_size_is_named(small: Config, config: Config, tmp_path: Path) -> None:
     path = saved(tmp_path / "best.ckpt", weights_of(small))
     with pytest.raises(BundleError) as caught:
-        import_checkpoint(config, Layout.of(config), "main", 3, path)
+        import_checkpoint(config, config.layout, "main", 3, path)
     for line in (
         "model.hidden is 384, the checkpoint has 16",
         "model.max_words is 5, the checkpoint has 9",
         "the number of model.widths is 8, the checkpoint has 3",
     ):
         assert line in str(caught.value)
-    assert not Layout.of(config).root.exists()
+    assert not config.layout.root.exists()
 
 
 def test_what_is_not_the_model_is_refused(small: Config, tmp_path: Path) -> None:
-    layout, weights = Layout.of(small), weights_of(small)
+    layout, weights = small.layout, weights_of(small)
     torch.save({"optimizer": {}}, tmp_path / "none.ckpt")
     with pytest.raises(BundleError, match="no weights among: optimizer"):
         import_checkpoint(small, layout, "main", 3, tmp_path / "none.ckpt")

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.errors import BundleError
+from pipeline.core.errors import BundleError
 from pipeline.interchange.pickles import Inert, read_pickle, write_pickle
 
 

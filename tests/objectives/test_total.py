@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline.config.method import Cbva, Nce, Objectives, Tcpl, Triplet
 from pipeline.objectives import cbva, retrieval, tcpl
 from pipeline.objectives.scores import max_similarity
 from pipeline.objectives.total import total
-from pipeline.sections.method import Cbva, Nce, Objectives, Tcpl, Triplet
 
 LABELS = torch.tensor([0, 0, 1, 2, 2, 2])
 

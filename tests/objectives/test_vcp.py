@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.config_io import load
+from pipeline.config.method import Cbva, Nce, Objectives, Tcpl, Triplet, Vcp
+from pipeline.config.reading import load
 from pipeline.objectives import tcpl, vcp
 from pipeline.objectives.total import total
-from pipeline.sections.method import Cbva, Nce, Objectives, Tcpl, Triplet, Vcp
 
 LABELS = torch.tensor([0, 0, 1, 2, 2, 2])
 

@@ -13,11 +13,11 @@ import torch
 from pipeline.clips.context import contexts
 from pipeline.clips.op_tome import op_tome
 from pipeline.clips.recipe import recipe_name
-from pipeline.config import Config
+from pipeline.config.schema import Config
+from pipeline.core.layout import Layout
+from pipeline.core.store import create
 from pipeline.datasets.table import Annotations
 from pipeline.datasets.table import save as save_annotations
-from pipeline.layout import Layout
-from pipeline.store import create
 
 DIM, TEXT = 16, 12
 SMALL = {
@@ -40,7 +40,7 @@ class World:
 
 
 def config(root: Path, **over: Any) -> Config:
-    from pipeline.config import merge
+    from pipeline.config.schema import merge
 
     return Config.model_validate(merge({**SMALL, "results": str(root), "dataset": {"name": "mini"}}, over))
 
@@ -48,7 +48,7 @@ def config(root: Path, **over: Any) -> Config:
 def make(root: Path, *, train: int = 14, val: int = 8, missing: int = 0, events: int = 3, shards: int = 2, **over: Any) -> World:
     """Write annotations, clips and text of a miniature below `root`; the last `missing` training videos get no clips."""
     settings = config(root, **over)
-    layout = Layout.of(settings)
+    layout = settings.layout
     chosen = settings.experiment("main")
     random = np.random.default_rng(0)
     view = random.normal(size=(DIM, TEXT))

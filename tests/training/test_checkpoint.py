@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.errors import StoreError, StoreSchema
-from pipeline.model.dual_branch import DualBranch
-from pipeline.sections.method import Experiment
-from pipeline.training.checkpoint import dimensions, load_model, random_states, restore_random, save_model, seed_everything
+from pipeline.config.method import Experiment
+from pipeline.core.errors import StoreError, StoreSchema
+from pipeline.models.checkpoint import dimensions, load_model, save_model
+from pipeline.models.msc import DualBranch
+from pipeline.training.checkpoint import random_states, restore_random, seed_everything
 
 SETTINGS = Experiment.model_validate({"features": ["a"], "text": "a", "model": {"hidden": 8, "heads": 2, "widths": [None, 0.5]}})
 

@@ -10,8 +10,8 @@ import torch
 from benchmarks import literal_model
 from benchmarks.training_step import stored, world
 from pipeline.clips.context import contexts
-from pipeline.model.dual_branch import DualBranch
-from pipeline.sections.method import Experiment
+from pipeline.config.method import Experiment
+from pipeline.models.msc import DualBranch
 from pipeline.training.batches import Batch, Batches
 from pipeline.training.loop import loss_of
 from pipeline.training.optimizer import BertAdam

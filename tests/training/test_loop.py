@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.errors import TrainingError
-from pipeline.model.dual_branch import DualBranch
-from pipeline.sections.method import Experiment
-from pipeline.training import loop, validate
+from pipeline.config.method import Experiment
+from pipeline.core.errors import TrainingError
+from pipeline.models.msc import DualBranch
+from pipeline.ranking.measure import measure as ranked
+from pipeline.training import loop
 from pipeline.training.advice import advice
 from pipeline.training.batches import Batches, Sampler
 from pipeline.training.checkpoint import State, seed_everything
 from pipeline.training.optimizer import BertAdam
+from tests.ranking.test_data import CPU, load
 from tests.training import miniature
-from tests.training.test_data import CPU, load
 
 
 class Run:
@@ -45,7 +46,7 @@ class Run:
             self.sampler,
             self.settings,
             State(),
-            measure=measure or (lambda: validate.measure(self.model, self.split, self.settings.evaluation, CPU)),
+            measure=measure or (lambda: ranked(self.model, self.split, self.settings.evaluation, CPU)),
             save=lambda _: None,
             say=self.said.append,
         )

@@ -8,23 +8,21 @@ import random
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 
-from pipeline.errors import TrainingError
-from pipeline.store import open_store
-from pipeline.training import checkpoint, loop, stage
+from pipeline.core.errors import TrainingError
+from pipeline.core.store import open_store
+from pipeline.models.checkpoint import load_model
+from pipeline.training import loop, stage
 from tests.training import miniature
 
 
 @pytest.fixture(autouse=True)
-def _recipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A miniature's encoder has no weights file to take a recipe of."""
-    monkeypatch.setattr(
-        stage.recipes, "training", lambda config, name, seed: {"experiment": config.experiment(name).model_dump(), "seed": seed}
-    )
+def _saved_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "SAVE_EVERY", 0.0)
 
 
@@ -37,8 +35,13 @@ def history_of(world: miniature.World) -> pd.DataFrame:
         return store.table("history")
 
 
+def recipe(world: miniature.World, seed: int) -> dict[str, Any]:
+    """A miniature's encoder has no weights file to take the workflow's recipe of."""
+    return {"experiment": world.config.experiment("main").model_dump(), "seed": seed}
+
+
 def run(world: miniature.World, seed: int = 3) -> str:
-    stage.run(world.config, world.layout, "main", seed)
+    stage.run(world.config, world.layout, "main", seed, recipe(world, seed))
     return digest(world, seed)
 
 
@@ -56,7 +59,7 @@ def test_same_seed_same_bytes(tmp_path: Path, capsys: pytest.CaptureFixture) -> 
 def test_the_checkpoint_tells_its_story(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     world = miniature.make(tmp_path, missing=2)
     run(world)
-    model, experiment, attrs = checkpoint.load_model(world.layout.checkpoint("main", 3))
+    model, experiment, attrs = load_model(world.layout.checkpoint("main", 3))
     assert experiment == world.config.experiment("main")
     assert attrs["dropped"] == {"train": {"queries": 6, "videos": 2}}
     assert (attrs["selection_split"], attrs["seed"], attrs["epochs_run"], attrs["threads"] >= 1) == ("val", 3, 4, True)
@@ -98,11 +101,11 @@ def test_a_state_of_another_recipe_is_not_resumed(tmp_path: Path, monkeypatch: p
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage.validate, "measure", lambda *_: {"SumR": 1.0})
+        patch.setattr(stage, "measure", lambda *_: {"SumR": 1.0})
         patch.setattr(loop, "stuck", stop)
         with pytest.raises(KeyboardInterrupt):
             run(other)
-    stage.run(other.config, other.layout, "main", 3)
+    stage.run(other.config, other.layout, "main", 3, recipe(other, 3))
     world.layout.resume("main", 3).write_bytes(b"not hdf5")
     assert run(world) == whole
     assert "going on" not in capsys.readouterr().err

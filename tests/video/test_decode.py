@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.errors import VideoError
-from pipeline.streams import Stream
+from pipeline.config.streams import Stream
+from pipeline.core.errors import VideoError
 from pipeline.video.decode import Decoded, decode, inspect
 from pipeline.video.picture import square
 from pipeline.video.pool import Pool

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.streams import Stream
+from pipeline.config.streams import Stream
 from pipeline.video import grids
 
 durations = st.floats(0.001, 8000)

@@ -15,8 +15,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from pipeline.errors import DecoderError, StoreError
-from pipeline.streams import Stream
+from pipeline.config.streams import Stream
+from pipeline.core.errors import DecoderError, StoreError
 from pipeline.video import pool
 from pipeline.video.pool import Job, Outcome, Pool
 from pipeline.video.specimens import SPECIMENS, Specimen, make

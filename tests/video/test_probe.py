@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.errors import VideoError
+from pipeline.core.errors import VideoError
 from pipeline.video import packets
 from pipeline.video.choose import choose
 from pipeline.video.containers import structure

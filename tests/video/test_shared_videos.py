@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.streams import Stream
+from pipeline.config.streams import Stream
 from pipeline.video import grids
 from pipeline.video.choose import choose
 from pipeline.video.pool import Job, Outcome, Pool

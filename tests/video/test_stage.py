@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.atomic import write_json
-from pipeline.config import Config
-from pipeline.datasets.sources import Source
-from pipeline.errors import QuarantineError
-from pipeline.layout import Layout
-from pipeline.store import open_store
-from pipeline.streams import Stream
+from pipeline.config.schema import Config
+from pipeline.config.streams import Stream
+from pipeline.core.atomic import write_json
+from pipeline.core.errors import QuarantineError
+from pipeline.core.layout import Layout
+from pipeline.core.source import Source
+from pipeline.core.store import open_store
+from pipeline.jobs import recipes
 from pipeline.video import quarantine, stage
 from pipeline.video.grids import rows
 from pipeline.video.specimens import SPECIMENS, make
@@ -47,13 +48,14 @@ def sources(folder: Path) -> list[Source]:
 def settings(results: Path, **video: object) -> tuple[Config, Layout]:
     encoders = {"clip": {"kind": "open_clip"}}
     config = Config.model_validate({"results": str(results), "encoders": encoders, "features": ["clip"], "text": "clip", "video": video})
-    return config, Layout.of(config)
+    return config, config.layout
 
 
 def run(results: Path, folder: Path, wanted: set[str] | None = None, workers: int = 1, **video: object) -> tuple[Layout, dict]:
     config, layout = settings(results, **video)
     found = sources(folder)
-    stage.run(config, layout, "000", found, STREAMS, {s.video_id for s in found} if wanted is None else wanted, workers=workers)
+    chosen = {s.video_id for s in found} if wanted is None else wanted
+    stage.run(config, layout, "000", found, STREAMS, chosen, recipes.frames(config, STREAMS), workers=workers)
     return layout, json.loads(layout.frames_manifest("000").read_text())
 
 

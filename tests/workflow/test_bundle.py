@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline.config import merge
+from pipeline.config.inputs import Dataset
+from pipeline.config.schema import merge
+from pipeline.core.store import create_foreign
 from pipeline.datasets import caption_list
 from pipeline.datasets.readers import benchmark
-from pipeline.sections.inputs import Dataset
-from pipeline.store import create_foreign
 from tests.datasets.miniature import GALLERY, Miniature, build
 from tests.workflow.workspace import MODEL, TRAINING, Workspace
 

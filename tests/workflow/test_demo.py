@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline.store import open_store
+from pipeline.core.store import open_store
 from tests.workflow.workspace import Workspace, demo_config, small
 
 pytestmark = pytest.mark.slow

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config import merge
+from pipeline.config.inputs import Dataset
+from pipeline.config.schema import merge
+from pipeline.core.store import open_store
 from pipeline.datasets import table
 from pipeline.datasets.readers import benchmark
-from pipeline.sections.inputs import Dataset
-from pipeline.store import open_store
 from tests.datasets.miniature import encode
 from tests.workflow.workspace import MODEL, ROOT, TRAINING, Workspace, demo_config
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.store import open_store
+from pipeline.core.store import open_store
 from tests.workflow.workspace import Workspace, demo_config
 
 pytestmark = pytest.mark.slow

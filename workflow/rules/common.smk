@@ -4,13 +4,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir)))
 
-from pipeline.config_io import read, validate
-from pipeline.config import merge
-from pipeline.dag import Dag as Plan, gpus_per_job
-from pipeline.errors import PrvrError, disk_error
-from pipeline.interruption import end_on_signals, note_run
-from pipeline.resources import Requests
-from pipeline.upkeep import forget_lost, move_to_shards, publish_config
+from pipeline.config.reading import read, validate
+from pipeline.config.schema import merge
+from pipeline.jobs.dag import Dag as Plan, gpus_per_job
+from pipeline.core.errors import PrvrError, disk_error
+from pipeline.jobs.interruption import end_on_signals, note_run
+from pipeline.jobs.resources import Requests
+from pipeline.jobs.upkeep import forget_lost, move_to_shards, publish_config
 
 # A --configfile replaces config.yaml (the demo) instead of being laid on top of it; --config values are laid on top of either.
 if not workflow.configfiles:
@@ -87,7 +87,7 @@ wildcard_constraints:
     experiment=r"[A-Za-z0-9._-]+",
 
 
-# Times decide nothing: every job's params hold digests of all it depends on (pipeline/dag.py), and what follows a job that runs, runs.
+# Times decide nothing: every job's params hold digests of all it depends on (pipeline/jobs/dag.py), and what follows a job that runs, runs.
 def params_of(stage):
     """The params of a stage's job, as a function of its wildcards."""
     return lambda wildcards: JOBS.params(stage, **dict(wildcards.items()))

@@ -1,0 +1,124 @@
+"""The typed configuration: the only definition, read by the workflow, the command line, the JSON schema and the docs.
+
+Loading, error messages and generated documents live in `pipeline/config/reading.py`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from pipeline.config import variants
+from pipeline.config.ablations import table_3, tables_1_and_2
+from pipeline.config.base import Name, Section
+from pipeline.config.inputs import Dataset, Demo, Encoder, Imported, OpenClip, SlowFast, Video
+from pipeline.config.method import Clips, Evaluation, Experiment, Model, Objectives, Training
+from pipeline.core.layout import Layout
+
+
+class Runtime(Section):
+    """How jobs run on this machine; nothing here changes a result or re-runs a stage."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto`: CUDA where there is one.")
+    share_gpu: bool = Field(False, description="Let several jobs use one GPU at once; otherwise each job waits for a device of its own.")
+    batch_size: int = Field(0, ge=0, description="Rows per encoder batch; 0: found automatically.")
+    threads: PositiveInt = Field(2, description="CPU threads a job asks for.")
+    gpus: PositiveInt = Field(1, description="GPU jobs at once when `--resources gpu=` is not given.")
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    results: str = Field("results", description="Folder of everything computed.")
+    dataset: Dataset = Dataset()
+    demo: Demo = Demo()
+    video: Video = Video()
+    encoders: dict[Name, Encoder] = Field(..., min_length=1, description="Named encoders; the name is the folder of their features.")
+    variant: Literal["released", "paper"] = "released"
+    features: list[Name] = Field(..., min_length=1, description="Encoders whose rows are concatenated.")
+    text: Name = Field(..., description="Encoder of the queries.")
+    teacher: Name | None = None
+    clips: Clips = Clips()
+    model: Model = Model()
+    objectives: Objectives = Objectives()
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+    experiments: dict[Name, dict] = Field(
+        default_factory=lambda: {"main": {}},
+        min_length=1,
+        description="Named models; each overrides any of the keys from `variant` to `evaluation`.",
+    )
+    seeds: list[int] = Field([9527], min_length=1, description="One run per experiment and seed.")
+    ablations: dict[Name, dict] = Field(
+        default_factory=tables_1_and_2, description="Models of `snakemake ablation`; by default the paper's Tables 1 and 2."
+    )
+    sweeps: dict[Name, dict] = Field(default_factory=table_3, description="Models of `snakemake sweeps`; by default the paper's Table 3.")
+    ablation_seeds: list[int] = Field([1, 2, 3], min_length=1, description="Seeds of the ablations and sweeps.")
+    runtime: Runtime = Runtime()
+
+    @model_validator(mode="after")
+    def _references(self) -> Config:
+        shared = [name for name in self.experiments if name in self.ablations or name in self.sweeps]
+        shared += [name for name in self.ablations if name in self.sweeps]
+        if shared:
+            raise ValueError(f"experiments, ablations and sweeps share names: {', '.join(shared)}; a name is a folder of runs")
+        for name in self.models:
+            experiment = self.experiment(name)
+            for key, used in (
+                ("features", experiment.features),
+                ("text", [experiment.text]),
+                ("teacher", [experiment.teacher] if experiment.teacher else []),
+            ):
+                for encoder in used:
+                    if encoder not in self.encoders:
+                        raise ValueError(f"{key} of experiment {name!r} names encoder {encoder!r}; defined are {', '.join(self.encoders)}")
+            for key, tower in (("text", experiment.text), ("teacher", experiment.teacher)):
+                if tower and self.encoders[tower].kind == "slowfast":
+                    raise ValueError(f"{key} of experiment {name!r} is {tower!r}, which has no text tower")
+        return self
+
+    @property
+    def layout(self) -> Layout:
+        """Where the files of this configuration lie: below `<results>/<dataset name>`."""
+        return Layout(Path(self.results) / self.dataset.name)
+
+    @property
+    def models(self) -> dict[str, dict]:
+        """Every named model, whichever target trains it."""
+        return {**self.experiments, **self.ablations, **self.sweeps}
+
+    def group(self, target: str) -> list[tuple[str, int]]:
+        """The runs of a target: `table` (experiments), `ablation` or `sweeps`."""
+        names, seeds = {
+            "table": (self.experiments, self.seeds),
+            "ablation": (self.ablations, self.ablation_seeds),
+            "sweeps": (self.sweeps, self.ablation_seeds),
+        }[target]
+        return [(name, seed) for name in names for seed in seeds]
+
+    def imported(self, name: str) -> bool:
+        """Whether an encoder's files come from a published bundle, so that no job makes them."""
+        return isinstance(self.encoders[name], Imported)
+
+    def network(self, name: str) -> OpenClip | SlowFast:
+        """The settings of an encoder that is run here. ValueError for an imported one, which has none."""
+        settings = self.encoders[name]
+        if isinstance(settings, Imported):
+            raise ValueError(f"encoder {name!r} was imported from a published bundle: nothing can be encoded with it")
+        return settings
+
+    def experiment(self, name: str) -> Experiment:
+        """The named experiment: its overrides on the top-level values on the variant's. ValidationError when an override does not fit."""
+        base = self.model_dump(include=set(Experiment.model_fields), exclude_unset=True)
+        given = merge(base, self.models[name])
+        return Experiment.model_validate(merge(variants.defaults(given.get("variant", "released")), given))
+
+
+def merge(base: dict, over: dict) -> dict:
+    """`base` with `over` laid on top, dictionaries merged key by key."""
+    merged = dict(base)
+    for key, value in over.items():
+        merged[key] = merge(merged[key], value) if isinstance(value, dict) and isinstance(merged.get(key), dict) else value
+    return merged

@@ -1,0 +1,93 @@
+"""Where every stage's files lie: the only place that spells a path below the results folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths of one dataset's results (docs/stages.md)."""
+
+    root: Path
+
+    @property
+    def world(self) -> Path:
+        """The rendered demo world: `videos/`, `queries.csv`, `world.json`."""
+        return self.root / "world"
+
+    @property
+    def annotations(self) -> Path:
+        return self.root / "annotations.h5"
+
+    @property
+    def fingerprints(self) -> Path:
+        """Cache of content fingerprints by path, size and time."""
+        return self.root / "fingerprints.json"
+
+    @property
+    def shards(self) -> Path:
+        """How the files on disk are divided into shards."""
+        return self.root / "shards.json"
+
+    @property
+    def benchmarks(self) -> Path:
+        """What every job took, as Snakemake measures it."""
+        return self.root / "benchmarks"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.root / "quarantine.tsv"
+
+    @property
+    def missing_videos(self) -> Path:
+        """Videos the annotations name that are not on disk."""
+        return self.root / "missing-videos.txt"
+
+    @property
+    def quarantine_checked(self) -> Path:
+        """Written when the share of unusable videos is within the limit."""
+        return self.root / "quarantine.json"
+
+    def table(self, target: str = "table") -> Path:
+        """The result table of a target: table (experiments), ablation or sweeps."""
+        return self.root / f"{target}.md"
+
+    def frames(self, stream: str, shard: str) -> Path:
+        return self.root / "frames" / stream / f"{shard}.h5"
+
+    def frames_manifest(self, shard: str) -> Path:
+        """What happened to each video of the shard: decoder, rows, or the quarantine code."""
+        return self.root / "frames" / f"{shard}.json"
+
+    def features(self, encoder: str, shard: str) -> Path:
+        return self.root / "features" / encoder / f"{shard}.h5"
+
+    def features_manifest(self, encoder: str, shard: str) -> Path:
+        return self.root / "features" / encoder / f"{shard}.json"
+
+    def text(self, encoder: str) -> Path:
+        return self.root / "text" / f"{encoder}.h5"
+
+    def text_manifest(self, encoder: str) -> Path:
+        return self.root / "text" / f"{encoder}.json"
+
+    def clips(self, recipe: str, shard: str) -> Path:
+        return self.root / "clips" / recipe / f"{shard}.h5"
+
+    def run(self, experiment: str, seed: int) -> Path:
+        return self.root / "runs" / experiment / f"seed{seed}"
+
+    def checkpoint(self, experiment: str, seed: int) -> Path:
+        return self.run(experiment, seed) / "checkpoint.h5"
+
+    def resume(self, experiment: str, seed: int) -> Path:
+        """The last epoch's whole state, from which a killed run goes on."""
+        return self.run(experiment, seed) / "last.h5"
+
+    def evaluation(self, experiment: str, seed: int) -> Path:
+        return self.run(experiment, seed) / "evaluation.h5"
+
+    def metrics(self, experiment: str, seed: int) -> Path:
+        return self.run(experiment, seed) / "metrics.json"

@@ -1,0 +1,136 @@
+"""What a result was made from: content fingerprints of files and digests of the code that computes a stage."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.core.atomic import write_json
+
+_CHUNK = 1 << 16
+PACKAGE = Path(__file__).parents[1]
+# Values in the configuration reach a job through its recipe, and the videos through the digest of their contents; these rooms only carry
+# them, word messages, or draw progress. The store is versioned by store.SCHEMA instead, and with it what puts its files on disk: an edit
+# that keeps the schema keeps every cached file.
+NOT_DIGESTED = ("core", "config", "jobs", "cli", "evaluation.plot", "training.plot")
+
+
+class FileCache:
+    """Digests of files by path, remembered while their size and modification time stay; kept as one JSON file.
+
+    Reading it costs one `stat` per file, so a touched file is read again but an unchanged content gives the same digest.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path, self._changed = path, False
+        self._known: dict[str, list] = {}
+        if path is not None and path.exists():
+            try:
+                self._known = json.loads(path.read_text())
+            except json.JSONDecodeError:
+                self._known = {}  # a cache: rebuilt from the files themselves
+
+    def get(self, path: str | Path, digest: Callable[[Path], str], status: os.stat_result | None = None) -> str:
+        """`digest(path)`, or the remembered value; `status` where the caller has it. FileNotFoundError when there is no such file."""
+        status = status or os.stat(path)
+        key, state = f"{digest.__name__}:{path}", [status.st_size, status.st_mtime_ns]
+        known = self._known.get(key)
+        if known is None or known[:2] != state:
+            known = [*state, digest(Path(path))]
+            self._known[key] = known
+            self._changed = True
+        return str(known[2])
+
+    def save(self) -> None:
+        if self._changed and self._path is not None:
+            write_json(self._path, self._known)
+            self._changed = False
+
+
+def content(path: Path) -> str:
+    """Fingerprint of a video's content: sha256 over its size and its first, middle and last 64 kB, 16 hex digits.
+
+    A whole-file hash of a collection takes hours; two encodings that agree in size and in all three places are the same file.
+    """
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for start in (0, max(0, size // 2 - _CHUNK // 2), max(0, size - _CHUNK)):
+            file.seek(start)
+            digest.update(file.read(_CHUNK))
+    return digest.hexdigest()[:16]
+
+
+def sha256(path: Path) -> str:
+    """The whole file's sha256 (weights)."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def listing(folder: Path) -> str:
+    """Fingerprint of a folder of extracted frames: its sorted names and sizes, and its first, middle and last picture, 16 hex digits."""
+    found = sorted((p.name, p.stat().st_size) for p in folder.iterdir() if p.is_file())
+    seen = [sha256(folder / found[i][0]) for i in sorted({0, len(found) // 2, len(found) - 1})] if found else []
+    return hashlib.sha256(json.dumps([found, seen]).encode()).hexdigest()[:16]
+
+
+def fingerprint(path: str | Path, cache: FileCache) -> str:
+    """A file's content fingerprint; a folder's (extracted frames) `listing`, looked at again when a name in it appears or goes."""
+    status = os.stat(path)
+    return cache.get(path, listing if stat.S_ISDIR(status.st_mode) else content, status)
+
+
+@functools.cache
+def _imports(module: str) -> tuple[str, frozenset[str]]:
+    """A module's syntax tree without docstrings, hashed, and the project modules it imports anywhere in it."""
+    path = _file(module)
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+                node.body = node.body[1:] or [ast.Pass()]
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    own = frozenset(name for name in found if name.startswith("pipeline.") and _file(name).exists())
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), own
+
+
+def _file(module: str) -> Path:
+    path = PACKAGE.parent / Path(*module.split("."))
+    return path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py"
+
+
+def code_digest(*modules: str) -> str:
+    """Digest of the code of `modules` and of every project module they import, 12 hex digits.
+
+    Snakemake does not see edits of imported modules; rules carry this in their params. Comments, docstrings and formatting do not count.
+    """
+    seen: dict[str, str] = {}
+    todo = list(modules)
+    while todo:
+        module = todo.pop()
+        if module in seen or not _counts(module):
+            continue
+        seen[module], imported = _imports(module)
+        todo += imported
+    return hashlib.sha256(json.dumps(sorted(seen.items())).encode()).hexdigest()[:12]
+
+
+def _counts(module: str) -> bool:
+    """Whether a module's code decides results."""
+    name = module.removeprefix("pipeline.")
+    return name not in NOT_DIGESTED and name.partition(".")[0] not in NOT_DIGESTED

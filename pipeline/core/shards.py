@@ -1,0 +1,163 @@
+"""Shards: which videos share a job, and a store that computes only what is new and loses nothing when killed."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.core.errors import StoreDamaged, StoreMissing, StoreSchema
+from pipeline.core.store import Ragged, create, open_store, recipe_hash
+
+PART_BYTES = 32 << 20  # results held in memory before they are put on disk
+
+
+def shard_names(videos: int, size: int) -> list[str]:
+    """Names of the shards for that many videos: the least power of two that keeps the average at or below `size`.
+
+    A power of two stays put while a collection grows, so adding a video moves no other one, until there are twice as many shards
+    (resharding.py).
+    """
+    count = 1
+    while count * size < videos:
+        count *= 2
+    return names(count)
+
+
+def names(count: int) -> list[str]:
+    """Names of that many shards."""
+    width = max(3, len(str(count - 1)))
+    return [f"{i:0{width}d}" for i in range(count)]
+
+
+def parts(file: Path) -> Path:
+    """The folder beside a shard's file for what is computed and not yet in it."""
+    return file.with_name(f".{file.stem}.parts")
+
+
+def shard_of(content: str, shards: Sequence[str]) -> str:
+    """The shard of a video: a stable hash of its content, whatever other videos there are and whatever its own name is."""
+    return shards[int(hashlib.sha256(content.encode()).hexdigest(), 16) % len(shards)]
+
+
+def assign(video_ids: Iterable[str], size: int, content: Mapping[str, str] | None = None) -> dict[str, list[str]]:
+    """shard name -> its video ids, sorted; every shard is present, also an empty one.
+
+    `content` gives the fingerprints of videos that can be looked at: a renamed file then stays in its shard, where the stores still hold
+    what was computed of it. The id stands in for a missing one.
+    """
+    ids = sorted(video_ids)
+    shards: dict[str, list[str]] = {name: [] for name in shard_names(len(ids), size)}
+    listed = list(shards)
+    for video_id in ids:
+        shards[shard_of((content or {}).get(video_id) or video_id, listed)].append(video_id)
+    return shards
+
+
+def key(fingerprint: str, recipe: dict[str, Any]) -> str:
+    """What an item of a ShardStore was made from: its content and its recipe."""
+    return f"{fingerprint}-{recipe_hash(recipe)}"
+
+
+class ShardStore:
+    """One stage's HDF5 of one shard, filled item by item.
+
+    Items are kept by `key` (content fingerprint and recipe): what the previous file holds under the same key is copied, not computed,
+    also when the item has another name now, and two items of one key are one computation. New items are put into part files beside
+    the final one, each whole, so a killed job goes on where it was; `finish` merges everything in the given order (the bytes do not
+    depend on interruptions) and removes the parts. `also` names other files to take items from.
+    """
+
+    def __init__(self, path: Path, *, stage: str, recipe: Mapping[str, Any], group: str, also: Iterable[Path] = ()) -> None:
+        self.path, self.stage, self.recipe, self.group = Path(path), stage, dict(recipe), group
+        self._hash = recipe_hash(self.recipe)
+        self._parts = parts(self.path)
+        self._places: dict[str, tuple[Path, str]] = {}  # key -> the file that holds it, and the name it has there
+        self._pending: dict[str, tuple[str, np.ndarray, dict, dict]] = {}  # key -> what is not on disk yet
+        self._bytes = 0
+        for file in [self.path, *sorted(self._parts.glob("*.h5")), *also]:
+            self._adopt(file)
+
+    def _adopt(self, file: Path) -> None:
+        try:
+            with open_store(file, stage=self.stage) as store:
+                if store.attrs["recipe_hash"] != self._hash or self.group not in store:
+                    return
+                data = store.ragged(self.group, lazy=True)
+                for item, key in zip(data.ids, data.items["key"], strict=True):
+                    self._places.setdefault(str(key), (file, item))
+        except (StoreMissing, StoreSchema):
+            return  # absent, or of another version: its items are computed again
+        except StoreDamaged as error:
+            print(f"warning: {error.what}, {file}: its items are computed again", file=sys.stderr)
+
+    def has(self, key: str) -> bool:
+        """Whether the result for this content by this recipe is already there."""
+        return key in self._places or key in self._pending
+
+    def missing(self, keys: Mapping[str, str]) -> list[str]:
+        """The items (item -> key) left to compute, in their order; of several with one key the first."""
+        first: dict[str, str] = {}
+        for item, key in keys.items():
+            if not self.has(key):
+                first.setdefault(key, item)
+        return list(first.values())
+
+    def add(
+        self,
+        item: str,
+        key: str,
+        values: np.ndarray,
+        columns: Mapping[str, np.ndarray] | None = None,
+        items: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Add a computed item (see store.Writer.append)."""
+        self._pending[key] = item, values, dict(columns or {}), {**(items or {}), "key": key}
+        self._bytes += values.nbytes
+        if self._bytes >= PART_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Put the added items on disk as a part file."""
+        if not self._pending:
+            return
+        part = self._parts / f"{len(list(self._parts.glob('*.h5'))):06d}.h5"
+        with create(part, stage=self.stage, recipe=self.recipe) as writer:
+            for item, values, columns, items in self._pending.values():
+                writer.append(self.group, item, values, columns, items)
+        self._places |= {key: (part, item) for key, (item, *_) in self._pending.items()}
+        self._pending, self._bytes = {}, 0
+
+    def finish(self, keys: Mapping[str, str], **attrs: Any) -> int:
+        """Write the final file with these items (item -> key) in this order and drop everything else; returns the rows.
+
+        Errors: KeyError when one was never computed.
+        """
+        self.flush()
+        rows, absent = 0, [item for item, key in keys.items() if key not in self._places]
+        if absent:
+            raise KeyError(f"{self.path}: never computed: {', '.join(absent[:5])}")
+        loaded: dict[Path, Ragged] = {}
+        for file in {self._places[key][0] for key in keys.values()}:
+            with open_store(file, stage=self.stage) as store:
+                loaded[file] = store.ragged(self.group)
+        with create(self.path, stage=self.stage, recipe=self.recipe, **attrs) as writer:
+            for item, key in keys.items():
+                file, stored = self._places[key]
+                data = loaded[file]
+                place, i = data.rows(stored), data.index[stored]
+                writer.append(
+                    self.group,
+                    item,
+                    data.values[place],
+                    {k: v[place] for k, v in data.columns.items()},
+                    {k: v[i] for k, v in data.items.items()},
+                )
+                rows += place.stop - place.start
+        shutil.rmtree(self._parts, ignore_errors=True)
+        return rows

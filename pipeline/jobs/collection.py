@@ -1,0 +1,170 @@
+"""What a configuration is about: its videos, their shards, its encoders, and what of them is stored. No torch, no video library."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pipeline.clips.recipe import recipe_name
+from pipeline.config.method import Experiment
+from pipeline.config.schema import Config
+from pipeline.config.streams import Stream, stream_of, streams
+from pipeline.core.errors import DatasetError
+from pipeline.core.layout import Layout
+from pipeline.core.shards import ShardStore, assign, key
+from pipeline.core.source import Source
+from pipeline.jobs import recipes, resharding
+from pipeline.jobs.videos import videos
+
+
+@dataclass(frozen=True)
+class Collection:
+    """One configuration's videos, divided into shards, and what is stored of them."""
+
+    config: Config
+    layout: Layout
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        return cls(config, config.layout)
+
+    @functools.cached_property
+    def shards(self) -> dict[str, list[Source]]:
+        """shard -> its videos."""
+        sources = {source.video_id: source for source in videos(self.config, self.layout)}
+        content = {i: source.fingerprint for i, source in sources.items()} if self._divided_by == "content" else None
+        return {name: [sources[i] for i in ids] for name, ids in assign(sources, self.config.video.shard_size, content).items()}
+
+    @property
+    def _divided_by(self) -> str:
+        # `prvr import` knows ids only, and shards of imported and computed features must hold the same videos.
+        return "id" if any(self.imported(name) for name in self.video_encoders) else "content"
+
+    @property
+    def division(self) -> dict[str, Any]:
+        """How the videos are divided into shards."""
+        return {"shards": len(self.shards), "by": self._divided_by}
+
+    @functools.cached_property
+    def place(self) -> dict[str, str]:
+        """video id -> its shard."""
+        return {source.video_id: shard for shard, sources in self.shards.items() for source in sources}
+
+    @functools.cached_property
+    def streams(self) -> dict[str, Stream]:
+        return streams(self.config)
+
+    @functools.cached_property
+    def _memo(self) -> dict[tuple, Any]:
+        return {}
+
+    def _once(self, key: tuple, make: Callable[[], Any]) -> Any:
+        # A large collection asks for the same recipe once a shard, and a recipe looks at weights on disk.
+        if key not in self._memo:
+            self._memo[key] = make()
+        return self._memo[key]
+
+    def experiment(self, name: str) -> Experiment:
+        """The named experiment, put together once."""
+        found: Experiment = self._once(("experiment", name), lambda: self.config.experiment(name))
+        return found
+
+    @functools.cached_property
+    def video_encoders(self) -> list[str]:
+        """Encoders whose features some experiment uses, in the order they are configured."""
+        used = {name for experiment in self.config.experiments for name in self.experiment(experiment).features}
+        return [name for name in self.config.encoders if name in used]
+
+    @property
+    def computed(self) -> list[str]:
+        """Encoders whose features jobs make."""
+        return [name for name in self.config.encoders if not self.imported(name)]
+
+    def imported(self, encoder: str) -> bool:
+        """Whether no job makes an encoder's files (see Config)."""
+        return self.config.imported(encoder)
+
+    def features_file(self, encoder: str, shard: str) -> Path:
+        """What a job waits for before it reads the features: the manifest of the job that makes them, or the imported store itself."""
+        return self.layout.features(encoder, shard) if self.imported(encoder) else self.layout.features_manifest(encoder, shard)
+
+    def text_file(self, encoder: str) -> Path:
+        """The same for query states."""
+        return self.layout.text(encoder) if self.imported(encoder) else self.layout.text_manifest(encoder)
+
+    @property
+    def annotation_files(self) -> list[Path]:
+        """The files the annotations are read from; the demo's are made by its own rule."""
+        place = Path(self.config.dataset.annotations)
+        if self.config.dataset.kind in ("demo", "bundle") or not self.config.dataset.annotations:
+            return []
+        return sorted(p for p in place.iterdir() if p.is_file()) if place.is_dir() else [place]
+
+    def stream(self, encoder: str) -> str:
+        return stream_of(self.config.network(encoder)).name
+
+    def texts(self, experiment: str) -> list[str]:
+        """The text encoders of an experiment: of the queries, and of the teacher."""
+        chosen = self.experiment(experiment)
+        return list(dict.fromkeys([chosen.text, chosen.teacher or chosen.text]))
+
+    def clips(self, experiment: str) -> str:
+        """Folder of an experiment's clips: experiments with the same features and merging share it."""
+        return str(self._once(("clips", experiment), lambda: recipe_name(self.experiment(experiment))))
+
+    def owner(self, recipe: str) -> str:
+        """The first experiment whose clips lie in `recipe`."""
+        return next(name for name in self.config.models if self.clips(name) == recipe)
+
+    def content(self, shard: str) -> str:
+        """Digest of the videos of a shard: their ids and contents."""
+        pairs = [(source.video_id, source.fingerprint) for source in self.shards[shard]]
+        return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:12]
+
+    def wanted(self, shard: str) -> set[str]:
+        """The videos of a shard that some encoder has no current features of, of ablations and sweeps too: one job decodes for all."""
+        used = {name for model in self.config.models for name in self.experiment(model).features}
+        return set[str]().union(*(self.missing(name, shard) for name in used if not self.imported(name)))
+
+    def features_recipe(self, encoder: str) -> dict[str, Any]:
+        """What the features of an encoder are made by, put together once."""
+        found: dict[str, Any] = self._once(("features", encoder), lambda: recipes.features(self.config, encoder))
+        return found
+
+    def missing(self, encoder: str, shard: str) -> set[str]:
+        """The videos of a shard that an encoder has no current features of, in files of a former division neither."""
+        recipe = self.features_recipe(encoder)
+        path = self.layout.features(encoder, shard)
+        former = self._once(("former", encoder), lambda: {} if self._settled else resharding.donors(path.parent, self.place))
+        store = ShardStore(path, stage="features", recipe=recipe, group="features", also=former.get(shard, ()))
+        return {s.video_id for s in self.shards[shard] if not store.has(key(s.fingerprint, recipe))}
+
+    @functools.cached_property
+    def _settled(self) -> bool:
+        return resharding.recorded(self.layout.shards) in (None, self.division)
+
+    def check_division(self) -> None:
+        """Refuse to work on a shard when the videos were divided otherwise at the start of the run. Errors: DatasetError."""
+        if not self._settled:
+            raise DatasetError(
+                "the collection or its configuration changed while the workflow runs, and its videos are divided otherwise now",
+                where=self.layout.shards,
+                fix="run the workflow again: it goes on with the new division, and nothing is computed twice",
+            )
+
+    def check_imported(self) -> None:
+        """Refuse imported features that are divided otherwise than the collection is now. Errors: DatasetError."""
+        for encoder in filter(self.imported, self.video_encoders):
+            folder = self.layout.features(encoder, "*").parent
+            found = sorted(path.stem for path in folder.glob("*.h5"))
+            if found and found != list(self.shards):
+                raise DatasetError(
+                    f"imported features in {len(found)} shards, where the collection has {len(self.shards)}",
+                    where=folder,
+                    fix="import them again with `prvr import`, or set video.shard_size back",
+                )

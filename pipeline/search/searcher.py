@@ -1,0 +1,171 @@
+"""Search: a typed sentence in, ranked videos out, and inside each the moment that answers it.
+
+The videos of a run are encoded once and kept beside the checkpoint; a `Searcher` holds them and the text encoder, so that every query
+after the first costs one sentence and one matrix product.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.clips.recipe import recipe_name
+from pipeline.config.inputs import OpenClip
+from pipeline.config.schema import Config
+from pipeline.core.atomic import write_json
+from pipeline.core.errors import EncoderError, StoreMissing
+from pipeline.core.layout import Layout
+from pipeline.core.lease import device as leased
+from pipeline.core.progress import Meter
+from pipeline.core.store import create, open_store
+from pipeline.encoders import openclip
+from pipeline.evaluation import moments
+from pipeline.evaluation.inputs import VIDEOS_AT_ONCE
+from pipeline.models.checkpoint import load_model
+from pipeline.models.msc import DualBranch
+from pipeline.ranking import gallery as ranking
+from pipeline.ranking.data import normalised
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One answer: the video, its fused score, and the moment in it: `start`, `end` and the best instant in seconds (NaN unknown)."""
+
+    video_id: str
+    score: float
+    start: float
+    end: float
+    best: float
+
+
+@dataclass(frozen=True)
+class Index:
+    """Encoded videos. Shapes: `gallery` of V videos, tokens of unit length; `start`, `end` [V, F] s of each frame row."""
+
+    ids: list[str]
+    gallery: ranking.Gallery
+    start: np.ndarray
+    end: np.ndarray
+
+
+class Searcher:
+    """Answers queries with one trained run. Errors: StoreMissing when the run or its clips are not there; those of the text encoder."""
+
+    def __init__(self, config: Config, layout: Layout, experiment: str, seed: int) -> None:
+        self.settings = config.experiment(experiment)
+        self._config, self._name = config, self.settings.text
+        self.model, _, _ = load_model(layout.checkpoint(experiment, seed))
+        self.index = open_index(config, layout, experiment, seed, self.model)
+
+    @cached_property
+    def encoder(self) -> openclip.OpenClipEncoder:
+        """The text encoder, loaded for the first query."""
+        settings = self._config.encoders[self._name]
+        if not isinstance(settings, OpenClip):
+            raise EncoderError(
+                f"{self._name} is of kind {settings.kind}: it cannot encode a typed query",
+                fix="give the encoder of the training queries as an `open_clip` entry of that name, with its weights",
+            )
+        return openclip.load(settings, "cpu", self._name)
+
+    def encode(self, query: str) -> Tensor:
+        """A sentence in the model's space [1, H], by way of the precision text is stored in, so that it equals a stored query's."""
+        if not query.strip():
+            raise EncoderError("the query is empty", fix="type a sentence about what happens in the video")
+        states, _, cut = self.encoder.encode_texts([" ".join(query.split())])[0]
+        if states.shape[1] != self.model.text_dim:
+            raise EncoderError(
+                f"{self._name} gives {states.shape[1]} values a word, the model was trained on {self.model.text_dim}",
+                fix="set `text` to the encoder of the training queries",
+            )
+        if cut or len(states) > self.model.settings.max_words:
+            print("note: the query is longer than the encoder reads; its end is cut off", file=sys.stderr)
+        words = normalised(states.half())[None, : self.model.settings.max_words]
+        return ranking.encode_queries(self.model, [(words, torch.ones(1, words.shape[1]))])
+
+    def search(self, query: str, k: int = 10) -> list[Hit]:
+        """The k best videos, best first. Errors: EncoderError for an empty query."""
+        encoded, index = self.encode(query), self.index
+        fusion = self.settings.evaluation
+        scores = ranking.score(encoded, index.gallery, clip_weight=fusion.clip_weight, frame_weight=fusion.frame_weight).fused[0]
+        best = torch.sort(scores, descending=True, stable=True).indices[: max(1, k)]
+        similarity = ranking.frame_similarity(encoded.expand(len(best), -1), index.gallery.frames, best).numpy()
+        chosen = best.numpy()
+        found = moments.windows(similarity, index.start[chosen], index.end[chosen], limit=1)
+        row = similarity.argmax(1)
+        middle = (index.start[chosen, row] + index.end[chosen, row]) / 2
+        return [
+            Hit(index.ids[video], float(scores[video]), spans[0][0], spans[0][1], float(instant))
+            for video, spans, instant in zip(chosen.tolist(), found, middle, strict=True)
+        ]
+
+
+def search(config: Config, layout: Layout, experiment: str, seed: int, query: str, k: int = 10) -> list[Hit]:
+    """Ranked videos and the moment in each. For several queries make one `Searcher`. Errors: those of `Searcher`."""
+    return Searcher(config, layout, experiment, seed).search(query, k)
+
+
+def render(hits: list[Hit]) -> str:
+    """One line per answer: rank, score, moment, video."""
+    lines = []
+    for rank, hit in enumerate(hits, start=1):
+        span = "  time unknown   " if np.isnan(hit.start) else f"{_clock(hit.start)} - {_clock(hit.end)} (best {_clock(hit.best)})"
+        lines.append(f"{rank:3}  {hit.score:.3f}  {span}  {hit.video_id}")
+    return "\n".join(lines)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    return f"{int(minutes):2}:{rest:04.1f}"
+
+
+def open_index(config: Config, layout: Layout, experiment: str, seed: int, model: DualBranch) -> Index:
+    """The run's encoded videos: read when they are current, else encoded and kept. Errors: StoreMissing when there are no clips."""
+    path = layout.run(experiment, seed) / "index.h5"
+    shards = sorted(layout.clips(recipe_name(config.experiment(experiment)), "*").parent.glob("*.h5"))
+    if not shards:
+        folder = layout.clips(recipe_name(config.experiment(experiment)), "*").parent
+        raise StoreMissing("no video has been prepared for this run", where=folder, fix="run `snakemake --cores all --resources gpu=1`")
+    # Times of change cannot be part of the store (the same inputs give the same bytes), so they lie beside it.
+    state = {str(file): [file.stat().st_size, file.stat().st_mtime_ns] for file in [layout.checkpoint(experiment, seed), *shards]}
+    stamp = path.with_suffix(".json")
+    if not (path.exists() and stamp.exists() and json.loads(stamp.read_text()) == state):
+        stamp.unlink(missing_ok=True)
+        _build(config, path, shards, model)
+        write_json(stamp, state)
+    with open_store(path, stage="index") as store:
+        tokens = [torch.from_numpy(store.array(name)).float() for name in ("frames", "clips")]
+        return Index([str(v) for v in store.array("ids")], ranking.Gallery(*tokens), store.array("start"), store.array("end"))
+
+
+def _build(config: Config, path: Path, shards: list[Path], model: DualBranch) -> None:
+    """Encode every video of the shards, whatever its split. Kept in float16: half the size, and scores change by less than 0.001."""
+    parts: dict[str, list[Any]] = {name: [] for name in ("ids", "frames", "clips", "start", "end")}
+    with leased(config.runtime.device, share=config.runtime.share_gpu) as device, Meter(len(shards), "encoding videos", "shard") as meter:
+        model.to(device)
+        for shard in shards:
+            with open_store(shard, stage="clips") as store:
+                ids = list(store.table("videos")["video_id"])
+                arrays = [torch.from_numpy(store.array(name)) for name in ("frames", "clips", "sizes")]
+                start, end = store.array("start"), store.array("end")
+            if ids:
+                batches = zip(*(array.to(device).split(VIDEOS_AT_ONCE) for array in arrays), strict=True)
+                tokens = ranking.encode_videos(model, ((normalised(f), normalised(c), s) for f, c, s in batches))
+                for name, values in zip(parts, (ids, tokens.frames.half().cpu(), tokens.clips.half().cpu(), start, end), strict=True):
+                    parts[name].append(values)
+            meter.update()
+        model.to("cpu")
+    if not parts["ids"]:
+        raise StoreMissing("the shards hold no usable video", where=path.parent, fix="see quarantine.tsv for the reasons")
+    with create(path, stage="index") as writer:
+        writer.array("ids", np.asarray([video for ids in parts.pop("ids") for video in ids], dtype=object))
+        for name, arrays in parts.items():
+            writer.array(name, np.concatenate([np.asarray(array) for array in arrays]))

@@ -1,0 +1,176 @@
+"""A numbered preflight: everything a run needs from this machine, each tried for real."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.config.schema import Config
+from pipeline.core.errors import PrvrError
+from pipeline.core.layout import Layout
+
+LIBRARIES = ("torch", "torchvision", "open_clip_torch", "pytorchvideo", "decord", "av", "h5py", "snakemake")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the preflight. `ok` is False when a run would fail, None when it would only be slower or smaller."""
+
+    name: str
+    ok: bool | None
+    detail: str
+
+
+def preflight(config: Config, layout: Layout) -> Iterator[Check]:
+    """Every check in order; a check that raises is a failed check, never the end of the list."""
+    checks: list[Callable[[Config, Layout], Iterator[Check]]] = [
+        _python,
+        _libraries,
+        _device,
+        _decoders,
+        _weights,
+        _folder,
+        _disk,
+        _workflow,
+    ]
+    for check in checks:
+        try:
+            yield from check(config, layout)
+        except PrvrError as error:
+            yield Check(check.__name__.strip("_"), False, str(error))
+        except Exception as error:  # a broken library may raise anything, and the other checks still matter
+            yield Check(check.__name__.strip("_"), False, f"{type(error).__name__}: {error}")
+
+
+def _python(config: Config, layout: Layout) -> Iterator[Check]:
+    yield Check("Python", (3, 11) <= sys.version_info[:2] <= (3, 13), f"{platform.python_version()} on {platform.platform()}")
+
+
+def _libraries(config: Config, layout: Layout) -> Iterator[Check]:
+    for name in LIBRARIES:
+        try:
+            yield Check(name, True, version(name))
+        except PackageNotFoundError:
+            yield Check(name, False, "not installed: run `make env`")
+
+
+def _device(config: Config, layout: Layout) -> Iterator[Check]:
+    import torch
+
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+        yield Check("GPU", True, "; ".join(f"{p.name}, {p.total_memory / 2**30:.0f} GiB" for p in names))
+    else:
+        asked = config.runtime.device == "cuda"
+        yield Check(
+            "GPU",
+            False if asked else None,
+            "none" + (", but runtime.device is cuda" if asked else f": {os.cpu_count()} CPU cores are used"),
+        )
+
+
+def _decoders(config: Config, layout: Layout) -> Iterator[Check]:
+    import av
+
+    from pipeline.video.selftest import self_test
+
+    libraries = {name: ".".join(map(str, numbers)) for name, numbers in av.library_versions.items()}
+    yield Check("FFmpeg libraries", True, ", ".join(f"{name} {number}" for name, number in sorted(libraries.items())))
+    for name, ok, detail in self_test(config.video.decoder):
+        yield Check(f"frames of {name}", ok, detail)
+
+
+def _weights(config: Config, layout: Layout) -> Iterator[Check]:
+    from pipeline.encoders import golden
+    from pipeline.encoders.weights import inventory
+
+    for needed in inventory(config):
+        yield Check(f"weights of {needed.encoder}", not needed.problem, needed.problem or needed.found)
+        if not needed.problem:
+            try:
+                ok, detail = golden.verify(config.network(needed.encoder), needed.encoder)
+            except PrvrError as error:
+                ok, detail = False, str(error)
+            yield Check(f"golden vector of {needed.encoder}", ok, detail)
+
+
+def _folder(config: Config, layout: Layout) -> Iterator[Check]:
+    from filelock import FileLock
+
+    from pipeline.core.store import create, open_store
+
+    layout.root.mkdir(parents=True, exist_ok=True)
+    path = layout.root / ".doctor.h5"
+    try:
+        with FileLock(layout.root / ".doctor.lock", timeout=5), create(path, stage="doctor") as writer:
+            writer.attrs(tried=1)
+        with open_store(path, stage="doctor") as store:
+            ok = store.attrs["tried"] == 1
+    finally:
+        path.unlink(missing_ok=True)
+        (layout.root / ".doctor.lock").unlink(missing_ok=True)
+    yield Check("write, rename and lock", ok, str(layout.root.resolve()))
+
+
+def _disk(config: Config, layout: Layout) -> Iterator[Check]:
+    from pipeline.jobs.dag import Dag
+
+    dag = Dag.of(config)
+    needed = estimate_bytes(dag)
+    free = shutil.disk_usage(layout.root).free
+    yield Check("free disk", free > needed, f"{free / 2**30:.1f} GiB free, about {needed / 2**30:.1f} GiB needed at most at once")
+
+
+def estimate_bytes(dag: Any, seconds: float = 120.0) -> float:
+    """Upper estimate of the disk a run needs: features and clips of every video, and the frames of one shard per core.
+
+    Videos of unknown duration count as `seconds` long.
+    """
+    frames = features = 0.0
+    largest = max((len(members) for members in dag.shards.values()), default=0)
+    videos = sum(len(members) for members in dag.shards.values())
+    known = [s.duration for members in dag.shards.values() for s in members if s.duration]
+    mean = sum(known) / len(known) if known else seconds
+    for stream in dag.streams.values():
+        per_second = 1 / stream.every if stream.count == 1 else stream.fps / stream.stride
+        frames += largest * mean * per_second * 3 * stream.size**2
+    for name in (n for n in dag.video_encoders if not dag.imported(n)):
+        encoder = dag.config.network(name)
+        features += videos * mean / encoder.sampling.every * (2304 if encoder.kind == "slowfast" else 768) * 2
+    recipes = {dag.clips(name) for name in dag.config.experiments}
+    clips = videos * (dag.config.clips.frames + dag.config.clips.clips) * 3072 * 2 * len(recipes)
+    return frames * (os.cpu_count() or 1) + features + clips
+
+
+def _workflow(config: Config, layout: Layout) -> Iterator[Check]:
+    if not Path("Snakefile").exists():
+        yield Check("Snakefile", None, "not in this folder: run from the project's, or name it with --snakefile")
+        return
+    yield Check("Snakefile", True, "here")
+    path = Path("profiles/default/config.yaml")
+    profile = yaml.safe_load(path.read_text()) if path.exists() else {}
+    # Without these triggers Snakemake goes by file times, and jobs are repeated or left out.
+    triggers = profile.get("rerun-triggers")
+    right = isinstance(triggers, list) and set(triggers) == {"params", "code"}
+    yield Check("profile", right, str(path) if right else f"{path} must set rerun-triggers: [params, code]; it says {triggers}")
+
+
+def render(checks: list[Check]) -> str:
+    """The numbered list with ticks."""
+    marks = {True: "✓", False: "✗", None: "–"}
+    lines = (f"{i:2}. {marks[check.ok]} {check.name}: {check.detail}" for i, check in enumerate(checks, 1))
+    return "\n".join(line.replace("\n", "\n      ") for line in lines)
+
+
+def as_json(checks: list[Check]) -> list[dict[str, Any]]:
+    """For machines."""
+    return [asdict(check) for check in checks]

@@ -1,0 +1,214 @@
+"""`prvr init`: write a commented configuration and a manifest for what a folder holds."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.config.inputs import Dataset
+from pipeline.core.errors import ConfigError, DatasetError, PrvrError
+from pipeline.datasets import caption_list, table
+from pipeline.datasets.folder import locate
+from pipeline.datasets.own import read as read_own
+from pipeline.datasets.readers import BENCHMARKS, benchmark
+from pipeline.datasets.rows import Query, Rows, Video
+from pipeline.tools.recognise import TELLTALE, Bundle, Found, look
+
+PRESETS = Path(__file__).parents[2] / "config"
+_GALLERY = {"activitynet": "val_1", "qvhighlights": "val"}
+_OTHER_GALLERY = {
+    "activitynet": "gallery val_1, the official 4,917 videos; `gallery: mssl` has the 4,430 of the MS-SL bundle: never compare the two",
+    "qvhighlights": "gallery val, on which the field reports; `gallery: test` keeps it for choosing the epoch (docs/datasets.md)",
+}
+_IMPORTED = """\
+encoders:                               # published features, which `prvr import` puts here: nothing is decoded or encoded
+  {name}-video:
+    kind: imported
+  {name}-text:
+    kind: imported
+
+features: [{name}-video]
+text: {name}-text                       # the queries; TCPL's teacher is their [EOS]
+
+"""
+
+
+def init(root: Path, target: Path, *, kind: str | None = None) -> list[str]:
+    """Write `<target>/<name>.yaml` and its manifest for what `root` holds; returns the lines to print.
+
+    The manifest lists every video with its files and what is missing; for own videos without queries it is a CSV to fill in. Features of
+    a published bundle are used where there are no videos. `kind` chooses where several datasets are recognised. Errors: ConfigError
+    when a file of that name is there already or several kinds fit, DatasetError when nothing does.
+    """
+    found = look(root)
+    kind = kind or _only_kind(found)
+    bundle = _bundle(found, kind)
+    dataset = _dataset(found, kind, bundle)
+    config, manifest = target / f"{dataset.name}.yaml", target / f"{dataset.name}.manifest.tsv"
+    if kind == "own" and not dataset.annotations:
+        manifest = target / f"{dataset.name}.queries.csv"
+    present = [path for path in (config, manifest) if path.exists()]
+    if present:
+        raise ConfigError(
+            f"already there: {', '.join(map(str, present))}", where=target, fix="move them away, or choose another folder with --to"
+        )
+    rows, notes, first = _rows(dataset, bundle)
+    counts = table.of(rows).counts().itertuples() if rows.queries else ()
+    if kind in _OTHER_GALLERY and dataset.kind != "bundle":
+        notes = [_OTHER_GALLERY[kind], *notes]
+    target.mkdir(parents=True, exist_ok=True)
+    config.write_text(_filled(dataset, bundle), encoding="utf-8")
+    _manifest(manifest, rows, dataset)
+    said = [f"{root}:", *(f"  {line}" for line in found.lines()), "", f"{dataset.name} ({dataset.kind})"]
+    said += [*(f"  {of.split}: {of.videos:,} videos, {of.queries:,} queries" for of in counts), *notes, ""]
+    said += [f"wrote {config}: read it, it explains every value", f"wrote {manifest}: {_says(manifest)}", ""]
+    if bundle:
+        names = f"--video {bundle.short}-video --text {bundle.short}-text"
+        first = [f"prvr import {bundle.folder} --config {config} {names}"]
+    elif manifest.suffix == ".csv":
+        first = [f"# fill in the queries of {manifest} and name it as dataset.annotations in {config}"]
+    steps = [*first, f"prvr plan --config {config}", f"snakemake --configfile {config} --cores all --resources gpu=1"]
+    return [*said, "next:", *(f"  {step}" for step in steps)]
+
+
+def _only_kind(found: Found) -> str:
+    kinds = list(found.benchmarks) + (["own"] if found.queries else [])
+    if not kinds and found.videos:
+        return "own"
+    if not kinds and len(found.captioned) == 1:
+        return "bundle"
+    if len(kinds) == 1:
+        return kinds[0]
+    if kinds:
+        raise ConfigError(f"several datasets fit: {', '.join(kinds)}", where=found.root, fix="choose one with --kind")
+    if found.bundles:
+        raise DatasetError(
+            "feature bundles and nothing else: " + ", ".join(str(bundle.folder) for bundle in found.bundles),
+            where=found.root,
+            fix="name the folder of one with caption lists in TextData; npz features come with `prvr import --npz` and annotation files",
+        )
+    raise DatasetError("no video and no annotation file was recognised", where=found.root, fix="name the folder that holds them")
+
+
+def _bundle(found: Found, kind: str) -> Bundle | None:
+    """The bundle whose features stand in for videos that are not there."""
+    fitting = [bundle for bundle in found.captioned if kind in ("bundle", bundle.kind)]
+    if kind == "bundle" and len(fitting) != 1:
+        raise DatasetError(
+            f"{len(fitting)} feature bundles with caption lists" + "".join(f"\n    {bundle.folder}" for bundle in fitting),
+            where=found.root,
+            fix="name the folder of one of them",
+        )
+    return fitting[0] if len(fitting) == 1 and (kind == "bundle" or not found.video_root(kind)) else None
+
+
+def _dataset(found: Found, kind: str, bundle: Bundle | None) -> Dataset:
+    videos = found.video_root(kind)
+    if kind == "own":
+        if len(found.queries) > 1:
+            raise ConfigError(
+                "several files of queries: " + ", ".join(map(str, found.queries)), where=found.root, fix="leave one of them in this folder"
+            )
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", found.root.resolve().name).strip("-._") or "own"
+        return Dataset(kind="own", name=name, videos=videos, annotations=str(found.queries[0]) if found.queries else "")
+    if kind == "bundle":
+        assert bundle is not None
+        return Dataset(kind="bundle", name=f"{bundle.kind}-{bundle.short}", gallery=None)
+    if kind not in found.benchmarks:
+        wanted = ", ".join(TELLTALE.get(kind, ())) or f"there is no kind {kind!r}"
+        raise DatasetError(
+            f"the annotation files of {kind} are not there ({wanted})", where=found.root, fix="docs/datasets.md says where they are"
+        )
+    return Dataset.model_validate(
+        {"kind": kind, "name": kind, "videos": videos, "annotations": str(found.benchmarks[kind]), "gallery": _GALLERY.get(kind)}
+    )
+
+
+def _rows(dataset: Dataset, bundle: Bundle | None) -> tuple[Rows, list[str], list[str]]:
+    """The rows with what is on disk, lines about what is not, and what is to be done first (shell comments)."""
+    if dataset.kind == "own":
+        rows, _ = read_own(dataset)
+        lacking = rows.queries and not any(query.split == "val" for query in rows.queries)
+        first = ["# no query is of split val: add some, or set training.selection_split: test, knowing that the number was selected for"]
+        return rows, list(rows.notes), first if lacking else []
+    if dataset.kind == "bundle":
+        assert bundle is not None
+        return _listed(bundle), [f"features from {bundle.folder}"], []
+    rows = benchmark(dataset)
+    if bundle:
+        return rows, [*rows.notes, f"no videos here: features from {bundle.folder}"], []
+    if not dataset.videos:
+        return (
+            rows,
+            [*rows.notes, "no videos here"],
+            ["# name their folder as dataset.videos, or import published features (docs/datasets.md)"],
+        )
+    frame_folders = BENCHMARKS[dataset.kind].FRAME_FOLDERS
+    try:
+        here, missing = locate(rows, dataset.videos, report=Path(os.devnull), allow_missing=True, frame_folders=frame_folders)
+    except PrvrError as error:
+        return rows, [f"videos: {error.what}"], [f"# {error.fix}"]
+    files = {video.video_id: video for video in here.videos}
+    videos = tuple(files.get(video.video_id, video) for video in rows.videos)
+    notes, first = [*rows.notes, f"{len(here.videos)} of {len(rows.videos)} annotated videos are here"], []
+    if missing:
+        notes.append(f"{len(rows.videos) - len(here.videos)} are missing (no file in the manifest)")
+        first = ["# add them, or set dataset.allow_missing_videos: true to go on without them"]
+    return Rows(videos, rows.queries, rows.gallery, rows.notes), notes, first
+
+
+def _listed(bundle: Bundle) -> Rows:
+    """The videos and queries of a bundle's caption lists; a list that repeats an earlier one adds nothing."""
+    queries: dict[str, Query] = {}
+    for split, path in bundle.lists.items():
+        for caption in caption_list.read(path):
+            queries.setdefault(caption.cap_id, Query(caption.cap_id, caption.video_id, split, caption.text, cap_id=caption.cap_id))
+    videos = {query.video_id: query.split for query in reversed(queries.values())}
+    return Rows(tuple(Video(video, split) for video, split in reversed(videos.items())), tuple(queries.values()), bundle.collection)
+
+
+def _filled(dataset: Dataset, bundle: Bundle | None) -> str:
+    """The preset's text with this dataset's values, its comments kept."""
+    kind = bundle.kind if bundle else dataset.kind
+    text = (PRESETS / f"{'own-videos' if kind == 'own' else kind}.yaml").read_text(encoding="utf-8")
+    values: dict[str, Any] = {"name": dataset.name, "kind": dataset.kind, "videos": dataset.videos, "annotations": dataset.annotations}
+    if bundle:
+        text = re.sub(r"^encoders:.*?(?=^variant:)", _IMPORTED.format(name=bundle.short), text, flags=re.M | re.S)
+    if dataset.kind == "bundle":
+        assert bundle is not None
+        text = re.sub(r"^  gallery: .*\n( {20,}#.*\n)*", "", text, flags=re.M)
+        values |= {"selection_split": "val" if "val" in bundle.lists else bundle.evaluated, "split": bundle.evaluated}
+    for key, value in values.items():
+        plain = re.fullmatch(r"[\w./-]+", value) and yaml.safe_load(value) == value
+        written = value if plain else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        line = re.search(rf"^  {key}: (\S+ *)", text, flags=re.M)
+        assert line is not None, key  # every preset names them all; a test loads what comes out
+        text = f"{text[: line.start(1)]}{written.ljust(len(line[1]) - 1)} {text[line.end() :]}"
+    return re.sub(r" +$", "", text, flags=re.M)
+
+
+def _manifest(path: Path, rows: Rows, dataset: Dataset) -> None:
+    if path.suffix == ".csv":
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["path", "query", "split", "start", "end"])
+            writer.writerows([os.path.relpath(video.files[0], dataset.videos), "", "", "", ""] for video in rows.videos)
+        return
+    queries = Counter(query.video_id for query in rows.queries)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, delimiter="\t", lineterminator="\n")
+        table.writerow(["video_id", "split", "queries", "seconds", "bytes", "files"])
+        for video in rows.videos:
+            size = sum(os.path.getsize(name) for name in video.files) if video.files else ""
+            seconds = "" if video.duration != video.duration else f"{video.duration:g}"
+            table.writerow([video.video_id, video.split, queries[video.video_id], seconds, size, "; ".join(video.files)])
+
+
+def _says(manifest: Path) -> str:
+    return "one line per video, its queries to be written" if manifest.suffix == ".csv" else "every video, its queries, length and files"

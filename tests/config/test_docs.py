@@ -1,0 +1,22 @@
+"""The documentation names what exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pipeline.core import errors
+
+
+def test_every_error_code_has_its_place_in_troubleshooting(root: Path) -> None:
+    codes = {c.code for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.PrvrError)}
+    headings = set(re.findall(r"^## (\w+)$", (root / "docs" / "troubleshooting.md").read_text(), flags=re.M))
+    assert headings == codes
+
+
+def test_links_lead_somewhere(root: Path) -> None:
+    pages = [root / "README.md", *(root / "docs").glob("*.md")]
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"

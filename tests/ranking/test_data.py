@@ -1,0 +1,116 @@
+"""What is read from the store, and how it is batched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.clips.recipe import recipe_name
+from pipeline.core.errors import TrainingError
+from pipeline.core.store import open_store
+from pipeline.ranking import data
+from pipeline.training.batches import Batches, Sampler
+from tests.training import miniature
+
+CPU = torch.device("cpu")
+
+
+def load(world: miniature.World, split: str = "train", **over) -> data.Split:
+    clips = world.layout.clips(recipe_name(world.config.experiment("main")), "*").parent
+    return data.load(split, annotations=world.layout.annotations, clips=clips, text=world.layout.text("clip"), **over)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> miniature.World:
+    return miniature.make(tmp_path, train=5, val=3)
+
+
+def test_a_batch_holds_what_the_store_holds(world: miniature.World) -> None:
+    split = load(world)
+    chosen = torch.tensor([3, 0])
+    batch = Batches(split, 6, CPU).gather(chosen)
+    assert batch.videos == ["t3", "t0"]
+    assert batch.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    with open_store(world.layout.text("clip")) as store:
+        tokens = store.ragged("tokens")
+    for row, (query, words, mask) in enumerate(
+        zip(["t3#0", "t3#1", "t3#2", "t0#0", "t0#1", "t0#2"], batch.words, batch.word_mask, strict=True)
+    ):
+        raw = tokens[query].astype(np.float32)
+        expected = raw[:6] / (np.linalg.norm(raw[:6], axis=1, keepdims=True) + 1e-5)
+        np.testing.assert_allclose(words[: len(expected)], expected, atol=1e-6)
+        assert words[len(expected) :].abs().sum() == 0
+        assert mask.sum() == len(expected)
+        # the teacher is [EOS], also of a query cut to the word limit
+        np.testing.assert_allclose(batch.teacher[row], raw[-1] / (np.linalg.norm(raw[-1]) + 1e-5), atol=1e-6)
+    np.testing.assert_allclose(batch.frames.norm(dim=-1), 1, atol=1e-3)
+    assert batch.sizes.sum(1).tolist() == [128, 128]
+    assert batch.clips.shape == (2, 32, miniature.DIM)
+
+
+def test_an_epoch_sees_every_video_once_and_is_seeded() -> None:
+    first, again, other = ([b.tolist() for b in Sampler(10, 4, seed).epoch()] for seed in (1, 1, 2))
+    assert first == again != other
+    assert [len(b) for b in first] == [4, 4, 2]
+    assert sorted(i for batch in first for i in batch) == list(range(10))
+
+
+def test_the_sampler_goes_on_from_its_state() -> None:
+    sampler, resumed = Sampler(10, 4, 1), Sampler(10, 4, 99)
+    list(sampler.epoch())
+    resumed.state = sampler.state
+    assert [b.tolist() for b in sampler.epoch()] == [b.tolist() for b in resumed.epoch()]
+
+
+def test_videos_without_clips_are_counted(tmp_path: Path) -> None:
+    split = load(miniature.make(tmp_path, train=5, val=2, missing=2))
+    assert split.videos.ids == ["t0", "t1", "t2"]
+    assert split.dropped == {"videos": 2, "queries": 6}
+    assert split.queries.video.max() == 2
+
+
+def test_a_split_without_queries_names_those_there_are(world: miniature.World) -> None:
+    with pytest.raises(TrainingError, match=r"split 'test' .*train \(15\), val \(9\)"):
+        load(world, "test")
+
+
+def test_a_video_in_two_shards_is_refused(world: miniature.World) -> None:
+    folder = world.layout.clips(recipe_name(world.config.experiment("main")), "*").parent
+    (folder / "002.h5").write_bytes((folder / "001.h5").read_bytes())
+    with pytest.raises(TrainingError, match="is also in"):
+        load(world)
+
+
+def test_missing_text_is_named(world: miniature.World) -> None:
+    from pipeline.core.store import create
+
+    with create(world.layout.text("clip"), stage="text") as writer:
+        writer.append("tokens", "t0#0", np.zeros((3, 4), np.float16))
+    with pytest.raises(TrainingError, match=r"14 queries have no text states, the first is 't0#1'"):
+        load(world)
+
+
+def test_another_encoder_teaches_with_its_sentences(world: miniature.World) -> None:
+    split = load(world, teacher=world.layout.text("clip"))
+    np.testing.assert_allclose(split.queries.teacher.norm(dim=1), 1, atol=1e-3)
+    assert load(world, needs_teacher=False).queries.teacher is None
+
+
+def test_spilled_data_is_the_same(world: miniature.World, tmp_path: Path) -> None:
+    here, there = load(world), load(world, spill=tmp_path / "spill")
+    assert (tmp_path / "spill" / "train-frames.raw").stat().st_size == here.videos.frames.numel() * 2
+    for name in ("frames", "clips", "sizes", "frame_to_clip", "context"):
+        assert torch.equal(getattr(here.videos, name), getattr(there.videos, name))
+
+
+def test_a_gallery_keeps_videos_nobody_asks_for(world: miniature.World) -> None:
+    from pipeline.datasets import table
+
+    known = table.load(world.layout.annotations)
+    known.queries.drop(known.queries.index[known.queries["video_id"] == "v1"], inplace=True)
+    table.save(world.layout.annotations, known)
+    assert load(world, "val").videos.ids == ["v0", "v2"]
+    assert load(world, "val", training=False).videos.ids == ["v0", "v1", "v2"]

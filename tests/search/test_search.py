@@ -1,0 +1,100 @@
+"""Search on a tiny run: the answers are the evaluation's, and the videos are encoded once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.clips.recipe import recipe_name
+from pipeline.config.inputs import Imported
+from pipeline.core.errors import EncoderError, StoreMissing
+from pipeline.core.store import open_store
+from pipeline.evaluation import inputs, stage
+from pipeline.jobs import recipes
+from pipeline.search import searcher as search
+from pipeline.search.searcher import Searcher
+from tests.encoders.conftest import SIZE, clip_folder, tiny_clip
+from tests.evaluation.conftest import QUARANTINED, World
+
+
+@pytest.fixture
+def searchable(tmp_path: Path) -> World:
+    """The tiny dataset with a real text encoder behind its queries."""
+    folder = clip_folder(tmp_path / "tiny-clip", tiny_clip())
+    world = World(tmp_path, {"kind": "open_clip", "architecture": "tiny", "weights": str(folder), "size": SIZE})
+    world.train("main", 1, text_dim=64)
+    return world
+
+
+def test_a_typed_query_ranks_as_the_stored_one(searchable: World) -> None:
+    stage.run(searchable.config, searchable.layout, "main", 1, recipes.evaluation(searchable.config, "main"))
+    with open_store(searchable.layout.evaluation("main", 1)) as store:
+        table, videos = store.table("queries"), store.array("videos").tolist()
+        top, scores = store.array("top/videos"), store.array("top/scores")
+    searcher = Searcher(searchable.config, searchable.layout, "main", 1)
+    hits = {hit.video_id: hit for hit in searcher.search(" text   1 ", k=100)}
+    assert set(hits) == {video for video in (*searchable.ids, "train/0") if video != QUARANTINED}
+    for row in np.flatnonzero(table["query_id"].str.endswith("#1")):
+        for video, score in zip(top[row], scores[row], strict=True):
+            # The index holds float16 tokens.
+            assert hits[videos[video]].score == pytest.approx(score, abs=1e-3)
+        own = hits[table["video_id"][row]]
+        assert (own.start, own.end) == (table["moment_start"][row], table["moment_end"][row])
+        assert own.start <= own.best <= own.end
+    assert [hit.score for hit in searcher.search("text 1", k=3)] == sorted((hit.score for hit in hits.values()), reverse=True)[:3]
+
+
+def test_the_second_query_encodes_no_video(searchable: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, layout = searchable.config, searchable.layout
+    first = search.search(config, layout, "main", 1, "text 2", k=2)
+    monkeypatch.setattr(search, "_build", lambda *_: pytest.fail("encoded again"))
+    assert search.search(config, layout, "main", 1, "text 2", k=2) == first
+    monkeypatch.undo()
+    searchable.train("main", 1, text_dim=64)  # written anew, the same weights
+    before = (layout.run("main", 1) / "index.h5").read_bytes()
+    assert search.search(config, layout, "main", 1, "text 2", k=2) == first
+    assert (layout.run("main", 1) / "index.h5").read_bytes() == before
+    searchable.train("main", 2, text_dim=64)
+    layout.checkpoint("main", 2).replace(layout.checkpoint("main", 1))
+    assert search.search(config, layout, "main", 1, "text 2", k=2) != first
+
+
+def test_answers_as_text(searchable: World) -> None:
+    lines = search.render(search.search(searchable.config, searchable.layout, "main", 1, "text", k=2)).splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("  1  ")
+    assert " (best  0:" in lines[0]
+    assert "time unknown" in search.render([search.Hit("v", 0.5, *[float("nan")] * 3)])
+
+
+def test_what_cannot_be_searched_is_said(searchable: World) -> None:
+    config, layout = searchable.config, searchable.layout
+    with pytest.raises(EncoderError, match="the query is empty"):
+        search.search(config, layout, "main", 1, "  ")
+    with pytest.raises(StoreMissing):
+        search.search(config, layout, "main", 7, "text")
+    imported = config.model_copy(update={"encoders": {**config.encoders, "clip": Imported()}})
+    with pytest.raises(EncoderError, match="clip is of kind imported: it cannot encode a typed query"):
+        search.search(imported, layout, "main", 1, "text")
+    searchable.train("main", 3, text_dim=5)
+    with pytest.raises(EncoderError, match="gives 64 values a word, the model was trained on 5"):
+        search.search(config, layout, "main", 3, "text")
+    for shard in layout.clips(recipe_name(config.experiment("main")), "*").parent.glob("*.h5"):
+        shard.unlink()
+    with pytest.raises(StoreMissing, match="no video has been prepared"):
+        search.search(config, layout, "main", 1, "text")
+
+
+def test_a_query_longer_than_the_encoder_reads_is_noted(searchable: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert search.search(searchable.config, searchable.layout, "main", 1, "word " * 40, k=1)
+    assert "longer than the encoder reads" in capsys.readouterr().err
+
+
+def test_the_model_is_left_as_it_was(searchable: World) -> None:
+    searcher = Searcher(searchable.config, searchable.layout, "main", 1)
+    assert next(searcher.model.parameters()).device == torch.device("cpu")
+    found = inputs.load(searchable.layout, searchable.config.experiment("main"), "test")
+    assert len(found.split.videos) + 1 == len(searcher.index.ids)
