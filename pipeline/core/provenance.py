@@ -11,6 +11,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from pipeline.core import plugins
 from pipeline.core.atomic import write_json
 
 _CHUNK = 1 << 16
@@ -91,8 +92,9 @@ def fingerprint(path: str | Path, cache: FileCache) -> str:
 
 @functools.cache
 def _imports(module: str) -> tuple[str, frozenset[str]]:
-    """A module's syntax tree without docstrings, hashed, and the project modules it imports anywhere in it."""
+    """A module's syntax tree without docstrings, hashed, and what it imports anywhere in it, of its own package and of this project."""
     path = _file(module)
+    assert path is not None, module
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -100,18 +102,25 @@ def _imports(module: str) -> tuple[str, frozenset[str]]:
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
                 node.body = node.body[1:] or [ast.Pass()]
     found: set[str] = set()
+    inside = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    own = frozenset(name for name in found if name.startswith("pipeline.") and _file(name).exists())
+        elif isinstance(node, ast.ImportFrom):
+            above = inside[: len(inside) + 1 - node.level] if node.level else []
+            name = ".".join([*above, *([node.module] if node.module else [])])
+            found |= {name} | {f"{name}.{alias.name}" for alias in node.names}
+    packages = {"pipeline", module.partition(".")[0]}
+    own = frozenset(name for name in found if name.partition(".")[0] in packages and name != "pipeline" and _file(name) is not None)
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), own
 
 
-def _file(module: str) -> Path:
+def _file(module: str) -> Path | None:
+    """The source of a module of this project, or of a user's (pipeline/core/plugins.py); None when the name is not a module."""
+    if module.partition(".")[0] != "pipeline":
+        return plugins.source(module)
     path = PACKAGE.parent / Path(*module.split("."))
-    return path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py"
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.exists()), None)
 
 
 def code_digest(*modules: str) -> str:

@@ -131,7 +131,7 @@ def _killed_and_resumed(world: miniature.World, times: random.Random, seconds: f
     fork = multiprocessing.get_context("fork")  # the child has torch imported already: the time to a kill is spent training
     kills = 0
     while True:
-        child = fork.Process(target=stage.run, args=(world.config, world.layout, "main", 3))
+        child = fork.Process(target=run, args=(world,))
         child.start()
         child.join(times.uniform(0.03, 0.6) * seconds if kills < 4 else None)
         if child.exitcode is not None:
