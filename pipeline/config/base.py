@@ -2,16 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Union
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, SerializeAsAny, Tag, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from pipeline.core import plugins
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+_USERS_OWN = {"type": "object", "properties": {"kind": {"type": "string", "pattern": r"\."}}, "required": ["kind"]}
 
 
 class Section(BaseModel):
     """A part of the configuration: unknown keys are errors, values cannot be changed after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def plugged(room: str, base: type[Section], kinds: tuple[str, ...] = ()) -> Any:
+    """The type of settings whose `kind` is the dotted name of a user's module: its class `Settings`, which derives from `base`.
+
+    `kinds`: our own, for the message about a name that is neither.
+    """
+
+    def validated(value: Any) -> Any:
+        if isinstance(value, base):
+            return value
+        kind = value.get("kind") if isinstance(value, dict) else None
+        if not isinstance(kind, str) or "." not in kind:
+            choices = ", ".join([*kinds, "the dotted name of a module of your own"])
+            values = {"given": repr(kind), "expected": choices}
+            raise PydanticCustomError("literal_error", "kind {given}: one of {expected} is expected", values)
+        return plugins.settings(room, kind, base).model_validate(value)
+
+    return Annotated[SerializeAsAny[base], BeforeValidator(validated), WithJsonSchema(_USERS_OWN)]  # type: ignore[valid-type, misc]
+
+
+def of_kind(room: str, base: type[Section], *own: type[Section], default: str | None = None) -> Any:
+    """The type of a field that holds the settings of one of several kinds: `own` by their `kind`, or a user's module (`plugged`).
+
+    `default` is the kind where none is given.
+    """
+    by_kind = {str(section.model_fields["kind"].default): section for section in own}
+
+    def tag(value: Any) -> str:
+        kind = value.get("kind", default) if isinstance(value, dict) else getattr(value, "kind", None)
+        return kind if kind in by_kind else "own"
+
+    choices = [Annotated[section, Tag(kind)] for kind, section in by_kind.items()]
+    choices.append(Annotated[plugged(room, base, tuple(by_kind)), Tag("own")])
+    return Annotated[Union[tuple(choices)], Discriminator(tag)]  # noqa: UP007 - made of a list

@@ -48,13 +48,19 @@ def _section(model: type[BaseModel], title: str, path: str) -> list[str]:
         sections, named = models_in(field.annotation), "dict" in str(field.annotation)
         place = f"{path}{name}" + (".<name>" if named else "")
         for child in sections:
-            which = f", kind `{child.model_fields['kind'].default}`" if "kind" in child.model_fields and len(sections) > 1 else ""
+            which = f", {_kind(child)}" if "kind" in child.model_fields and len(sections) > 1 else ""
             below += _section(child, f"`{place}`{which}", f"{place}.")
         kind = ("sections by name" if named else "section") if sections else _type(field.annotation)
         lines.append(
             f"| `{name}` | {kind} | {'' if sections else _default(field)} | {field.description or ('see below' if sections else '')} |"
         )
     return [*lines, "", *below]
+
+
+def _kind(section: type[BaseModel]) -> str:
+    """Which of several kinds a section describes; the base of a user's own settings has none of its own."""
+    kind = section.model_fields["kind"]
+    return "a kind of your own" if kind.is_required() else f"kind `{kind.default}`"
 
 
 def _type(annotation: Any) -> str:
