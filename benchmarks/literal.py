@@ -5,8 +5,11 @@ Own code, for two uses only: the tests compare values and gradients against it, 
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize, smooth_l1_loss
@@ -87,6 +90,18 @@ def context_ratio(clips: Tensor, tau: float) -> float:
     return pairs / (count * (count - 1))
 
 
+def pair_ratio(clips: Tensor, tau: float) -> float:
+    """docs/method.md 4.1, the paper's reading: the share of ordered pairs more similar than tau."""
+    unit, count = normalize(clips, dim=1), len(clips)
+    return sum(float(unit[i] @ unit[j]) > tau for i in range(count) for j in range(count) if i != j) / (count * (count - 1))
+
+
+def folded(rows: Tensor, sizes: Tensor, place: Tensor, target: int) -> tuple[Tensor, Tensor]:
+    """Size-weighted means of the rows that share a place, and their sizes."""
+    total = torch.zeros(target, dtype=sizes.dtype).index_add(0, place, sizes)
+    return torch.zeros(target, rows.shape[1], dtype=rows.dtype).index_add(0, place, rows * sizes[:, None]) / total[:, None], total
+
+
 def bipartite_merge(frozen: Tensor, sizes: Tensor, target: int) -> Tensor:
     """docs/method.md 4.3: greedy one-to-one matching of even with odd positions; the new index of each position."""
     count = len(frozen)
@@ -117,10 +132,9 @@ def cbva(frames: Tensor, clips: Tensor, frozen: Tensor, sizes: Tensor, frame_to_
             if target < wanted:
                 break
             place = bipartite_merge(rows, mass, target)
-            total = torch.zeros(target, dtype=mass.dtype).index_add(0, place, mass)
-            tokens = torch.zeros(target, tokens.shape[1], dtype=tokens.dtype).index_add(0, place, tokens * mass[:, None]) / total[:, None]
-            rows = torch.zeros(target, rows.shape[1], dtype=rows.dtype).index_add(0, place, rows * mass[:, None]) / total[:, None]
-            mass, label = total, place[label]
+            tokens, _ = folded(tokens, mass, place, target)
+            rows, mass = folded(rows, mass, place, target)
+            label = place[label]
         own = label[:, None] == torch.arange(len(tokens))
         to_contexts = frames[video] @ tokens.detach().T
         shifted = (to_contexts - to_contexts.max(dim=1, keepdim=True).values).exp()
@@ -149,3 +163,51 @@ def op_tome(frames: Tensor, schedule: tuple[int, ...] = (80, 52, 32)) -> tuple[T
         rows = torch.zeros(target, rows.shape[1], dtype=rows.dtype).index_add(0, place, rows * sizes[:, None]) / mass[:, None]
         sizes, label = mass, place[label]
     return rows, sizes, label
+
+
+def pool(rows: np.ndarray, length: int, last_row: str = "drop") -> np.ndarray:
+    """docs/method.md 2.2, row by row."""
+    edges = np.minimum(np.round(np.arange(length + 1) / length * len(rows)).astype(int), len(rows) - 1)
+    if last_row == "keep":
+        edges[-1] = len(rows)
+    return np.stack([rows[a:b].mean(axis=0) if b > a else rows[a] for a, b in itertools.pairwise(edges)])
+
+
+def gaussian_window(length: int, width: float) -> Tensor:
+    """docs/method.md 5.2, entry by entry, in float64."""
+    sigma = max(width, 0.01) / 9
+    rows = [[math.exp(-((j / (length - 1) - i / length) ** 2) / (2 * sigma**2)) for j in range(length)] for i in range(length)]
+    return torch.tensor([[value / max(row) for value in row] for row in rows], dtype=torch.float64)
+
+
+def schedule(step: int, total: int, warmup: float) -> float:
+    """docs/method.md 7.2."""
+    done = step / total
+    return done / warmup if done < warmup else max(0.0, (1 - done) / (1 - warmup))
+
+
+def bert_adam(weight: Tensor, gradients: list[Tensor], rates: list[float], decay: float) -> list[Tensor]:
+    """docs/method.md 7.1 for one tensor; its value after each step."""
+    first, second, values = torch.zeros_like(weight), torch.zeros_like(weight), []
+    for gradient, rate in zip(gradients, rates, strict=True):
+        gradient = gradient * min(1.0, 1 / (gradient.square().sum().sqrt().item() + 1e-6))
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        weight = weight - rate * (first / (second.sqrt() + 1e-6) + decay * weight)
+        values.append(weight)
+    return values
+
+
+def ranks(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """docs/method.md 8.2, one competitor at a time."""
+    found = []
+    for row, own in zip(scores, truth, strict=True):
+        better = [v for v in range(len(row)) if row[v] > row[own] or (row[v] == row[own] and v < own)]
+        found.append(1 + len(better))
+    return np.array(found)
+
+
+def recalls(places: np.ndarray) -> list[float]:
+    """docs/method.md 8.2: R@1, R@5, R@10, R@100 and their sum."""
+    at = [100.0 * sum(1 for place in places if place <= k) / len(places) for k in (1, 5, 10, 100)]
+    return [*at, sum(at)]

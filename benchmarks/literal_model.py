@@ -5,7 +5,6 @@ Own code on this project's parameters, for two uses only: the tests compare valu
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
@@ -114,12 +113,6 @@ def loss(
     return total + 0.1 * literal.cbva(*aligned, batch["clips"], batch["sizes"], batch["frame_to_clip"], tau)
 
 
-def _pool(rows: np.ndarray, length: int) -> np.ndarray:
-    """docs/method.md 2.2, row by row."""
-    edges = np.minimum(np.round(np.arange(length + 1) / length * len(rows)).astype(int), len(rows) - 1)
-    return np.stack([rows[a:b].mean(axis=0) if b > a else rows[a] for a, b in itertools.pairwise(edges)])
-
-
 def _unit(rows: Tensor) -> Tensor:
     return rows / (rows.norm(dim=-1, keepdim=True) + 1e-5)
 
@@ -128,7 +121,7 @@ def load(videos: list[np.ndarray], captions: list[list[np.ndarray]], max_words: 
     """docs/method.md 2.2, 3.1: every video pooled and merged by itself at every step, captions padded one at a time."""
     frames, clips, sizes, places = [], [], [], []
     for rows in videos:
-        pooled = torch.from_numpy(_pool(rows, 128))
+        pooled = torch.from_numpy(literal.pool(rows, 128))
         merged, size, place = literal.op_tome(pooled)
         frames.append(_unit(pooled))
         clips.append(_unit(merged))

@@ -12,6 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two pytest workers on two cores
 settings.register_profile("prvr", deadline=None, derandomize=True)  # the same examples every time, on a machine of any speed
 settings.load_profile("prvr")
 ROOT = Path(__file__).resolve().parent.parent
+NO_SHARED = "no ../shared"  # how the reason of every skip for the folder's sake begins
 
 
 @pytest.fixture(scope="session")
@@ -25,5 +26,26 @@ def shared() -> Path:
     """The folder of golden arrays, annotation files and sample videos beside the project; the test is skipped without it."""
     path = ROOT.parent / "shared"
     if not path.is_dir():
-        pytest.skip("no ../shared folder (golden arrays, annotations, sample videos)")
+        pytest.skip(f"{NO_SHARED} folder (golden arrays, annotations, sample videos)")
     return path
+
+
+def skipped_for_shared(terminal: pytest.TerminalReporter) -> int:
+    """How many tests were skipped because ../shared, or a part of it, is not there."""
+    reasons = (report.longrepr for report in terminal.stats.get("skipped", []))
+    return sum(isinstance(reason, tuple) and str(reason[2]).removeprefix("Skipped: ").startswith(NO_SHARED) for reason in reasons)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI a run that could not compare with the released code's arrays, annotations and videos is no pass."""
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None and skipped_for_shared(terminal) and os.environ.get("CI") == "true" and session.exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says how many tests need what a clone does not carry."""
+    if count := skipped_for_shared(terminalreporter):
+        failed = ": a failure, because CI=true" if os.environ.get("CI") == "true" else "; tests/golden/own covers the method without it"
+        terminalreporter.write_line(f"{count} tests skipped for want of ../shared{failed}", yellow=True, bold=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
@@ -71,7 +72,6 @@ def test_generated_files_do_not_drift(root: Path) -> None:
 
 
 def test_every_shipped_configuration_loads_and_fits_the_schema(root: Path) -> None:
-    jsonschema = pytest.importorskip("jsonschema")
     schema = yaml.safe_load(config_docs.schema())
     files = [root / "config.yaml", *sorted((root / "config").glob("*.yaml"))]
     assert len(files) > 1

@@ -14,6 +14,7 @@ from pipeline.config.inputs import OpenClip, SlowFast
 from pipeline.encoders import openclip, slowfast
 from pipeline.encoders.preprocess import Normalisation
 from pipeline.video.picture import square
+from tests.conftest import NO_SHARED
 from tests.encoders.conftest import randomised
 
 pytestmark = pytest.mark.slow
@@ -24,7 +25,7 @@ def frames(shared: Path, count: int, every: int) -> np.ndarray:
     """uint8 [count, 224, 224, 3]: every n-th frame from the start, resized and cropped."""
     file = shared / "videos" / VIDEO
     if not file.exists():
-        pytest.skip(f"no {VIDEO}")
+        pytest.skip(f"{NO_SHARED}/videos/{VIDEO}")
     found: list[np.ndarray] = []
     with av.open(str(file)) as container:
         for i, frame in enumerate(container.decode(video=0)):

@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.conftest import NO_SHARED
+
 FACTOR = 10
 
 
@@ -46,5 +48,5 @@ def sets() -> list[Path]:
 @pytest.fixture(scope="session", params=sets() or [None], ids=lambda path: path.name if path else "absent")
 def golden(request: pytest.FixtureRequest) -> Golden:
     if request.param is None:
-        pytest.skip("no ../shared/golden")
+        pytest.skip(f"{NO_SHARED}/golden")
     return Golden(request.param)

@@ -63,6 +63,12 @@ def _model(weights: dict[str, Tensor], temperature: float) -> DualBranch:
     return model.eval()
 
 
+def encode(model: DualBranch, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Frame tokens, clip tokens and pooled queries of a collated batch `in_*`."""
+    tokens = model.encode_video(inputs["in_frame_video_features"], inputs["in_clip_video_features"], inputs["in_merge_size"])
+    return tokens.frames, tokens.clips, model.encode_query(inputs["in_text_feat"], inputs["in_text_mask"])
+
+
 def loss(model: DualBranch, inputs: dict[str, Tensor], settings: Objectives, tau: float) -> tuple[Tensor, dict[str, Tensor]]:
     """The released total on a collated batch `in_*`, from frozen inputs to the sum of all terms."""
     found = contexts(inputs["in_clip_video_features"], inputs["in_merge_size"], RELEASED_LEVELS, tau)

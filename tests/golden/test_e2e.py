@@ -25,6 +25,7 @@ from pipeline.interchange.pickles import write_pickle
 from pipeline.jobs import recipes
 from pipeline.ranking.data import normalised
 from pipeline.ranking.metrics import ranks, recalls
+from tests.conftest import NO_SHARED
 from tests.golden.arrays import FACTOR, Golden, golden
 
 __all__ = ["golden"]
@@ -75,7 +76,7 @@ class Bare:
 @pytest.fixture(params=["tvr", "activitynet"])
 def bare(request: pytest.FixtureRequest, golden: Golden, tmp_path: Path) -> Bare:
     if not (golden.folder / "e2e" / request.param).is_dir():
-        pytest.skip(f"no e2e/{request.param} in {golden.folder.name}")
+        pytest.skip(f"{NO_SHARED}/golden/{golden.folder.name}/e2e/{request.param}")
     return Bare(golden, request.param, tmp_path)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
 from pipeline.clips.op_tome import op_tome
@@ -48,11 +47,8 @@ def test_a_batch_is_its_videos(golden: Golden) -> None:
         assert torch.equal(together.clips[place], alone.clips[0]), case
 
 
-@pytest.mark.parametrize("name", ["small_inputs", "big768"])
-def test_of_the_collated_batches(golden: Golden, name: str) -> None:
-    arrays = golden(name)
-    if "raw_video_0" not in arrays:
-        pytest.skip(f"{name} holds no raw rows")
+def test_of_the_collated_batch(golden: Golden) -> None:
+    arrays = golden("small_inputs")
     for video in range(len(arrays["in_merge_size"])):
         frames = torch.from_numpy(average_to_fixed_length(arrays[f"raw_video_{video}"].numpy(), 128))
         merged = op_tome(frames[None], SCHEDULE, "dot")
