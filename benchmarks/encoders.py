@@ -20,12 +20,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.config.schema import Config
-from pipeline.config.streams import stream_of
 from pipeline.core.atomic import write_json
 from pipeline.core.layout import Layout
 from pipeline.core.source import Source
 from pipeline.core.store import create
-from pipeline.encoders import openclip, slowfast, stage
+from pipeline.encoders import open_clip, slowfast, stage
+from pipeline.encoders.base import PRECISIONS, load
 from pipeline.encoders.batch_size import find_batch
 from pipeline.jobs import recipes
 
@@ -38,10 +38,10 @@ def save_weights(encoder: str, folder: Path) -> dict:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if encoder in CLIP:
-            import open_clip
+            from open_clip import create_model
 
-            with openclip._quiet():
-                model = open_clip.create_model(CLIP[encoder])
+            with open_clip._quiet():
+                model = create_model(CLIP[encoder])
             torch.save({k: v.half() for k, v in model.state_dict().items()}, folder / f"{encoder}.pt")
             return {"kind": "open_clip", "architecture": CLIP[encoder], "weights": str(folder / f"{encoder}.pt")}
         torch.save(
@@ -53,7 +53,7 @@ def save_weights(encoder: str, folder: Path) -> dict:
 def save_frames(config: Config, layout: Layout, videos: int, rows: int) -> list[Source]:
     """A frames store of random pixels; windows overlap by nothing, as SlowFast's do at 2 s."""
     (encoder,) = config.encoders.values()
-    stream = stream_of(encoder)
+    stream = encoder.stream
     generator = np.random.default_rng(0)
     with create(layout.frames(stream.name, "000"), stage="frames") as writer:
         for i in range(videos):
@@ -108,16 +108,15 @@ def main() -> None:
 
         device = torch.device("cuda" if torch.cuda.is_available() and arguments.device != "cpu" else "cpu")
         settings = config.encoders["x"]
-        model = openclip.load(settings, device) if settings.kind == "open_clip" else slowfast.load(settings, device)
-        encode = model.encode_images if settings.kind == "open_clip" else model.encode_windows
-        stream = stream_of(settings)
+        encode = load(settings, device).encode
+        stream = settings.stream
         shape = (*([stream.count] if stream.count > 1 else []), stream.size, stream.size, 3)
         batch = find_batch(encode, shape, device)
         ready = torch.randint(0, 256, (batch, *shape), dtype=torch.uint8, device=device)
         seconds = clock(lambda: encode(ready), device)
         with FlopCounterMode(display=False) as counter:
             encode(ready)
-        dtype = openclip.PRECISIONS[arguments.precision]
+        dtype = PRECISIONS[arguments.precision]
         side = 8192 if device.type == "cuda" else 1024
         a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
         peak = 2 * side**3 / clock(lambda: a @ b, device)

@@ -68,7 +68,6 @@ def plain(entry: dict):
 def ours(files: list[Path], entry: dict, every: float, results: Path, threads: int) -> int:
     """Both stages on two shards, decoding one ahead; returns the rows."""
     from pipeline.config.schema import Config
-    from pipeline.config.streams import streams
     from pipeline.core.provenance import content
     from pipeline.core.source import Source
     from pipeline.core.store import open_store
@@ -83,15 +82,13 @@ def ours(files: list[Path], entry: dict, every: float, results: Path, threads: i
         text="x",
         runtime={"device": "cpu", "threads": threads},
     )
-    layout, looks, rows = config.layout, streams(config), 0
+    layout, looks, rows = config.layout, config.streams, 0
     recipe = recipes.frames(config, looks)
     sources = [Source(f"{number}", (str(file),), content(file), None) for number, file in enumerate(files)]
     shards = {"000": sources[0::2], "001": sources[1::2]}
     with ThreadPoolExecutor(1) as decoder:
         jobs = {
-            name: decoder.submit(
-                video.run, config, layout, name, part, streams(config), {s.video_id for s in part}, recipe, workers=threads
-            )
+            name: decoder.submit(video.run, config, layout, name, part, config.streams, {s.video_id for s in part}, recipe, workers=threads)
             for name, part in shards.items()
         }
         for name, part in shards.items():
@@ -128,8 +125,8 @@ def main() -> None:
     import torch
 
     from benchmarks.encoders import CLIP, save_weights
-    from pipeline.config.inputs import OpenClip
-    from pipeline.encoders import openclip
+    from pipeline.config.encoders import OpenClip
+    from pipeline.encoders import open_clip
 
     torch.set_num_threads(arguments.threads)
     results: dict[str, list[tuple[float, float, int]]] = {"usual": [], "ours": []}
@@ -142,7 +139,7 @@ def main() -> None:
             out.mkdir()
             return usual(files, plain(entry), settings.size, arguments.every, out)
 
-        openclip.load(settings), plain(entry)  # imports and the file cache, for both
+        open_clip.load(settings), plain(entry)  # imports and the file cache, for both
         for repeat in range(arguments.repeats):
             results["usual"].append(timed(lambda: usual_run(folder / f"usual{repeat}")))  # noqa: B023
             results["ours"].append(timed(lambda: ours(files, entry, arguments.every, folder / f"ours{repeat}", arguments.threads)))  # noqa: B023

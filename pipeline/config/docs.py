@@ -67,6 +67,8 @@ def _type(annotation: Any) -> str:
     """A reader's word for a type: `one of a, b`, `list of number`, `text or null`."""
     if str(annotation).startswith("typing.Literal"):
         return "one of " + ", ".join(f"`{choice}`" for choice in get_args(annotation))
+    if len(kinds := get_args(annotation)) == 2 and kinds[1] is type(None) and str(kinds[0]).startswith("typing.Literal"):
+        return f"{_type(kinds[0])}, or null"
     words = {"str": "text", "int": "integer", "float": "number", "bool": "true or false", "NoneType": "null", "dict": "mapping"}
     found = re.findall(r"NoneType|None|str|int|float|bool|dict|list", re.sub(r"\(.*?\)", "", str(annotation)))
     if "list" in found:

@@ -1,8 +1,8 @@
-"""Where videos and queries come from, how they are decoded, and which encoders look at them."""
+"""Where videos and queries come from, and how they are decoded."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -58,57 +58,3 @@ class Video(Section):
     timeout_per_second: PositiveFloat = Field(2.0, description="Further seconds allowed per second of video.")
     memory_mb: PositiveInt = Field(4096, description="Memory limit of one decoding process, MB.")
     workers: int = Field(0, ge=0, description="Decoding processes per job; 0 means the job's threads. Changes no result.")
-
-
-class Sampling(Section):
-    """When a video is looked at: row i covers seconds [i*every, (i+1)*every)."""
-
-    every: PositiveFloat = Field(2.0, description="Seconds per row (2: QVHighlights, 1: ActivityNet and Charades, 0.3333: TVR).")
-    at: Literal["middle", "start"] = Field("middle", description="Which instant of the row a still is taken at.")
-
-
-class OpenClip(Section):
-    """A CLIP image and text encoder of open_clip."""
-
-    kind: Literal["open_clip"] = "open_clip"
-    architecture: str = Field(
-        "ViT-B-16-quickgelu",
-        description="open_clip architecture; OpenAI weights need the `-quickgelu` ones; a folder of your own: any unused name.",
-    )
-    weights: str = Field("openai", description="A pretrained tag, a weights file, or a folder with `open_clip_config.json`.")
-    sha256: str | None = Field(None, description="Expected sha256 of the weights file; checked when given.")
-    size: PositiveInt = Field(224, description="Side of the square input, pixels; must be the architecture's.")
-    sampling: Sampling = Sampling()
-    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Arithmetic of the encoder.")
-    compile: bool = Field(False, description="torch.compile the image tower: faster on long runs, other last bits.")
-
-
-class SlowFast(Section):
-    """A SlowFast motion encoder of pytorchvideo."""
-
-    kind: Literal["slowfast"] = "slowfast"
-    architecture: str = Field(
-        "slowfast_r50", description="`slowfast_r50`, `slowfast_r101`, `slowfast_16x8_r101_50_50`, or a name of your own with a folder."
-    )
-    weights: str = Field(
-        "SLOWFAST_8x8_R50.pyth",
-        description="A checkpoint file, or a folder with `slowfast_config.json` (arguments of `create_slowfast`).",
-    )
-    sha256: str | None = Field(None, description="Expected sha256 of the weights file; checked when given.")
-    size: PositiveInt = Field(224, description="Side of the square input, pixels.")
-    frames: PositiveInt = Field(32, description="Frames of the fast pathway per window.")
-    fps: PositiveFloat = Field(30.0, description="Rate the window is read at, frames per second.")
-    stride: PositiveInt = Field(2, description="Take every n-th frame at `fps`; past the window's end the last is repeated.")
-    alpha: PositiveInt = Field(4, description="The slow pathway takes one in alpha of them.")
-    sampling: Sampling = Sampling()
-    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Arithmetic of the encoder.")
-    compile: bool = Field(False, description="torch.compile the network: faster on long runs, other last bits.")
-
-
-class Imported(Section):
-    """Features or query states of a published bundle, put here by `prvr import`; nothing is computed."""
-
-    kind: Literal["imported"] = "imported"
-
-
-Encoder = Annotated[OpenClip | SlowFast | Imported, Field(discriminator="kind")]

@@ -87,7 +87,7 @@ def _walk(model: type[BaseModel], loc: list[str]) -> tuple[type[BaseModel] | Non
         if len(models) == 1:
             section = models[0]
         elif models:
-            section = next((m for m in models if str(m.model_fields["kind"].default) in loc), models[0])
+            section = next((m for m in models if str(m.model_fields["kind"].default) in loc), None)  # None: a user's own kind
     return section, loc[-1] if loc else ""
 
 

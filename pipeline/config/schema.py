@@ -13,8 +13,10 @@ from pydantic import Field, PositiveInt, model_validator
 from pipeline.config import variants
 from pipeline.config.ablations import table_3, tables_1_and_2
 from pipeline.config.base import Name, Section
-from pipeline.config.inputs import Dataset, Demo, Encoder, Imported, OpenClip, SlowFast, Video
+from pipeline.config.encoders import AnyEncoder, Encoder, Imported
+from pipeline.config.inputs import Dataset, Demo, Video
 from pipeline.config.method import Clips, Evaluation, Experiment, Model, Objectives, Training
+from pipeline.config.streams import Stream
 from pipeline.core.layout import Layout
 
 
@@ -35,7 +37,11 @@ class Config(Section):
     dataset: Dataset = Dataset()
     demo: Demo = Demo()
     video: Video = Video()
-    encoders: dict[Name, Encoder] = Field(..., min_length=1, description="Named encoders; the name is the folder of their features.")
+    encoders: dict[Name, AnyEncoder] = Field(
+        ...,
+        min_length=1,
+        description="Named encoders; the name is the folder of their features. A `kind` with a dot is a module of your own (docs/extending.md).",
+    )
     variant: Literal["released", "paper"] = "released"
     features: list[Name] = Field(..., min_length=1, description="Encoders whose rows are concatenated.")
     text: Name = Field(..., description="Encoder of the queries.")
@@ -75,7 +81,7 @@ class Config(Section):
                     if encoder not in self.encoders:
                         raise ValueError(f"{key} of experiment {name!r} names encoder {encoder!r}; defined are {', '.join(self.encoders)}")
             for key, tower in (("text", experiment.text), ("teacher", experiment.teacher)):
-                if tower and self.encoders[tower].kind == "slowfast":
+                if tower and not self.imported(tower) and not self.network(tower).reads_text:
                     raise ValueError(f"{key} of experiment {name!r} is {tower!r}, which has no text tower")
         return self
 
@@ -102,12 +108,19 @@ class Config(Section):
         """Whether an encoder's files come from a published bundle, so that no job makes them."""
         return isinstance(self.encoders[name], Imported)
 
-    def network(self, name: str) -> OpenClip | SlowFast:
+    def network(self, name: str) -> Encoder:
         """The settings of an encoder that is run here. ValueError for an imported one, which has none."""
         settings = self.encoders[name]
         if isinstance(settings, Imported):
             raise ValueError(f"encoder {name!r} was imported from a published bundle: nothing can be encoded with it")
         return settings
+
+    @property
+    def streams(self) -> dict[str, Stream]:
+        """Every stream some encoder needs, by name; text-only use of an encoder adds none."""
+        used = {name for experiment in self.models for name in self.experiment(experiment).features}
+        wanted = [self.network(name).stream for name in self.encoders if name in used and not self.imported(name)]
+        return {stream.name: stream for stream in wanted}
 
     def experiment(self, name: str) -> Experiment:
         """The named experiment: its overrides on the top-level values on the variant's. ValidationError when an override does not fit."""

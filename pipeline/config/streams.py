@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
-
-from pipeline.config.inputs import Imported, OpenClip, SlowFast
-from pipeline.config.schema import Config
 
 
 @dataclass(frozen=True)
@@ -15,6 +12,10 @@ class Stream:
 
     A still stream (`count` 1) takes the frame shown at the row's `at` instant. A window stream takes frames at
     start + j*stride/fps seconds, j = 0..count-1, times past the row's end replaced by the last one inside it (docs/decisions.md, sampling).
+
+    `resize`: `shortest` brings the short side to `side` (0: `size`) and cuts the square from the centre, `squash` makes the whole picture
+    a square. `interpolation`: `bicubic` or `bilinear`, antialiased. Stills are resized as Pillow does, windows faster and 0.1 to 0.5 of 255
+    off (pipeline/video/picture.py), unless they are `exact` too.
     """
 
     every: float
@@ -23,28 +24,27 @@ class Stream:
     count: int = 1
     fps: float = 0.0
     stride: int = 1
+    resize: str = "shortest"
+    side: int = 0
+    interpolation: str = "bicubic"
+    exact: bool = False
 
     @property
     def name(self) -> str:
-        """Folder name, stating how the frames were taken."""
+        """Folder name, stating how the frames were taken and, where it is not CLIP's way, resized."""
         kind = f"still-{self.at}" if self.count == 1 else f"window{self.count}x{self.stride}at{self.fps:g}"
-        return f"{kind}-every{self.every:g}s-{self.size}px"
+        resized = [self.resize if self.resize != "shortest" else "", f"of{self.side}" if self.side else ""]
+        resized += [self.interpolation if self.interpolation != "bicubic" else "", "exact" if self.exact else ""]
+        return "-".join([kind, f"every{self.every:g}s", f"{self.size}px", *filter(None, resized)])
 
     @property
     def recipe(self) -> dict[str, Any]:
-        return asdict(self)
+        """What decides its frames; what was added later only where it differs, so that older files stay current."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        later = {field.name: field.default for field in fields(self) if field.name in ("resize", "side", "interpolation", "exact")}
+        return {name: value for name, value in values.items() if name not in later or value != later[name]}
 
-
-def stream_of(encoder: OpenClip | SlowFast) -> Stream:
-    """The stream an encoder reads."""
-    sampling = encoder.sampling
-    if isinstance(encoder, SlowFast):
-        return Stream(sampling.every, "window", encoder.size, encoder.frames, encoder.fps, encoder.stride)
-    return Stream(sampling.every, sampling.at, encoder.size)
-
-
-def streams(config: Config) -> dict[str, Stream]:
-    """Every stream the configured encoders need, by name; text-only use of an encoder adds none."""
-    used = {name for experiment in config.models for name in config.experiment(experiment).features}
-    found = [stream_of(encoder) for name, encoder in config.encoders.items() if name in used and not isinstance(encoder, Imported)]
-    return {stream.name: stream for stream in found}
+    @property
+    def precise(self) -> bool:
+        """Whether its frames are resized to the last bit as Pillow does."""
+        return self.exact or self.count == 1

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.config.inputs import OpenClip, Sampling, SlowFast
+from pipeline.config.encoders import OpenClip, Sampling, SlowFast
 from pipeline.demo import lessons
 from pipeline.demo.captions import label
 from pipeline.demo.pretrain_slowfast import ALPHA, CLASSES, SIZE
@@ -47,11 +47,11 @@ def examine_clip(entry: OpenClip, scenes: Sequence[Scene], frames: np.ndarray) -
 
     Scenes without a subject, and those that blink, are left out of the first three.
     """
-    from pipeline.encoders.openclip import load
+    from pipeline.encoders.open_clip import load
 
     encoder = load(entry)
     middle = _resized(frames[:, frames.shape[1] // 2], entry.size)
-    images = functional.normalize(torch.cat([encoder.encode_images(part) for part in middle.split(256)]), dim=-1)
+    images = functional.normalize(torch.cat([encoder.encode(part) for part in middle.split(256)]), dim=-1)
 
     def texts(lines: Sequence[str]) -> Tensor:
         return functional.normalize(torch.stack([sentence for _, sentence, _ in encoder.encode_texts(lines)]), dim=-1)
@@ -88,7 +88,7 @@ def examine_slowfast(
             _resized(part.reshape(-1, *part.shape[2:]), entry.size).unflatten(0, part.shape[:2])
             for part in np.array_split(shots, max(1, len(shots) // 64))
         ]
-        return torch.cat([encoder.encode_windows(part) for part in parts])
+        return torch.cat([encoder.encode(part) for part in parts])
 
     def classes(shown: Sequence[Scene]) -> Tensor:
         return torch.tensor([CLASSES.index(scene.motion or "none") for scene in shown])

@@ -16,8 +16,8 @@ from pipeline.core.progress import Meter
 from pipeline.demo.lessons import write_weights
 from pipeline.demo.vocabulary import MOTIONS
 from pipeline.demo.world import Scene
-from pipeline.encoders.preprocess import SLOWFAST_MEAN, SLOWFAST_STD, Normalisation, pathways
-from pipeline.encoders.slowfast import build
+from pipeline.encoders.preprocess import Normalisation
+from pipeline.encoders.slowfast import MEAN, STD, build, pathways
 
 SIZE, ALPHA, BATCH, RATE = 48, 4, 48, 4e-3
 CLASSES = [*MOTIONS, "none"]
@@ -37,10 +37,7 @@ def windows(frames: np.ndarray) -> list[Tensor]:
     images = torch.from_numpy(np.ascontiguousarray(frames)).flatten(0, 1).movedim(-1, 1).float()
     images = functional.interpolate(images, (SIZE, SIZE), mode="bicubic", antialias=True, align_corners=False)
     images = images.round().clamp(0, 255).to(torch.uint8).movedim(1, -1).unflatten(0, frames.shape[:2])
-    return [
-        path.contiguous(memory_format=torch.channels_last_3d)
-        for path in pathways(Normalisation(SLOWFAST_MEAN, SLOWFAST_STD)(images), ALPHA)
-    ]
+    return [path.contiguous(memory_format=torch.channels_last_3d) for path in pathways(Normalisation(MEAN, STD)(images), ALPHA)]
 
 
 def train(scenes: Sequence[Scene], frames: np.ndarray, folder: Path, *, steps: int, seed: int) -> None:

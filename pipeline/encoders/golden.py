@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.config.inputs import OpenClip, SlowFast
-from pipeline.config.reading import load
+from pipeline.config import reading
+from pipeline.config.encoders import Encoder, home
 from pipeline.core.atomic import write_json
 from pipeline.core.errors import WeightsError
-from pipeline.encoders.weights import home, resolve
+from pipeline.encoders.base import TextEncoder, load
+from pipeline.encoders.weights import resolve
 
 CAPTION = "a photo of a man"
 VALUES = 8  # kept of each vector
@@ -39,22 +40,20 @@ def picture(size: int, shift: int = 0) -> np.ndarray:
     return np.stack([x * 5 + y * 3 + x * y // 7, 255 - x * 3 - y, (x // 8 + y // 8) % 2 * 150 + y], axis=2).astype(np.uint8)
 
 
-def vectors(encoder: OpenClip | SlowFast, name: str = "") -> dict[str, list[float]]:
-    """The first values of what an encoder makes of the fixed inputs, in float32 on the CPU: `image` and `sentence`, or `window`.
+def vectors(encoder: Encoder, name: str = "") -> dict[str, list[float]]:
+    """The first values of what an encoder makes of the fixed inputs, in float32 on the CPU: `image` or `window`, and `sentence`.
 
     Errors: those of loading it.
     """
-    plain = encoder.model_copy(update={"precision": "fp32", "compile": False})
-    if isinstance(plain, OpenClip):
-        from pipeline.encoders import openclip
-
-        model = openclip.load(plain, "cpu", name)
-        _, sentence, _ = model.encode_texts([CAPTION])[0]
-        return {"image": _first(model.encode_images(picture(plain.size)[None])[0]), "sentence": _first(sentence)}
-    from pipeline.encoders import slowfast
-
-    window = np.stack([picture(plain.size, 2 * i) for i in range(plain.frames)])[None]
-    return {"window": _first(slowfast.load(plain, "cpu", name).encode_windows(window)[0])}
+    stream, plain = encoder.stream, {"precision": "fp32", "compile": False}
+    model = load(encoder.model_copy(update={key: value for key, value in plain.items() if key in type(encoder).model_fields}), "cpu", name)
+    if stream.count == 1:
+        found = {"image": _first(model.encode(picture(stream.size)[None])[0])}
+    else:
+        found = {"window": _first(model.encode(np.stack([picture(stream.size, 2 * i) for i in range(stream.count)])[None])[0])}
+    if encoder.reads_text and isinstance(model, TextEncoder):
+        found["sentence"] = _first(model.encode_texts([CAPTION])[0].sentence)
+    return found
 
 
 def _finite(found: dict[str, list[float]]) -> bool:
@@ -79,12 +78,12 @@ def _key(sha256: str, shape: dict[str, int]) -> str:
     return " ".join([sha256, *(f"{name}={value}" for name, value in sorted(shape.items()))])
 
 
-def shape_of(encoder: OpenClip | SlowFast) -> dict[str, int]:
+def shape_of(encoder: Encoder) -> dict[str, int]:
     """What the configuration may change about the input without changing the weights."""
-    return encoder.model_dump(include={"size", "frames", "alpha"}) if isinstance(encoder, SlowFast) else {"size": encoder.size}
+    return encoder.model_dump(include=set(encoder.shaped_by))
 
 
-def verify(encoder: OpenClip | SlowFast, name: str = "") -> Verdict:
+def verify(encoder: Encoder, name: str = "") -> Verdict:
     """Compare an encoder's vectors with the known ones. Errors: those of loading it."""
     expected = known(resolve(encoder, name).sha256, shape_of(encoder))
     found = vectors(encoder, name)
@@ -102,7 +101,7 @@ def verify(encoder: OpenClip | SlowFast, name: str = "") -> Verdict:
     return Verdict(True, f"equals {source}" + (f" to {worst:.0e}" if worst else " exactly"))
 
 
-def record(encoder: OpenClip | SlowFast, name: str = "") -> Path:
+def record(encoder: Encoder, name: str = "") -> Path:
     """Keep the vectors this machine gives in the weights folder, unless some are known; returns the file.
 
     Errors: those of loading it, WeightsError when the vectors are not finite.
@@ -114,9 +113,9 @@ def record(encoder: OpenClip | SlowFast, name: str = "") -> Path:
     return file
 
 
-def _entry(encoder: OpenClip | SlowFast, name: str) -> dict[str, Any]:
-    library = "open_clip_torch" if isinstance(encoder, OpenClip) else "pytorchvideo"
-    source = f"the record of {name or encoder.architecture} with {library} {version(library)}"
+def _entry(encoder: Encoder, name: str) -> dict[str, Any]:
+    made_with = f" with {encoder.libraries[0]} {version(encoder.libraries[0])}" if encoder.libraries else ""
+    source = f"the record of {name or encoder.architecture}{made_with}"
     found = vectors(encoder, name)
     if not _finite(found):
         raise WeightsError("gives values that are not finite", where=resolve(encoder, name).file, fix="fetch the weights again")
@@ -125,7 +124,7 @@ def _entry(encoder: OpenClip | SlowFast, name: str) -> dict[str, Any]:
 
 def ship() -> None:
     """Write the demo's encoders into the table beside this file: `python -m pipeline.encoders.golden`, after they were trained again."""
-    demo = load(_SHIPPED.parents[2] / "config.yaml")
+    demo = reading.load(_SHIPPED.parents[2] / "config.yaml")
     published = {sha: entry for sha, entry in json.loads(_SHIPPED.read_text()).items() if entry["source"].startswith("the published")}
     for name in demo.encoders:
         encoder = demo.network(name)

@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.inputs import SlowFast
+from pipeline.config.encoders import SlowFast
 from pipeline.core.errors import EncoderError, WeightsError
-from pipeline.encoders import checkpoints, preprocess
-from pipeline.encoders.openclip import PRECISIONS
-from pipeline.encoders.weights import CONFIG_FILE, Weights, resolve
+from pipeline.encoders import checkpoints
+from pipeline.encoders.base import PRECISIONS
+from pipeline.encoders.preprocess import Normalisation
+from pipeline.encoders.weights import Weights, resolve
 
+MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
 _R101 = {"model_depth": 101, "slowfast_fusion_conv_kernel_size": (5, 1, 1)}
 _LONG = (
     ((1, 1, 1),) * 2 + (((3, 1, 1),) * 6 + ((1, 1, 1),) * 17, (3, 1, 1)),
@@ -42,18 +44,30 @@ class SlowFastEncoder:
     def __init__(self, model: Any, weights: Weights, config: SlowFast, device: torch.device) -> None:
         self.model = model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last_3d)
         self.weights, self.device, self.alpha = weights, device, config.alpha
-        self.preprocessing = {"mean": preprocess.SLOWFAST_MEAN, "std": preprocess.SLOWFAST_STD, "size": config.size, "alpha": config.alpha}
-        self.normalise = preprocess.Normalisation(preprocess.SLOWFAST_MEAN, preprocess.SLOWFAST_STD)
+        self.preprocessing = {"mean": MEAN, "std": STD, "size": config.size, "alpha": config.alpha}
+        self.normalise = Normalisation(MEAN, STD)
         self._dtype = PRECISIONS[config.precision]
-        self.embed_dim = int(self.encode_windows(np.zeros((1, config.frames, config.size, config.size, 3), np.uint8)).shape[-1])
+        self.dim = int(self.encode(np.zeros((1, config.frames, config.size, config.size, 3), np.uint8)).shape[-1])
         if config.compile:
             self.model = torch.compile(self.model)
 
-    def encode_windows(self, windows: Tensor | np.ndarray) -> Tensor:
+    def encode(self, rows: Tensor | np.ndarray) -> Tensor:
         """Motion vectors. Shapes: windows uint8 [N, k, S, S, 3] RGB -> float32 [N, D] on the encoder's device."""
-        windows = torch.as_tensor(windows).to(self.device, non_blocking=True)
+        windows = torch.as_tensor(rows).to(self.device, non_blocking=True)
         with torch.inference_mode(), torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
-            return self.model(preprocess.pathways(self.normalise(windows), self.alpha)).float()
+            return self.model(pathways(self.normalise(windows), self.alpha)).float()
+
+
+def pathways(windows: Tensor, alpha: int) -> list[Tensor]:
+    """SlowFast's two inputs: every frame for the fast pathway, 1 in `alpha` for the slow one, spread over the whole window.
+
+    Shapes: windows [N, k, 3, S, S] -> [slow [N, 3, k/alpha, S, S], fast [N, 3, k, S, S]].
+    Source: pytorchvideo's PackPathway, as the Kinetics weights were trained (indices linspace(0, k-1, k/alpha), rounded down).
+    """
+    frames = windows.shape[1]
+    index = torch.linspace(0, frames - 1, frames // alpha, device=windows.device).long()
+    slow = windows.movedim(2, -1).index_select(1, index).movedim(-1, 2)  # chosen where the channels are last, so that they stay so
+    return [slow.transpose(1, 2), windows.transpose(1, 2)]
 
 
 def load(config: SlowFast, device: torch.device | str = "cpu", name: str = "") -> SlowFastEncoder:
@@ -87,14 +101,14 @@ def build(arguments: dict[str, Any], alpha: int) -> Any:
 
 
 def _arguments(config: SlowFast, weights: Weights) -> dict[str, Any]:
-    file = weights.folder / CONFIG_FILE["slowfast"] if weights.folder is not None else None
+    file = weights.folder / SlowFast.config_file if weights.folder is not None else None
     if file is not None and file.is_file():
         return read_arguments(file)
     if config.architecture not in ARCHITECTURES:
         raise EncoderError(
             f"unknown SlowFast architecture {config.architecture!r}",
             where=file,
-            fix=f"one of {', '.join(ARCHITECTURES)}, or a folder with {CONFIG_FILE['slowfast']}",
+            fix=f"one of {', '.join(ARCHITECTURES)}, or a folder with {SlowFast.config_file}",
         )
     return ARCHITECTURES[config.architecture]
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from pipeline.config.inputs import OpenClip
 from pipeline.config.schema import Config
-from pipeline.config.streams import stream_of
 from pipeline.core.atomic import write_json
 from pipeline.core.errors import EncoderError, StoreError, StoreMissing
 from pipeline.core.layout import Layout
@@ -24,11 +21,10 @@ from pipeline.core.progress import Meter, track
 from pipeline.core.shards import ShardStore, key, parts
 from pipeline.core.source import Source
 from pipeline.core.store import Ragged, Reader, open_store, recipe_hash
-from pipeline.encoders import batching, openclip, slowfast
+from pipeline.encoders import base, batching
+from pipeline.encoders.base import VideoEncoder
 from pipeline.encoders.batch_size import BatchSize, find_batch
 from pipeline.encoders.batching import Stats, Video
-from pipeline.encoders.openclip import OpenClipEncoder
-from pipeline.encoders.slowfast import SlowFastEncoder
 
 FLUSH_EVERY = 20.0  # seconds of finished work a kill may cost
 TEXT_CHUNK = 2048  # captions between two looks at the clock
@@ -54,7 +50,7 @@ def run_video(
     stats, attrs = Stats(), _previous([path, *parts(path).glob("*.h5")], recipe_hash(recipe))
     if todo or (good and attrs is None):
         with leased(config.runtime.device, share=config.runtime.share_gpu) as device:
-            model = _load(config, encoder, device)
+            model = base.load(config.network(encoder), device, encoder)
             attrs = _attributes(config, encoder, model)
             stats = _encode(config, layout, encoder, shard, todo, model, store, recipe, len(dropped)) if todo else stats
     # How long it took is in the manifest alone: the same inputs give the same bytes.
@@ -71,20 +67,13 @@ def run_video(
     write_json(layout.features_manifest(encoder, shard), manifest)
 
 
-def _load(config: Config, encoder: str, device: torch.device) -> OpenClipEncoder | SlowFastEncoder:
-    settings = config.network(encoder)
-    if isinstance(settings, OpenClip):
-        return openclip.load(settings, device, encoder)
-    return slowfast.load(settings, device, encoder)
-
-
-def _attributes(config: Config, encoder: str, model: OpenClipEncoder | SlowFastEncoder) -> dict[str, Any]:
+def _attributes(config: Config, encoder: str, model: VideoEncoder) -> dict[str, Any]:
     return {
         "encoder": encoder,
         "architecture": config.network(encoder).architecture,
-        "weights_sha256": model.weights.sha256,
+        "weights_sha256": model.weights.sha256 if model.weights else "",
         "preprocessing": model.preprocessing,
-        "dim": model.embed_dim,
+        "dim": model.dim,
         "normalised": False,
     }
 
@@ -94,11 +83,11 @@ def _empty(config: Config, encoder: str) -> dict[str, Any]:
     return {"encoder": encoder, "architecture": config.network(encoder).architecture, "dim": 0, "normalised": False}
 
 
-def _previous(files: Iterable[Path], recipe: str) -> dict[str, Any] | None:
+def _previous(files: Iterable[Path], recipe: str, stage: str = "features") -> dict[str, Any] | None:
     """The stage's own attributes of a finished file that is there, for when nothing is computed; None when there is none of the recipe."""
-    names = ("encoder", "architecture", "weights_sha256", "preprocessing", "dim", "normalised")
+    names = ("encoder", "architecture", "weights_sha256", "preprocessing", "dim", "normalised", "teacher")
     for file in files:
-        with suppress(StoreError), open_store(file, stage="features") as store:
+        with suppress(StoreError), open_store(file, stage=stage) as store:
             if store.attrs["recipe_hash"] == recipe and "encoder" in store.attrs:
                 return {name: store.attrs[name] for name in names if name in store.attrs}
     return None
@@ -110,19 +99,18 @@ def _encode(
     encoder: str,
     shard: str,
     todo: list[Source],
-    model: OpenClipEncoder | SlowFastEncoder,
+    model: VideoEncoder,
     store: ShardStore,
     recipe: dict[str, Any],
     unusable: int,
 ) -> Stats:
-    stream = stream_of(config.network(encoder))
-    encode: Callable[[Any], torch.Tensor] = model.encode_images if isinstance(model, OpenClipEncoder) else model.encode_windows
+    stream = config.network(encoder).stream
     with open_store(layout.frames(stream.name, shard), stage="frames") as frames:
         windows = frames.ragged("windows")
         pixels = frames.ragged("frames", lazy=True)
         videos = [_video(source, windows, pixels, frames) for source in todo]
         shape = (*([stream.count] if stream.count > 1 else []), *pixels.values.shape[1:])
-        size = BatchSize(config.runtime.batch_size or find_batch(encode, shape, model.device))
+        size = BatchSize(config.runtime.batch_size or find_batch(model.encode, shape, model.device))
         fingerprints = {source.video_id: source.fingerprint for source in todo}
         flushed = time.monotonic()
 
@@ -154,7 +142,7 @@ def _encode(
                 trouble += f", out of memory {stats.halved}x" if stats.halved else ""
                 meter.update(rows, f"{stats.videos}/{len(videos)} videos, idle {stats.idle:.0%}, batch {stats.batch}{trouble}")
 
-            return batching.run(videos, encode, size, write, pin=model.device.type == "cuda", report=report)
+            return batching.run(videos, model.encode, size, write, pin=model.device.type == "cuda", report=report)
 
 
 def _video(source: Source, windows: Ragged, pixels: Ragged, frames: Reader) -> Video:
@@ -183,7 +171,8 @@ def _video(source: Source, windows: Ragged, pixels: Ragged, frames: Reader) -> V
 def run_text(config: Config, layout: Layout, encoder: str, recipe: dict[str, Any], trace: str = "") -> None:
     """Token states and sentence vectors of every query: text/<encoder>.h5 and its manifest, which carries `trace` as that of features does.
 
-    A query whose text did not change is kept. Errors: WeightsError, EncoderError, DeviceError.
+    A query whose text did not change is kept. Attribute `teacher`: `last` where a sentence is made from its last token's state, else
+    `sentence` (ranking/data.py). Errors: WeightsError, EncoderError, DeviceError.
     """
     started = time.monotonic()
     with open_store(layout.annotations, stage="annotations") as store:
@@ -193,18 +182,18 @@ def run_text(config: Config, layout: Layout, encoder: str, recipe: dict[str, Any
     shard = ShardStore(layout.text(encoder), stage="text", recipe=recipe, group="tokens")
     missing = set(shard.missing(keys))
     todo = [(i, text) for i, text in zip(ids, texts, strict=True) if i in missing]
-    settings = config.network(encoder)
-    if not isinstance(settings, OpenClip):
-        raise EncoderError(f"{encoder} has no text tower", fix="name an open_clip encoder as `text` or `teacher`")
-    attrs: dict[str, Any] = {"encoder": encoder, "architecture": settings.architecture, "normalised": False}
-    if todo:
+    attrs = _previous([layout.text(encoder), *parts(layout.text(encoder)).glob("*.h5")], recipe_hash(recipe), stage="text")
+    if todo or attrs is None:
         with leased(config.runtime.device, share=config.runtime.share_gpu) as device:
-            model = openclip.load(settings, device, encoder)
+            settings = config.network(encoder)
+            model = base.load_text(settings, device, encoder)
+            attrs = {"encoder": encoder, "architecture": settings.architecture, "normalised": False}
+            attrs["teacher"] = "last" if model.sentence_is_last else "sentence"
             chunks = [todo[i : i + TEXT_CHUNK] for i in range(0, len(todo), TEXT_CHUNK)]
             for chunk in track(chunks, label=f"{encoder} queries", unit=f"x{TEXT_CHUNK}"):
-                for (query_id, _), (states, sentence, cut) in zip(chunk, model.encode_texts([text for _, text in chunk]), strict=True):
-                    items = {"sentence": sentence.numpy().astype(np.float16), "truncated": cut}
-                    shard.add(query_id, keys[query_id], states.numpy().astype(np.float16), items=items)
+                for (query_id, _), caption in zip(chunk, model.encode_texts([text for _, text in chunk]), strict=True):
+                    items = {"sentence": caption.sentence.numpy().astype(np.float16), "truncated": caption.truncated}
+                    shard.add(query_id, keys[query_id], caption.states.numpy().astype(np.float16), items=items)
                 shard.flush()
     rows = shard.finish(keys, **attrs)
     with open_store(layout.text(encoder), stage="text") as store:

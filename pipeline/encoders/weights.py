@@ -8,22 +8,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.inputs import Imported, OpenClip, SlowFast
+from pipeline.config.encoders import Encoder, cache_home, home
+from pipeline.config.published import Published
 from pipeline.config.schema import Config
 from pipeline.core.errors import WeightsError
 from pipeline.core.provenance import FileCache, sha256
-from pipeline.encoders import published
-from pipeline.encoders.published import Published
 
-CONFIG_FILE = {"open_clip": "open_clip_config.json", "slowfast": "slowfast_config.json"}
-FOLDER_FILES = {"open_clip": published.HUB_FILES, "slowfast": ("slowfast_model.safetensors", "slowfast_model.pyth")}
 _TOKENIZER_SUFFIXES = {".json", ".txt", ".gz", ".model"}
-_PROJECT = Path(__file__).parents[2]  # a relative path also means: beside the installed package (the demo's own encoders)
 
 
 @dataclass(frozen=True)
@@ -56,81 +51,31 @@ class Needed:
         return asdict(self)
 
 
-def home() -> Path:
-    """The folder weights are put into: `$PRVR_WEIGHTS`, else `weights/`."""
-    return Path(os.environ.get("PRVR_WEIGHTS") or "weights")
-
-
 def checksum(path: Path) -> str:
     """The file's sha256, remembered by path, size and modification time."""
-    cache = FileCache(_cache_home() / "prvr" / "sha256.json")
+    cache = FileCache(cache_home() / "prvr" / "sha256.json")
     value = cache.get(path.resolve(), sha256)
     with contextlib.suppress(OSError):  # only a cache: a read-only home costs time, not correctness
         cache.save()
     return value
 
 
-def _cache_home() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-
-
-def _published(encoder: OpenClip | SlowFast) -> Published | None:
-    """What the configured tag or file name stands for, when it is a published one."""
-    if isinstance(encoder, SlowFast):
-        entry = published.SLOWFAST.get(encoder.architecture)
-        return entry if entry and Path(encoder.weights).name == entry.file else None
-    by_tag = published.table().get(encoder.architecture, {}).get(published.clean(encoder.weights))
-    return by_tag or published.by_file().get(Path(encoder.weights).name)
-
-
-def _is_tag(encoder: OpenClip | SlowFast) -> bool:
-    return isinstance(encoder, OpenClip) and published.clean(encoder.weights) in published.table().get(encoder.architecture, {})
-
-
-def candidates(encoder: OpenClip | SlowFast) -> list[Path]:
-    """Every place the weights may be in, best first; the hub's and the libraries' own caches come last."""
-    if not _is_tag(encoder):
-        value = Path(encoder.weights).expanduser()
-        places = [value] if value.is_absolute() else [value, home() / value, _PROJECT / value]
-        if isinstance(encoder, SlowFast):
-            hub = Path(os.environ.get("TORCH_HOME") or _cache_home() / "torch") / "hub" / "checkpoints"
-            places.append(hub / value.name)
-        return places
-    entry = published.table()[encoder.architecture][published.clean(encoder.weights)]
-    places = [home() / entry.file] if entry.url else []
-    places += [home() / entry.hub_id.split("/")[-1] / name for name in entry.hub_files if entry.hub]
-    places += [Path.home() / ".cache" / "clip" / entry.file] if entry.url else []
-    if entry.hub:
-        from huggingface_hub import try_to_load_from_cache
-
-        cached = [try_to_load_from_cache(entry.hub_id, name) for name in entry.hub_files]
-        places += [Path(path) for path in cached if isinstance(path, str)]
-    return places
-
-
-def _weights_in(folder: Path, encoder: OpenClip | SlowFast) -> Path | None:
-    names = list(FOLDER_FILES[encoder.kind])
-    if isinstance(encoder, SlowFast) and encoder.architecture in published.SLOWFAST:
-        names.append(published.SLOWFAST[encoder.architecture].file)
-    return next((folder / name for name in names if (folder / name).is_file()), None)
-
-
-def _locate(encoder: OpenClip | SlowFast) -> tuple[Path, Path | None] | None:
-    for place in candidates(encoder):
+def _locate(encoder: Encoder) -> tuple[Path, Path | None] | None:
+    for place in encoder.places if encoder.weights else []:
         if place.is_file():
             return place, None
-        if place.is_dir() and (file := _weights_in(place, encoder)):
+        if file := next((place / name for name in encoder.weight_files if (place / name).is_file()), None):
             return file, place
     return None
 
 
-def resolve(encoder: OpenClip | SlowFast, name: str = "") -> Weights:
+def resolve(encoder: Encoder, name: str = "") -> Weights:
     """The encoder's weights on this machine, checked against the configured and the published checksum.
 
     Errors: WeightsError when there is no such file (naming the file, the folder, the address, the checksum, the licence and the size)
     or when its checksum is another.
     """
-    label, entry = name or encoder.architecture, _published(encoder)
+    label, entry = name or encoder.architecture, encoder.published
     found = _locate(encoder)
     if found is None:
         raise WeightsError(
@@ -152,17 +97,18 @@ def resolve(encoder: OpenClip | SlowFast, name: str = "") -> Weights:
     return Weights(file, folder, entry, actual)
 
 
-def _where(encoder: OpenClip | SlowFast) -> str:
-    return "looked for " + ", ".join(str(place) for place in candidates(encoder))
+def _where(encoder: Encoder) -> str:
+    return "looked for " + ", ".join(str(place) for place in encoder.places)
 
 
-def _fix(encoder: OpenClip | SlowFast) -> str:
-    entry = _published(encoder)
-    if entry is None and isinstance(encoder, OpenClip) and not Path(encoder.weights).suffix and "/" not in encoder.weights:
-        return _unknown_tag(encoder)
+def _fix(encoder: Encoder) -> str:
+    entry = encoder.published
+    if entry is None and encoder.hint:
+        return encoder.hint
     if entry is None:
-        files, config = " or ".join(FOLDER_FILES[encoder.kind]), CONFIG_FILE[encoder.kind]
-        return f"put the file there, or a folder with {config} and {files}; a relative path is also looked for in {home()}/ ($PRVR_WEIGHTS)"
+        files = " or ".join(encoder.weight_files)
+        there = f"put the file there, or a folder with {encoder.config_file} and {files}"
+        return f"{there}; a relative path is also looked for in {home()}/ ($PRVR_WEIGHTS)"
     file = entry.file or f"{entry.hub_id.split('/')[-1]}/{entry.hub_files[0]}"
     details = [
         f"sha256 {entry.sha256}" if entry.sha256 else "",
@@ -175,24 +121,18 @@ def _fix(encoder: OpenClip | SlowFast) -> str:
     return text
 
 
-def _unknown_tag(encoder: OpenClip) -> str:
-    tags, tag = published.table().get(encoder.architecture, {}), published.clean(encoder.weights)
-    others = [arch for arch, found in published.table().items() if tag in found]
-    known = (
-        f"{encoder.architecture} is published as {', '.join(tags)}"
-        if tags
-        else f"nothing is published for the architecture {encoder.architecture}"
-    )
-    elsewhere = f"; {tag!r} is published for {', '.join(others[:6])}" if others else ""
-    return f"no such tag, file or folder; {known}{elsewhere}"
-
-
-def identity(encoder: OpenClip | SlowFast) -> str:
+def identity(encoder: Encoder) -> str:
     """A cheap string that changes when the weights do, for recipes.
 
     A folder: digest of its configuration, vocabulary and weights. Else the configured sha256, else the published one, else that of
-    the local file, else (no file here) the architecture and tag.
+    the local file, else (no file here) the architecture and tag; with the checksum of a vocabulary that lies elsewhere.
     """
+    own, vocabulary = _identity(encoder), encoder.vocabulary
+    inside = vocabulary is not None and vocabulary.parent == encoder.folder
+    return own if vocabulary is None or inside else f"{own} {sha256(vocabulary)}"
+
+
+def _identity(encoder: Encoder) -> str:
     found = _locate(encoder)
     folder = found[1] if found else None
     if found and folder is not None:
@@ -202,7 +142,7 @@ def identity(encoder: OpenClip | SlowFast) -> str:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     if encoder.sha256:
         return encoder.sha256.lower()
-    entry = _published(encoder)
+    entry = encoder.published
     if entry and len(entry.sha256) == 64:
         return entry.sha256  # whichever container the same published weights are kept in
     return checksum(found[0]) if found else f"{encoder.architecture}:{encoder.weights}"
@@ -212,9 +152,9 @@ def inventory(config: Config) -> list[Needed]:
     """What every configured encoder needs and whether it is here and whole (`prvr weights`)."""
     lines = []
     for name, encoder in config.encoders.items():
-        if isinstance(encoder, Imported):
+        if not isinstance(encoder, Encoder) or not encoder.weights:
             continue
-        entry, found, problem, actual = _published(encoder), "", "", ""
+        entry, found, problem, actual = encoder.published, "", "", ""
         try:
             weights = resolve(encoder, name)
             found, actual = str(weights.file), weights.sha256

@@ -13,7 +13,7 @@ from typing import Any, Self
 from pipeline.clips.recipe import recipe_name
 from pipeline.config.method import Experiment
 from pipeline.config.schema import Config
-from pipeline.config.streams import Stream, stream_of, streams
+from pipeline.config.streams import Stream
 from pipeline.core.errors import DatasetError
 from pipeline.core.layout import Layout
 from pipeline.core.shards import ShardStore, assign, key
@@ -57,7 +57,7 @@ class Collection:
 
     @functools.cached_property
     def streams(self) -> dict[str, Stream]:
-        return streams(self.config)
+        return self.config.streams
 
     @functools.cached_property
     def _memo(self) -> dict[tuple, Any]:
@@ -106,7 +106,7 @@ class Collection:
         return sorted(p for p in place.iterdir() if p.is_file()) if place.is_dir() else [place]
 
     def stream(self, encoder: str) -> str:
-        return stream_of(self.config.network(encoder)).name
+        return self.config.network(encoder).stream.name
 
     def texts(self, experiment: str) -> list[str]:
         """The text encoders of an experiment: of the queries, and of the teacher."""

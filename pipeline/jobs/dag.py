@@ -20,8 +20,8 @@ CODE = {
     "world": ["pipeline.demo.stage"],
     "annotations": ["pipeline.datasets.stage"],
     "frames": ["pipeline.video.stage"],
-    "features": ["pipeline.video.stage", "pipeline.encoders.stage"],
-    "text": ["pipeline.encoders.stage"],
+    "features": ["pipeline.video.stage"],  # and the modules of the encoder's kind
+    "text": [],  # those alone
     "quarantine": ["pipeline.video.quarantine"],
     "clips": ["pipeline.clips.stage"],
     "train": ["pipeline.training.stage"],
@@ -49,13 +49,19 @@ class Dag(Collection):
         key = ("params", stage, *of.values())
         if key in self._memo:
             return self._memo[key]
-        found = {"code": self._once(("code", stage), lambda: code_digest(*CODE[stage]))}
+        found = {"code": self._code(stage, **of)}
         recipe, data, after = getattr(self, f"_{stage}")(**of)
         for name, value in (("recipe", recipe), ("data", data), ("after", after)):
             if value:
                 found[name] = recipe_hash({name: value})
         self._memo[key] = found
         return found
+
+    def _code(self, stage: str, **of: Any) -> str:
+        encoder = of.get("encoder", "")
+        own = recipes.encoding(self.config, encoder) if encoder and not self.imported(encoder) else []
+        modules = (*CODE[stage], *own)
+        return str(self._once(("code", modules), lambda: code_digest(*modules)))
 
     def trace(self, stage: str, **of: Any) -> str:
         """One digest of a job's params."""

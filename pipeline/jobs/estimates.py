@@ -5,16 +5,12 @@ The arithmetic is rough (within a factor of three or so): operations of the enco
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import os
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from pipeline.config.inputs import Encoder, Imported, OpenClip, SlowFast
+from pipeline.config.encoders import Encoder, Imported
 from pipeline.config.method import Experiment
 from pipeline.config.streams import Stream
 from pipeline.core.source import Source
@@ -27,8 +23,6 @@ STEP_SECONDS = {True: 0.5, False: 12.0}  # one training step of 128 videos and 3
 TOKENS = 16  # words of a caption, with start and end
 CLIP_SECONDS = 0.01  # pooling and merging one video
 RUN_BYTES = 5.2e8  # 32 million weights in the best checkpoint, and with both moments in the last one
-SLOWFAST = {"slowfast_r50": (132e9, 2304), "slowfast_r101": (254e9, 2304), "slowfast_16x8_r101_50_50": (430e9, 2304)}
-_UNKNOWN = (2e9, 256)
 _PROBED = 48  # files opened to guess the mean length where none is annotated
 _LOOK = """
 import sys, av
@@ -55,44 +49,9 @@ class Speeds:
         return GPU_FLOPS if self.gpu else CPU_FLOPS * self.threads
 
 
-def cost(encoder: OpenClip | SlowFast) -> tuple[float, int]:
-    """(floating-point operations, values) of one row; a guess for an architecture whose layers cannot be read."""
-    if isinstance(encoder, SlowFast):
-        flops, width = SLOWFAST.get(encoder.architecture, _UNKNOWN)
-        return flops * (encoder.size / 224) ** 2 * encoder.frames / 32, width
-    settings = _architecture(encoder)
-    vision = settings.get("vision_cfg", {})
-    if not isinstance(vision.get("layers"), int) or "patch_size" not in vision:
-        return 20e9 * (encoder.size / 224) ** 2, int(settings.get("embed_dim", _UNKNOWN[1]))
-    tokens, width, layers = (encoder.size // vision["patch_size"]) ** 2 + 1, vision["width"], vision["layers"]
-    return float(layers * (24 * tokens * width**2 + 4 * tokens**2 * width)), int(settings["embed_dim"])
-
-
-def width(encoder: Encoder) -> int:
+def width(encoder: Encoder | Imported) -> int:
     """Values of one row; those of CLIP ViT-L/14 for imported features, which are read by their own stage only."""
-    return 768 if isinstance(encoder, Imported) else cost(encoder)[1]
-
-
-def text_cost(encoder: OpenClip) -> tuple[float, int]:
-    """(floating-point operations of one query, values of one of its tokens)."""
-    text = _architecture(encoder).get("text_cfg", {})
-    tokens, width, layers = text.get("context_length", 77), text.get("width", 512), text.get("layers", 12)
-    return float(layers * (24 * tokens * width**2 + 4 * tokens**2 * width)), width
-
-
-def _architecture(encoder: OpenClip) -> dict[str, Any]:
-    """open_clip's description of an architecture, read without importing it (that takes seconds)."""
-    for folder in (Path(encoder.weights), Path(__file__).parents[2] / encoder.weights):
-        if (folder / "open_clip_config.json").is_file():
-            loaded: dict[str, Any] = json.loads((folder / "open_clip_config.json").read_text())
-            return loaded.get("model_cfg", loaded)
-    spec = importlib.util.find_spec("open_clip")
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        path = Path(place) / "model_configs" / f"{encoder.architecture}.json"
-        if path.is_file():
-            found: dict[str, Any] = json.loads(path.read_text())
-            return found
-    return {}
+    return 768 if isinstance(encoder, Imported) else encoder.cost[1]
 
 
 def frame_bytes(stream: Stream, seconds: float) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.clips.recipe import recipe as clips_part
 from pipeline.config.schema import Config
-from pipeline.config.streams import stream_of
+from pipeline.core.plugins import module_of
 from pipeline.core.provenance import code_digest
 from pipeline.encoders.weights import identity
 
@@ -20,7 +20,15 @@ from pipeline.encoders.weights import identity
 @functools.cache
 def version(library: str) -> str:
     """The installed version of a library: another one may give other numbers."""
-    return metadata.version(library)
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return "not installed"  # the encoder that needs it says so when it is loaded
+
+
+def encoding(config: Config, encoder: str) -> list[str]:
+    """The modules whose code, with everything they import, encodes with an encoder: of another kind nothing."""
+    return ["pipeline.encoders.stage", module_of("encoders", config.network(encoder).kind)]
 
 
 def decoding(config: Config) -> dict[str, Any]:
@@ -49,14 +57,13 @@ def features(config: Config, encoder: str) -> dict[str, Any]:
     if config.imported(encoder):
         return {"imported": encoder}
     settings = config.network(encoder)
-    library = "open_clip_torch" if settings.kind == "open_clip" else "pytorchvideo"
     return {
-        "code": code_digest("pipeline.encoders.stage"),
-        "encoder": settings.model_dump(exclude={"weights", "sha256", "sampling"}),
+        "code": code_digest(*encoding(config, encoder)),
+        "encoder": settings.model_dump(exclude={"weights", "sha256", "sampling"}, exclude_none=True),
         "weights": identity(settings),
-        "stream": stream_of(settings).recipe,
+        "stream": settings.stream.recipe,
         "decoding": decoding(config),
-        library: version(library),
+        **{library: version(library) for library in settings.libraries},
     }
 
 
@@ -66,10 +73,10 @@ def text(config: Config, encoder: str) -> dict[str, Any]:
         return {"imported": encoder}
     settings = config.network(encoder)
     return {
-        "code": code_digest("pipeline.encoders.stage"),
-        "encoder": settings.model_dump(include={"kind", "architecture", "precision"}),
+        "code": code_digest(*encoding(config, encoder)),
+        "encoder": settings.model_dump(exclude={"weights", "sha256", *type(settings).of_pictures}),
         "weights": identity(settings),
-        "open_clip_torch": version("open_clip_torch"),
+        **{library: version(library) for library in settings.libraries},
     }
 
 

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.config.inputs import OpenClip
 from pipeline.jobs import estimates
 from pipeline.jobs.dag import Dag
 from pipeline.jobs.estimates import Speeds
@@ -73,8 +72,7 @@ class Requests:
         if self.dag.imported(encoder):
             return 0.0, PYTHON_MB, 0.0
         tower, queries = self.dag.config.network(encoder), self.videos * CAPTIONS
-        assert isinstance(tower, OpenClip)  # the configuration was checked: SlowFast has no text tower
-        flops, width = estimates.text_cost(tower)
+        flops, width = tower.text_cost
         size = queries * estimates.TOKENS * width * 2.0
         return queries * flops / self.speeds.flops, TORCH_MB + 2 * size / MEGA, 2 * size
 
@@ -129,7 +127,7 @@ class Requests:
     @functools.cache  # noqa: B019  (one object, as long as the workflow)
     def cost(self, encoder: str) -> tuple[float, int]:
         """(operations, values) of one row of an encoder."""
-        return estimates.cost(self.dag.config.network(encoder))
+        return self.dag.config.network(encoder).cost
 
     @functools.cache  # noqa: B019
     def width(self, encoder: str) -> int:

@@ -148,11 +148,12 @@ def load(
     with open_store(text, stage="text") as store:
         tokens = store.ragged("tokens")
         imported = str(store.attrs.get("architecture", "")).startswith("published:")
+        last = not imported and store.attrs.get("teacher", "last") == "last"
     rows = _order(tokens, ids, text)
     lengths = torch.from_numpy(np.diff(tokens.offsets)[rows])
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
     source = np.concatenate([np.arange(tokens.offsets[i], tokens.offsets[i + 1]) for i in rows])
-    target = _teacher(ids, tokens, rows, text, teacher, imported) if needs_teacher else None
+    target = _teacher(ids, tokens, rows, text, teacher, last) if needs_teacher else None
     words = torch.from_numpy(np.ascontiguousarray(tokens.values[source]))
     return Split(name, videos, Queries(ids, video, words, offsets, target), dropped)
 
@@ -204,13 +205,14 @@ def _order(data: Ragged, ids: list[str], path: Path) -> list[int]:
     return [data.index[query] for query in ids]
 
 
-def _teacher(ids: list[str], tokens: Ragged, rows: list[int], text: Path, teacher: Path | None, imported: bool) -> Tensor:
+def _teacher(ids: list[str], tokens: Ragged, rows: list[int], text: Path, teacher: Path | None, last: bool) -> Tensor:
     """The frozen sentence vectors TCPL keeps the relations of.
 
-    Another encoder's are its sentence vectors. The query encoder's own are its last token states ([EOS], even of a caption longer than
-    `max_words`); in an imported text file, what the import declared. Shapes: [Q, T] float32, unit length. Source: docs/method.md 6.4, 10.
+    Another encoder's are its sentence vectors. The query encoder's own are its `last` token states ([EOS], even of a caption longer than
+    `max_words`) where its sentences are made from those, as CLIP's, else its sentence vectors; in an imported text file, what the import
+    declared. Shapes: [Q, T] float32, unit length. Source: docs/method.md 6.4, 10.
     """
-    if teacher is None and not imported:
+    if teacher is None and last:
         return normalised(torch.from_numpy(tokens.values[tokens.offsets[np.asarray(rows) + 1] - 1]))
     path = teacher or text
     with open_store(path, stage="text") as store:

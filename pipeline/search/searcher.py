@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from pipeline.clips.recipe import recipe_name
-from pipeline.config.inputs import OpenClip
 from pipeline.config.schema import Config
 from pipeline.core.atomic import write_json
 from pipeline.core.errors import EncoderError, StoreMissing
@@ -26,7 +25,7 @@ from pipeline.core.layout import Layout
 from pipeline.core.lease import device as leased
 from pipeline.core.progress import Meter
 from pipeline.core.store import create, open_store
-from pipeline.encoders import openclip
+from pipeline.encoders.base import TextEncoder, load_text
 from pipeline.evaluation import moments
 from pipeline.evaluation.inputs import VIDEOS_AT_ONCE
 from pipeline.models.checkpoint import load_model
@@ -66,15 +65,9 @@ class Searcher:
         self.index = open_index(config, layout, experiment, seed, self.model)
 
     @cached_property
-    def encoder(self) -> openclip.OpenClipEncoder:
+    def encoder(self) -> TextEncoder:
         """The text encoder, loaded for the first query."""
-        settings = self._config.encoders[self._name]
-        if not isinstance(settings, OpenClip):
-            raise EncoderError(
-                f"{self._name} is of kind {settings.kind}: it cannot encode a typed query",
-                fix="give the encoder of the training queries as an `open_clip` entry of that name, with its weights",
-            )
-        return openclip.load(settings, "cpu", self._name)
+        return load_text(self._config.encoders[self._name], "cpu", self._name)
 
     def encode(self, query: str) -> Tensor:
         """A sentence in the model's space [1, H], by way of the precision text is stored in, so that it equals a stored query's."""

@@ -145,7 +145,7 @@ def estimate_bytes(dag: Any, seconds: float = 120.0) -> float:
         frames += largest * mean * per_second * 3 * stream.size**2
     for name in (n for n in dag.video_encoders if not dag.imported(n)):
         encoder = dag.config.network(name)
-        features += videos * mean / encoder.sampling.every * (2304 if encoder.kind == "slowfast" else 768) * 2
+        features += videos * mean / encoder.sampling.every * encoder.cost[1] * 2
     recipes = {dag.clips(name) for name in dag.config.experiments}
     clips = videos * (dag.config.clips.frames + dag.config.clips.clips) * 3072 * 2 * len(recipes)
     return frames * (os.cpu_count() or 1) + features + clips

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.config.inputs import OpenClip
 from pipeline.core.source import Source
 from pipeline.datasets import splits, table
 from pipeline.datasets.readers import read
@@ -160,7 +159,7 @@ class _Stages:
             todo: set[str] = set()
             for shard in self._waiting("features", encoder=encoder):
                 todo |= self.dag.missing(encoder, shard)
-            flops, width = estimates.cost(settings)
+            flops, width = settings.cost
             rows = sum(self.seconds[video] for video in todo) / settings.sampling.every
             seconds, size = rows * flops / self.speeds.flops, rows * width * 2.0
             stages.append(self._row("features", f"features {encoder}", "videos", len(todo), self.count, seconds, size, encoder=encoder))
@@ -173,10 +172,9 @@ class _Stages:
     def _texts(self) -> list[Stage]:
         config, stages = self.dag.config, []
         for text in sorted({text for name in config.experiments for text in self.dag.texts(name)}):
-            settings = config.encoders[text]
-            if not isinstance(settings, OpenClip):  # imported: nothing to encode
+            if config.imported(text):
                 continue
-            flops, width = estimates.text_cost(settings)
+            flops, width = config.network(text).text_cost
             seconds, size = self.queries * flops / self.speeds.flops, self.queries * estimates.TOKENS * width * 2.0
             stages.append(self._row("text", f"text {text}", "queries", self.queries, self.queries, seconds, size, encoder=text))
         return stages

@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from pipeline.config.streams import Stream
 from pipeline.core.errors import VideoError
 from pipeline.video.choose import Choice, choose
 from pipeline.video.grids import instants, tolerance
 from pipeline.video.picture import square
 from pipeline.video.probe import Probe, probe
 from pipeline.video.readers import ClockError, DecordError, Folder, Frames, decord, pyav
-
-if TYPE_CHECKING:
-    from pipeline.config.streams import Stream
 
 
 class Sink(Protocol):
@@ -160,15 +158,17 @@ def decode(parts: Sequence[_Part], streams: Mapping[str, Stream], sink: Sink) ->
 def _serve(rows: dict[str, _Rows], until: float, current: tuple[float, Callable[[], np.ndarray]], sink: Sink) -> float:
     """Give `current` to every instant before `until` that has no frame yet; returns the next instant that waits."""
     rgb: np.ndarray | None = None
-    squares: dict[tuple[int, bool], np.ndarray] = {}
+    squares: dict[tuple[object, ...], np.ndarray] = {}
     for name, row in rows.items():
         stop = row.before(until)
         if stop <= row.done:
             continue
-        kind = row.stream.size, row.stream.count == 1
+        wanted = row.stream
+        kind = wanted.size, wanted.precise, wanted.resize, wanted.side, wanted.interpolation
         if kind not in squares:
             rgb = current[1]() if rgb is None else rgb
-            squares[kind] = square(rgb, kind[0], exact=kind[1])
+            size, exact, resize, side, interpolation = kind
+            squares[kind] = square(rgb, size, exact=exact, resize=resize, side=side, interpolation=interpolation)
         sink.add(name, squares[kind])
         row.windows[row.done : stop] = len(row.taken)
         row.taken.append(current[0])

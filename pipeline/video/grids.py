@@ -6,12 +6,9 @@ The clock of a video starts at the presentation time of its first frame, whateve
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-if TYPE_CHECKING:
-    from pipeline.config.streams import Stream
+from pipeline.config.streams import Stream
 
 
 def row_count(duration: float, every: float) -> int:

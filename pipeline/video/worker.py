@@ -18,11 +18,11 @@ import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
 from typing import IO, Any
 
 import numpy as np
 
+from pipeline.config.streams import Stream
 from pipeline.core.errors import VideoError
 from pipeline.video.decode import Decoded, decode, inspect, length
 
@@ -84,9 +84,9 @@ def serve(jobs: queue.SimpleQueue[dict[str, Any]], answers: IO[str]) -> None:
         try:
             parts = inspect(paths, **job["reading"])
             say(seconds=length(parts), decoders=sorted({part.choice.decoder for part in parts}))
-            streams = {name: SimpleNamespace(**recipe) for name, recipe in job["streams"].items()}
+            streams = {name: Stream(**recipe) for name, recipe in job["streams"].items()}
             files = Files(Path(job["folder"]))
-            decoded = decode(parts, streams, files)  # type: ignore[arg-type]  # a Stream without its configuration
+            decoded = decode(parts, streams, files)
             files.save(decoded)
             say(done=[decoded.duration, decoded.decoder, decoded.reason, decoded.origin])
         except VideoError as error:

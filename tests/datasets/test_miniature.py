@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.inputs import Imported
+from pipeline.config.encoders import Imported
 from pipeline.config.reading import read, validate
 from pipeline.config.schema import Config, merge
 from pipeline.core.errors import DatasetError

@@ -15,7 +15,7 @@ from pipeline.config.schema import Config
 from pipeline.demo import bpe, lessons, pretrain, pretrain_clip, pretrain_slowfast
 from pipeline.demo.examine import WEIGHTS, clip_entry, examine_clip, examine_slowfast, slowfast_entry
 from pipeline.demo.world import Scene
-from pipeline.encoders import openclip, slowfast
+from pipeline.encoders import open_clip, slowfast
 
 SHOTS = 256
 CLIPS = ("demo-clip-b16", "demo-clip-l14")
@@ -72,7 +72,7 @@ def test_slowfast_names_motions_it_never_saw(films: dict[str, tuple[list[Scene],
 
 def test_no_still_gives_the_motion_away(films: dict[str, tuple[list[Scene], np.ndarray]]) -> None:
     """The better CLIP's features tell the seven poses apart at best, not the direction or speed: half of the motions are lost."""
-    encoder = openclip.load(clip_entry("demo-clip-l14"))
+    encoder = open_clip.load(clip_entry("demo-clip-l14"))
     names = [m for m in pretrain_slowfast.CLASSES if m != "none"]
 
     def features(purpose: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -90,13 +90,13 @@ def test_no_still_gives_the_motion_away(films: dict[str, tuple[list[Scene], np.n
 
 def test_full_size_loaders_load_them() -> None:
     for name, width in zip(CLIPS, (64, 96), strict=True):
-        encoder = openclip.load(clip_entry(name))
-        assert encoder.embed_dim == width
+        encoder = open_clip.load(clip_entry(name))
+        assert encoder.dim == width
         (states, sentence, cut), *_ = encoder.encode_texts(["A crimson ball spins clockwise in the desert"])
         assert sentence.shape == (width,)
         assert len(states) == 10, "every word is one token, plus start and end"
         assert not cut
-    assert slowfast.load(slowfast_entry()).embed_dim == 576
+    assert slowfast.load(slowfast_entry()).dim == 576
 
 
 def test_bpe_learns_whole_words(tmp_path: Path) -> None:
@@ -117,6 +117,6 @@ def test_pretraining_runs_and_writes_what_the_loaders_take(tmp_path: Path, films
     recipe = pretrain_clip.Recipe("demo-clip-b16", 1, size=64, patch=16, width=32, layers=1, text_width=32, embed=16, steps=2, listening=2)
     merges = bpe.learn(lessons.captions(scenes, 0, sentences=0.5))
     pretrain_clip.train(recipe, scenes, frames, merges, tmp_path / recipe.name)
-    assert openclip.load(clip_entry(recipe.name, tmp_path)).embed_dim == 16
+    assert open_clip.load(clip_entry(recipe.name, tmp_path)).dim == 16
     pretrain_slowfast.train(scenes, frames, tmp_path / "demo-slowfast", steps=2, seed=0)
-    assert slowfast.load(slowfast_entry(tmp_path)).embed_dim == 576
+    assert slowfast.load(slowfast_entry(tmp_path)).dim == 576

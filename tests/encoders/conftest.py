@@ -14,9 +14,8 @@ import torch
 from open_clip.model import CLIP
 from safetensors.torch import save_file
 
-from pipeline.config.inputs import OpenClip, SlowFast
+from pipeline.config.encoders import OpenClip, SlowFast
 from pipeline.config.schema import Config
-from pipeline.config.streams import stream_of
 from pipeline.core.atomic import write_json
 from pipeline.core.layout import Layout
 from pipeline.core.source import Source
@@ -106,11 +105,11 @@ def slowfast_dir(tmp_path: Path) -> Path:
     return folder
 
 
-def open_clip(folder: Path, **changes: Any) -> OpenClip:
+def clip_entry(folder: Path, **changes: Any) -> OpenClip:
     return OpenClip(**{"architecture": "tiny", "weights": str(folder), "size": SIZE, **changes})
 
 
-def slow_fast(folder: Path, **changes: Any) -> SlowFast:
+def slowfast_entry(folder: Path, **changes: Any) -> SlowFast:
     return SlowFast(**{"architecture": "tiny", "weights": str(folder), "size": SIZE, "frames": 8, **changes})
 
 
@@ -127,14 +126,14 @@ def project(tmp_path: Path, clip_dir: Path, slowfast_dir: Path) -> Callable[...,
     ) -> tuple[Config, Layout, list[Source]]:
         config = Config(
             results=str(tmp_path / "results"),
-            encoders={"clip": open_clip(clip_dir), "motion": slow_fast(slowfast_dir)},
+            encoders={"clip": clip_entry(clip_dir), "motion": slowfast_entry(slowfast_dir)},
             features=["clip", "motion"],
             text="clip",
             runtime={"device": "cpu", **runtime},
         )
         layout = config.layout
         for encoder in config.encoders.values():
-            stream = stream_of(encoder)
+            stream = encoder.stream
             with create(layout.frames(stream.name, shard), stage="frames") as writer:
                 for position, (video_id, count) in enumerate(rows.items()):
                     if video_id in quarantine:

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from pipeline.core.errors import DeviceError
-from pipeline.encoders import batch_size, batching, openclip
+from pipeline.encoders import batch_size, batching, open_clip
 from pipeline.encoders.batch_size import BatchSize
 from pipeline.encoders.batching import Video
-from tests.encoders.conftest import SIZE, open_clip, pixels
+from tests.encoders.conftest import SIZE, clip_entry, pixels
 
 
 def videos_of(rows: list[np.ndarray]) -> list[Video]:
@@ -46,13 +46,13 @@ def test_packing_fills_batches_across_videos() -> None:
 
 def test_stored_bytes_do_not_depend_on_packing(clip_dir: Path) -> None:
     """One video at a time, all together, or in another order: the same bits, for a fixed batch size."""
-    encoder = openclip.load(open_clip(clip_dir))
+    encoder = open_clip.load(clip_entry(clip_dir))
     rows = [pixels(n, SIZE, SIZE, 3, seed=n) for n in (3, 9, 1, 5)]
 
     def encode(chosen: list[int]) -> dict[str, np.ndarray]:
         found: dict[str, np.ndarray] = {}
         videos = videos_of(rows)
-        batching.run([videos[i] for i in chosen], encoder.encode_images, BatchSize(4), lambda i, v: found.update({i: v}))
+        batching.run([videos[i] for i in chosen], encoder.encode, BatchSize(4), lambda i, v: found.update({i: v}))
         return found
 
     together, backwards = encode([0, 1, 2, 3]), encode([3, 2, 1, 0])
@@ -63,12 +63,12 @@ def test_stored_bytes_do_not_depend_on_packing(clip_dir: Path) -> None:
 
 
 def test_batch_size_changes_results_only_within_the_tolerance(clip_dir: Path) -> None:
-    encoder = openclip.load(open_clip(clip_dir))
+    encoder = open_clip.load(clip_entry(clip_dir))
     rows = [pixels(n, SIZE, SIZE, 3, seed=n) for n in (3, 9, 1, 5)]
     found: list[dict[str, np.ndarray]] = []
     for size in (1, 4, 16):
         found.append({})
-        batching.run(videos_of(rows), encoder.encode_images, BatchSize(size), lambda i, v, to=found[-1]: to.update({i: v}))  # type: ignore[misc]
+        batching.run(videos_of(rows), encoder.encode, BatchSize(size), lambda i, v, to=found[-1]: to.update({i: v}))  # type: ignore[misc]
     for other in found[1:]:
         for name, values in found[0].items():
             np.testing.assert_allclose(other[name], values, atol=1e-5, rtol=1e-4)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config.inputs import OpenClip, SlowFast
-from pipeline.encoders import openclip, slowfast
+from pipeline.config.encoders import OpenClip, SlowFast
+from pipeline.encoders import slowfast
 from pipeline.encoders.preprocess import Normalisation
 from pipeline.video.picture import square
 from tests.conftest import NO_SHARED
@@ -43,10 +43,11 @@ def test_clip(name: str, file: str, dim: int, width: int, shared: Path, tmp_path
     """OpenAI's file: half precision, with its three extra buffers, under its published name; only its checksum cannot be theirs."""
     import open_clip
 
-    from pipeline.encoders import checkpoints, published
+    from pipeline.config import published
+    from pipeline.encoders import checkpoints
 
     torch.manual_seed(0)
-    with openclip._quiet(), checkpoints.SkipInit():
+    with open_clip._quiet(), checkpoints.SkipInit():
         model = open_clip.create_model(name, load_weights=False)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -64,9 +65,9 @@ def test_clip(name: str, file: str, dim: int, width: int, shared: Path, tmp_path
     del model, state  # two copies of ViT-L/14 at once are 4 GB
     monkeypatch.setattr(published.Published, "sha256", "")
     monkeypatch.setenv("PRVR_WEIGHTS", str(tmp_path))
-    encoder = openclip.load(OpenClip(architecture=name, weights="openai"))
-    assert (encoder.embed_dim, encoder.text_dim, encoder.context_length) == (dim, width, 77)
-    torch.testing.assert_close(encoder.encode_images(pixels), images, atol=1e-4, rtol=1e-4)
+    encoder = open_clip.load(OpenClip(architecture=name, weights="openai"))
+    assert (encoder.dim, encoder.text_dim, encoder.context_length) == (dim, width, 77)
+    torch.testing.assert_close(encoder.encode(pixels), images, atol=1e-4, rtol=1e-4)
     found = encoder.encode_texts(captions)
     torch.testing.assert_close(torch.stack([s for _, s, _ in found]), sentences, atol=1e-4, rtol=1e-4)
     assert [tuple(states.shape) for states, _, _ in found] == [(12, width), (12, width)]
@@ -87,12 +88,12 @@ def test_slowfast(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     )
     monkeypatch.setenv("PRVR_WEIGHTS", str(tmp_path))
     encoder = slowfast.load(SlowFast())
-    assert encoder.embed_dim == 2304
+    assert encoder.dim == 2304
     windows = frames(shared, 32, 2)[None]
     seen: list[torch.Tensor] = []
     model.blocks[-1].proj.register_forward_hook(lambda *args: seen.append(args[1][0]))
     fast = (torch.from_numpy(windows).permute(0, 4, 1, 2, 3).float() / 255 - 0.45) / 0.225
     with torch.no_grad():
         model([fast[:, :, torch.linspace(0, 31, 8).long()], fast])
-    torch.testing.assert_close(encoder.encode_windows(windows), seen[0].reshape(1, 2304), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(encoder.encode(windows), seen[0].reshape(1, 2304), atol=1e-3, rtol=1e-3)
     (tmp_path / "SLOWFAST_8x8_R50.pyth").unlink()

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.config import published
 from pipeline.config import reading as config_io
 from pipeline.core.errors import WeightsError
-from pipeline.encoders import golden, published
-from tests.encoders.conftest import open_clip, slow_fast
+from pipeline.encoders import golden
+from tests.encoders.conftest import clip_entry, slowfast_entry
 
 
 def test_the_demos_encoders_give_their_vectors(root: Path) -> None:
@@ -32,7 +33,7 @@ def test_published_numbers_are_known_by_the_published_checksum() -> None:
 @pytest.mark.parametrize("kind", ["clip", "motion"])
 def test_record_then_verify(kind: str, clip_dir: Path, slowfast_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PRVR_WEIGHTS", str(tmp_path))
-    encoder = open_clip(clip_dir) if kind == "clip" else slow_fast(slowfast_dir)
+    encoder = clip_entry(clip_dir) if kind == "clip" else slowfast_entry(slowfast_dir)
     assert golden.verify(encoder).ok is None
     file = golden.record(encoder, "mine")
     assert golden.verify(encoder) == (True, golden.verify(encoder).detail)
@@ -51,7 +52,7 @@ def test_record_then_verify(kind: str, clip_dir: Path, slowfast_dir: Path, monke
 
 def test_a_record_counts_for_the_shape_it_was_made_with(slowfast_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PRVR_WEIGHTS", str(tmp_path))
-    encoder = slow_fast(slowfast_dir)
+    encoder = slowfast_entry(slowfast_dir)
     golden.record(encoder)
     assert golden.verify(encoder).ok
     assert golden.verify(encoder.model_copy(update={"frames": encoder.frames * 2})).ok is None
@@ -62,6 +63,6 @@ def test_vectors_that_are_not_finite_are_neither_right_nor_recorded(
 ) -> None:
     monkeypatch.setenv("PRVR_WEIGHTS", str(tmp_path))
     monkeypatch.setattr(golden, "vectors", lambda encoder, name: {"image": [float("nan")]})
-    assert golden.verify(open_clip(clip_dir)).ok is False
+    assert golden.verify(clip_entry(clip_dir)).ok is False
     with pytest.raises(WeightsError, match="not finite"):
-        golden.record(open_clip(clip_dir))
+        golden.record(clip_entry(clip_dir))

@@ -10,7 +10,8 @@ import torch
 from open_clip.transform import image_transform
 from PIL import Image
 
-from pipeline.encoders.preprocess import Normalisation, pathways
+from pipeline.encoders.preprocess import Normalisation
+from pipeline.encoders.slowfast import pathways
 from pipeline.video.picture import square
 from tests.encoders.conftest import pixels
 

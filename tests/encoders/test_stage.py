@@ -12,11 +12,10 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline.config.streams import stream_of
 from pipeline.core.errors import EncoderError, StoreMissing
 from pipeline.core.shards import key
 from pipeline.core.store import create, open_store
-from pipeline.encoders import openclip, slowfast, stage
+from pipeline.encoders import open_clip, slowfast, stage
 from pipeline.jobs import recipes
 
 ROWS = {"a": 3, "b": 7, "c": 1, "d": 5}
@@ -27,20 +26,20 @@ def test_features_of_a_shard(encoder: str, project: Callable) -> None:
     config, layout, sources = project(ROWS, batch_size=4)
     stage.run_video(config, layout, encoder, "000", sources, recipes.features(config, encoder))
     settings = config.encoders[encoder]
-    model = openclip.load(settings) if encoder == "clip" else slowfast.load(settings)
+    model = open_clip.load(settings) if encoder == "clip" else slowfast.load(settings)
     with (
-        open_store(layout.frames(stream_of(settings).name, "000"), stage="frames") as frames,
+        open_store(layout.frames(settings.stream.name, "000"), stage="frames") as frames,
         open_store(layout.features(encoder, "000")) as found,
     ):
         pixels, windows, features = frames.ragged("frames"), frames.ragged("windows"), found.ragged("features")
         assert features.ids == list(ROWS)
         assert features.values.dtype == np.float16
-        assert found.attrs["dim"] == model.embed_dim == features.values.shape[1]
+        assert found.attrs["dim"] == model.dim == features.values.shape[1]
         assert found.attrs["normalised"] is False
         assert found.attrs["weights_sha256"] == model.weights.sha256
         for video_id, count in ROWS.items():
             rows = pixels[video_id][windows[video_id]]
-            expected = model.encode_images(rows[:, 0]) if encoder == "clip" else model.encode_windows(rows)
+            expected = model.encode(rows[:, 0]) if encoder == "clip" else model.encode(rows)
             np.testing.assert_allclose(features[video_id], expected.numpy(), atol=2e-3, rtol=2e-3)
             assert features.columns["start"][features.rows(video_id)].tolist() == [2.0 * i for i in range(count)]
             assert features.columns["end"][features.rows(video_id)].tolist() == [2.0 * (i + 1) for i in range(count)]
@@ -56,8 +55,8 @@ def test_only_new_content_is_computed(project: Callable, monkeypatch: pytest.Mon
     stage.run_video(config, layout, "clip", "000", sources, recipes.features(config, "clip"))
     before = layout.features("clip", "000").read_bytes()
     loaded: list[str] = []
-    load = openclip.load
-    monkeypatch.setattr(openclip, "load", lambda *args: (loaded.append(args[2]), load(*args))[1])
+    load = open_clip.load
+    monkeypatch.setattr(open_clip, "load", lambda *args: (loaded.append(args[2]), load(*args))[1])
     stage.run_video(config, layout, "clip", "000", sources, recipes.features(config, "clip"))
     assert layout.features("clip", "000").read_bytes() == before
     assert not loaded
@@ -76,9 +75,9 @@ def test_killed_run_goes_on_and_gives_the_same_bytes(project: Callable, monkeypa
     undisturbed = layout.features("clip", "000").read_bytes()
     layout.features("clip", "000").unlink()
     monkeypatch.setattr(stage, "FLUSH_EVERY", 0.0)
-    encode, calls = openclip.OpenClipEncoder.encode_images, 0
+    encode, calls = open_clip.OpenClipEncoder.encode, 0
 
-    def dying(self: openclip.OpenClipEncoder, frames: torch.Tensor) -> torch.Tensor:
+    def dying(self: open_clip.OpenClipEncoder, frames: torch.Tensor) -> torch.Tensor:
         nonlocal calls
         calls += 1
         if calls == 6:
@@ -86,7 +85,7 @@ def test_killed_run_goes_on_and_gives_the_same_bytes(project: Callable, monkeypa
         return encode(self, frames)
 
     with monkeypatch.context() as patch:
-        patch.setattr(openclip.OpenClipEncoder, "encode_images", dying)
+        patch.setattr(open_clip.OpenClipEncoder, "encode", dying)
         with pytest.raises(KeyboardInterrupt):
             stage.run_video(config, layout, "clip", "000", sources, recipes.features(config, "clip"))
     assert not layout.features("clip", "000").exists()
@@ -116,14 +115,14 @@ def test_killed_between_the_last_video_and_the_merge(project: Callable, monkeypa
 def test_report(project: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Progress, manifest and attributes say how fast it went, how long the encoder waited, and what failed; memory runs out on the way."""
     config, layout, sources = project({**ROWS, "z": 2}, quarantine=("z",), batch_size=8)
-    encode = openclip.OpenClipEncoder.encode_images
+    encode = open_clip.OpenClipEncoder.encode
 
-    def small_device(self: openclip.OpenClipEncoder, frames: torch.Tensor) -> torch.Tensor:
+    def small_device(self: open_clip.OpenClipEncoder, frames: torch.Tensor) -> torch.Tensor:
         if len(frames) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return encode(self, frames)
 
-    monkeypatch.setattr(openclip.OpenClipEncoder, "encode_images", small_device)
+    monkeypatch.setattr(open_clip.OpenClipEncoder, "encode", small_device)
     monkeypatch.setattr("pipeline.core.progress.LINE_EVERY", 0.0)
     stage.run_video(config, layout, "clip", "000", sources, recipes.features(config, "clip"))
     lines = capsys.readouterr().err.splitlines()
@@ -151,7 +150,7 @@ def test_quarantined_videos_are_carried_along(project: Callable) -> None:
 
 def test_shard_without_a_usable_video_needs_no_model(project: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     config, layout, sources = project({"b": 3}, quarantine=("b",))
-    monkeypatch.setattr(openclip, "load", None)
+    monkeypatch.setattr(open_clip, "load", None)
     stage.run_video(config, layout, "clip", "000", sources, recipes.features(config, "clip"))
     with open_store(layout.features("clip", "000"), stage="features") as store:
         assert "features" not in store
@@ -167,7 +166,7 @@ def test_frames_of_another_content_are_refused(project: Callable) -> None:
 
 def test_values_beyond_float16_are_an_error(project: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     config, layout, sources = project(ROWS)
-    monkeypatch.setattr(openclip.OpenClipEncoder, "encode_images", lambda self, frames: torch.full((len(frames), 24), 1e6))
+    monkeypatch.setattr(open_clip.OpenClipEncoder, "encode", lambda self, frames: torch.full((len(frames), 24), 1e6))
     with pytest.raises(EncoderError, match="not finite in float16"):
         stage.run_video(config, layout, "clip", "000", sources, recipes.features(config, "clip"))
 
@@ -182,7 +181,7 @@ def test_text(project: Callable) -> None:
     texts = {"q2": "the cat", "q1": "the " * 20, "q3": ""}
     annotate(layout, texts)
     stage.run_text(config, layout, "clip", recipes.text(config, "clip"))
-    model = openclip.load(config.encoders["clip"])
+    model = open_clip.load(config.encoders["clip"])
     with open_store(layout.text("clip"), stage="text") as store:
         tokens = store.ragged("tokens")
     assert tokens.ids == list(texts)

@@ -11,18 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.inputs import OpenClip, SlowFast
+from pipeline.config import published
+from pipeline.config.encoders import OpenClip, SlowFast
 from pipeline.config.schema import Config
 from pipeline.core.errors import WeightsError
-from pipeline.encoders import openclip, published, slowfast, weights
-from tests.encoders.conftest import open_clip, slow_fast
+from pipeline.encoders import open_clip, slowfast, weights
+from tests.encoders.conftest import clip_entry, slowfast_entry
 
 B16 = "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f"
 L14 = "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"
 
 
 def test_table_is_open_clips() -> None:
-    """`python -m pipeline.encoders.published` after an open_clip update."""
+    """`python -m pipeline.config.published` after an open_clip update."""
     assert published.from_open_clip() == json.loads(published._TABLE.read_text())
     assert published.table()["ViT-B-16-quickgelu"]["openai"].sha256 == B16
     assert published.table()["ViT-L-14-quickgelu"]["openai"].sha256 == L14
@@ -57,7 +58,7 @@ def test_slowfast_addresses_are_pytorchvideos() -> None:
     ],
 )
 def test_missing_weights_are_named(encoder: OpenClip | SlowFast, expected: list[str]) -> None:
-    load = openclip.load if isinstance(encoder, OpenClip) else slowfast.load
+    load = open_clip.load if isinstance(encoder, OpenClip) else slowfast.load
     with pytest.raises(WeightsError) as failure:
         load(encoder, name="motion")  # type: ignore[arg-type]
     for text in expected:
@@ -126,7 +127,7 @@ def test_identity(clip_dir: Path, slowfast_dir: Path) -> None:
     assert weights.identity(SlowFast()) == "slowfast_r50:SLOWFAST_8x8_R50.pyth"
     put(Path("mine.pt"))
     assert weights.identity(OpenClip(weights="mine.pt")) == hashlib.sha256(b"weights").hexdigest()
-    for encoder, file in ((open_clip(clip_dir), "vocab.txt.gz"), (slow_fast(slowfast_dir), "slowfast_config.json")):
+    for encoder, file in ((clip_entry(clip_dir), "vocab.txt.gz"), (slowfast_entry(slowfast_dir), "slowfast_config.json")):
         before = weights.identity(encoder)
         assert weights.identity(encoder) == before
         put(Path(encoder.weights) / file, b"{}")
@@ -135,7 +136,7 @@ def test_identity(clip_dir: Path, slowfast_dir: Path) -> None:
 
 def test_identity_imports_no_torch() -> None:
     code = (
-        "import sys; from pipeline.encoders.weights import identity; from pipeline.config.schema import OpenClip\n"
+        "import sys; from pipeline.encoders.weights import identity; from pipeline.config.encoders import OpenClip\n"
         "identity(OpenClip(architecture='ViT-B-16', weights='laion2b_s34b_b88k'))\n"
         "sys.exit('torch' in sys.modules or 'open_clip' in sys.modules)"
     )
@@ -144,7 +145,7 @@ def test_identity_imports_no_torch() -> None:
 
 
 def test_inventory(clip_dir: Path) -> None:
-    config = Config(encoders={"tiny": open_clip(clip_dir), "clip-b16": OpenClip()}, features=["tiny"], text="tiny")
+    config = Config(encoders={"tiny": clip_entry(clip_dir), "clip-b16": OpenClip()}, features=["tiny"], text="tiny")
     tiny, b16 = weights.inventory(config)
     assert tiny.found.endswith("open_clip_model.safetensors")
     assert not tiny.problem

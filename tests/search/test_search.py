@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.clips.recipe import recipe_name
-from pipeline.config.inputs import Imported
+from pipeline.config.encoders import Imported
 from pipeline.core.errors import EncoderError, StoreMissing
 from pipeline.core.store import open_store
 from pipeline.evaluation import inputs, stage

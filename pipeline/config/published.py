@@ -1,6 +1,6 @@
 """What is published under which tag: file names, addresses, checksums, licences, without importing torch or open_clip.
 
-`published.json` is open_clip's own table of pretrained weights; `python -m pipeline.encoders.published` writes it again.
+`published.json` is open_clip's own table of pretrained weights; `python -m pipeline.config.published` writes it again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""CLIP image and text towers of open_clip, from a tag, a file or a folder, with every parameter loaded or an error."""
+"""Image and text towers of open_clip, from a tag, a file or a folder, with every parameter loaded or an error."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -14,73 +15,91 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.inputs import OpenClip
+from pipeline.config import published
+from pipeline.config.encoders import OpenClip, home
 from pipeline.core.errors import EncoderError, WeightsError
-from pipeline.encoders import checkpoints, onednn, published, text
+from pipeline.encoders import checkpoints, onednn, text
+from pipeline.encoders.base import PRECISIONS, Caption
 from pipeline.encoders.preprocess import Normalisation
-from pipeline.encoders.weights import CONFIG_FILE, Weights, resolve
+from pipeline.encoders.text import ClipTokenizer, FileTokenizer, Tokenizer
+from pipeline.encoders.weights import Weights, resolve
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 TEXT_BATCH = {"cpu": 16, "cuda": 256}  # captions computed at once, always as many: see OpenClipEncoder.encode_texts
+RESIZING = {"resize_mode": ("shortest", "squash"), "interpolation": ("bicubic", "bilinear")}
 _OPENAI_BUFFERS = ("input_resolution", "context_length", "vocab_size")  # only OpenAI's archives carry these
 
 
 class OpenClipEncoder:
-    """A loaded CLIP: frames to projected image vectors, captions to token states and sentence vectors (none normalised).
+    """A loaded model: frames to projected image vectors, captions to token states and sentence vectors (none normalised).
 
-    `embed_dim`: E of images and sentences; `text_dim`: D of token states; `context_length`: most tokens of a caption; `weights`: what
-    was loaded; `preprocessing`: mean, std, size, interpolation, resize_mode.
+    `dim`: E of images and sentences; `text_dim`: D of token states; `context_length`: most tokens of a caption; `weights`: what was
+    loaded; `preprocessing`: mean, std, size, interpolation, resize_mode.
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, weights: Weights, preprocessing: dict[str, Any], config: OpenClip, device: torch.device
+        self, model: Any, cfg: dict[str, Any], weights: Weights, preprocessing: dict[str, Any], config: OpenClip, device: torch.device
     ) -> None:
         self.model = model.eval().requires_grad_(False).to(device)
         if device.type == "cpu":
             onednn.quicken(self.model)
         self.model.visual.to(memory_format=torch.channels_last)
-        self.tokenizer, self.weights, self.preprocessing, self.device = tokenizer, weights, preprocessing, device
+        self.weights, self.preprocessing, self.device, self._cfg, self._config = weights, preprocessing, device, cfg, config
         self.context_length = int(getattr(model, "text", model).context_length)
         self.normalise = Normalisation(preprocessing["mean"], preprocessing["std"])
         self._dtype = PRECISIONS[config.precision]
         with torch.inference_mode():
-            self.embed_dim = int(self.encode_images(np.zeros((1, config.size, config.size, 3), np.uint8)).shape[-1])
+            self.dim = int(self.encode(np.zeros((1, config.size, config.size, 3), np.uint8)).shape[-1])
         if config.compile:
             self.model.visual = torch.compile(self.model.visual)
+
+    @functools.cached_property
+    def tower(self) -> Any:
+        """The text tower. EncoderError when it has no token states."""
+        return text.text_tower(self.model)
+
+    @functools.cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer, read with the first caption: who wants images alone needs none."""
+        return _tokenizer(self._config, self.weights, self._cfg)
 
     @property
     def text_dim(self) -> int:
         """Width of the text transformer."""
-        return int(text.text_tower(self.model).ln_final.normalized_shape[0])
+        return int(self.tower.ln_final.normalized_shape[0])
+
+    @property
+    def sentence_is_last(self) -> bool:
+        return text.ends_in_sentence(self.tower)
 
     @contextlib.contextmanager
     def _computing(self) -> Iterator[None]:
         with torch.inference_mode(), torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
             yield
 
-    def encode_images(self, frames: Tensor | np.ndarray) -> Tensor:
-        """Projected image vectors. Shapes: frames uint8 [N, S, S, 3] RGB -> float32 [N, E] on the encoder's device."""
-        frames = torch.as_tensor(frames).to(self.device, non_blocking=True)
+    def encode(self, rows: Tensor | np.ndarray) -> Tensor:
+        """Projected image vectors. Shapes: rows uint8 [N, S, S, 3] RGB -> float32 [N, E] on the encoder's device."""
+        frames = torch.as_tensor(rows).to(self.device, non_blocking=True)
         with self._computing():
             return self.model.encode_image(self.normalise(frames)).float()
 
-    def encode_texts(self, texts: Sequence[str]) -> list[tuple[Tensor, Tensor, bool]]:
-        """For each caption its token states, its sentence vector, and whether it had to be cut to the context length.
+    def encode_texts(self, texts: Sequence[str]) -> list[Caption]:
+        """For each caption its token states after the final norm, and its sentence vector (= open_clip's encode_text).
 
-        Shapes: -> states float32 [L, D] ([SOS]..[EOS], after the final norm), sentence float32 [E] (= open_clip's encode_text); on the CPU.
+        A tower with a causal mask reads the tokens alone, any other what the library gives it: the tokens and padding up to the context
+        length, of which the tokens' states are kept. Shapes: -> states float32 [L, D], sentence float32 [E].
         """
-        tower = text.text_tower(self.model)
-        ids, truncated = text.tokenize(self.tokenizer, texts, self.context_length)
-        found: dict[int, tuple[Tensor, Tensor, bool]] = {}
+        tokens, whole = self.tokenizer(texts), text.reads_padding(self.tower)
+        ids = [text.padded(row.ids, self.tokenizer) if whole else row.ids for row in tokens]
+        found: dict[int, Caption] = {}
         batch = TEXT_BATCH[self.device.type]
         for group in text.by_length(ids, batch):
             # The batch always has the same size: what a caption gets does not depend on which others are computed with it.
-            rows = torch.stack([ids[i] for i in group] + [ids[group[0]]] * (batch - len(group)))
+            rows = torch.stack([ids[i] for i in group] + [ids[group[0]]] * (batch - len(group))).to(self.device)
             with self._computing():
-                states, sentences = text.states(tower, rows.to(self.device))
+                states, sentences = text.padded_states(self.model, self.tower, rows) if whole else text.states(self.tower, rows)
             states, sentences = states.float().cpu(), sentences.float().cpu()
             for place, i in enumerate(group):
-                found[i] = states[place], sentences[place], truncated[i]
+                found[i] = Caption(states[place, : len(tokens[i].ids)], sentences[place], tokens[i].truncated)
         return [found[i] for i in range(len(texts))]
 
 
@@ -105,13 +124,20 @@ def load(config: OpenClip, device: torch.device | str = "cpu", name: str = "") -
             fix=f"set size: {sides[0]}",
         )
     preprocessing["size"] = config.size
-    if preprocessing["resize_mode"] != "shortest" or preprocessing["interpolation"] != "bicubic":
-        raise EncoderError(
-            f"{config.architecture} was trained on frames resized by {preprocessing['resize_mode']}/{preprocessing['interpolation']}; "
-            "frames here are resized by their short side (bicubic) and centre-cropped",
-            fix="use an architecture with CLIP's own preprocessing",
-        )
-    return OpenClipEncoder(model, _tokenizer(config, weights, cfg), weights, preprocessing, config, torch.device(device))
+    _check_frames(config, preprocessing)
+    return OpenClipEncoder(model, cfg, weights, preprocessing, config, torch.device(device))
+
+
+def _check_frames(config: OpenClip, preprocessing: dict[str, Any]) -> None:
+    """EncoderError when frames are not resized as those the weights were trained on; fills in what they are."""
+    stream, said = config.stream, config.described
+    for key, mine in (("resize_mode", stream.resize), ("interpolation", stream.interpolation)):
+        if said.get(key, mine) != mine or mine not in RESIZING[key]:
+            raise EncoderError(
+                f"{config.architecture} was trained on frames with {key} {said.get(key)}, the frames here have {mine}",
+                fix=f"leave `{'resize' if key == 'resize_mode' else key}` out" if said.get(key) in RESIZING[key] else "use other weights",
+            )
+    preprocessing |= {"resize_mode": stream.resize, "interpolation": stream.interpolation}
 
 
 def _described(config: OpenClip, weights: Weights) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -122,7 +148,7 @@ def _described(config: OpenClip, weights: Weights) -> tuple[dict[str, Any], dict
     preprocessing = asdict(PreprocessCfg())
     known = get_model_config(config.architecture)
     if weights.folder is not None:
-        file = weights.folder / CONFIG_FILE["open_clip"]
+        file = weights.folder / config.config_file
         try:
             content = json.loads(file.read_text())
             cfg = content["model_cfg"]
@@ -159,10 +185,12 @@ def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 
 def _check_network_free(cfg: dict[str, Any], config: OpenClip) -> None:
-    if cfg["text_cfg"].get("hf_model_name"):
+    """EncoderError for a tower that is described on the hub alone."""
+    elsewhere = cfg["text_cfg"].get("hf_model_name") or cfg["vision_cfg"].get("timm_model_name") or ""
+    if cfg["text_cfg"].get("hf_model_name") or ":" in elsewhere or "/" in elsewhere:
         raise EncoderError(
-            f"{config.architecture} builds its text tower from {cfg['text_cfg']['hf_model_name']} on the hub: not CLIP's token states",
-            fix="use an architecture with open_clip's own text transformer",
+            f"{config.architecture} builds a tower from {elsewhere} on the hub, and nothing is fetched from there",
+            fix="use an architecture with open_clip's own text transformer, and a vision tower timm lists",
         )
 
 
@@ -221,26 +249,36 @@ def _fitted(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     return state
 
 
-def _tokenizer(config: OpenClip, weights: Weights, cfg: dict[str, Any]) -> Any:
-    """The tokenizer of the architecture, from local files only. EncoderError when it would need the hub or another vocabulary."""
+def _tokenizer(config: OpenClip, weights: Weights, cfg: dict[str, Any]) -> Tokenizer:
+    """The tokenizer of the architecture, from local files only. EncoderError when they are not here, or of another vocabulary."""
     from open_clip.tokenizer import SimpleTokenizer
 
     text_cfg = cfg["text_cfg"]
-    wanted = text_cfg.get("hf_tokenizer_name")
-    if wanted or (weights.folder is None and "siglip" in config.architecture.lower()):
-        raise EncoderError(
-            f"{config.architecture} needs the tokenizer {wanted or 'SigLIP'} from the hub",
-            fix="use an architecture with CLIP's own tokenizer",
-        )
-    kwargs = dict(text_cfg.get("tokenizer_kwargs") or {})
+    length, kwargs = int(text_cfg.get("context_length", 77)), dict(text_cfg.get("tokenizer_kwargs") or {})
     kwargs.pop("reduction_mask", None)  # a training augmentation; here a caption that is too long keeps its beginning
-    if "bpe_path" in kwargs:
-        kwargs["bpe_path"] = str((weights.folder or Path()) / kwargs["bpe_path"])
-    tokenizer = SimpleTokenizer(context_length=text_cfg.get("context_length", 77), **kwargs)
-    if tokenizer.vocab_size > text_cfg.get("vocab_size", 49408):
+    where: Path | str | None = None
+    tokenizer: Tokenizer
+    if named := text_cfg.get("hf_tokenizer_name"):
+        where = config.vocabulary
+        if where is None:
+            place = (weights.folder or weights.file.parent) / "tokenizer.json"
+            raise EncoderError(
+                f"the tokenizer of {config.architecture} is not on this machine",
+                where=place,
+                fix=f"put tokenizer.json and tokenizer_config.json of https://huggingface.co/{named} there, "
+                f"or into {home() / named.split('/')[-1]}/",
+            )
+        if unread := set(kwargs) - {"clean", "strip_sep_token"}:
+            raise EncoderError(f"a tokenizer with {', '.join(sorted(unread))} is not supported", fix="use another architecture as `text:`")
+        tokenizer = FileTokenizer(where, length, **kwargs)
+    else:
+        if "bpe_path" in kwargs:
+            where = kwargs["bpe_path"] = str((weights.folder or Path()) / kwargs["bpe_path"])
+        tokenizer = ClipTokenizer(SimpleTokenizer(context_length=length, **kwargs), length)
+    if tokenizer.size > text_cfg.get("vocab_size", 49408):
         raise EncoderError(
-            f"the vocabulary has {tokenizer.vocab_size} entries, the text tower {text_cfg.get('vocab_size', 49408)}",
-            where=kwargs.get("bpe_path"),
+            f"the vocabulary has {tokenizer.size} entries, the text tower {text_cfg.get('vocab_size', 49408)}",
+            where=where,
             fix="give the vocabulary the model was trained with",
         )
     return tokenizer

@@ -15,53 +15,53 @@ from open_clip.transform import image_transform
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from pipeline.config.inputs import OpenClip
+from pipeline.config.encoders import OpenClip
 from pipeline.core.errors import EncoderError, WeightsError
-from pipeline.encoders import openclip
-from tests.encoders.conftest import CLIP_CFG, SIZE, clip_folder, open_clip, pixels, randomised, tiny_clip
+from pipeline.encoders import open_clip
+from tests.encoders.conftest import CLIP_CFG, SIZE, clip_entry, clip_folder, pixels, randomised, tiny_clip
 
 CAPTIONS = ["the cat", "a", "", "the bat then the hat", "the " * 30, "wow!!! !!"]
 
 
 def test_images_and_texts_equal_open_clip(clip_dir: Path) -> None:
-    encoder, reference = openclip.load(open_clip(clip_dir)), tiny_clip()
+    encoder, reference = open_clip.load(clip_entry(clip_dir)), tiny_clip()
     frames = pixels(5, SIZE, SIZE, 3)
     transform = image_transform(SIZE, False)
     with torch.no_grad():
         images = reference.encode_image(torch.stack([transform(Image.fromarray(f)) for f in frames]))
-        sentences = reference.encode_text(encoder.tokenizer(CAPTIONS))
-    torch.testing.assert_close(encoder.encode_images(frames), images, atol=1e-5, rtol=1e-5)
+        sentences = reference.encode_text(encoder.tokenizer.tokenizer(CAPTIONS))
+    torch.testing.assert_close(encoder.encode(frames), images, atol=1e-5, rtol=1e-5)
     found = encoder.encode_texts(CAPTIONS)
     torch.testing.assert_close(torch.stack([s for _, s, _ in found]), sentences, atol=1e-5, rtol=1e-5)
-    assert (encoder.embed_dim, encoder.text_dim, encoder.context_length) == (24, 64, 12)
+    assert (encoder.dim, encoder.text_dim, encoder.context_length) == (24, 64, 12)
 
 
 def test_states_run_from_sos_to_eos(clip_dir: Path) -> None:
-    encoder, reference = openclip.load(open_clip(clip_dir)), tiny_clip()
+    encoder, reference = open_clip.load(clip_entry(clip_dir)), tiny_clip()
     seen: list[torch.Tensor] = []
     reference.ln_final.register_forward_hook(lambda *args: seen.append(args[2]))
-    ids = encoder.tokenizer(CAPTIONS)
+    ids = encoder.tokenizer.tokenizer(CAPTIONS)
     with torch.no_grad():
         reference.encode_text(ids)
     for caption, row, full, (states, _, truncated) in zip(CAPTIONS, ids, seen[0], encoder.encode_texts(CAPTIONS), strict=True):
-        words = len(encoder.tokenizer.encode(caption))
+        words = len(encoder.tokenizer.tokenizer.encode(caption))
         assert len(states) == min(words + 2, 12) == int(row.argmax()) + 1  # [EOS], the highest id, is last
         assert truncated == (words + 2 > 12)
         torch.testing.assert_close(states, full[: len(states)], atol=1e-5, rtol=1e-5)
 
 
 def test_caption_that_spells_eos(clip_dir: Path) -> None:
-    encoder, reference = openclip.load(open_clip(clip_dir)), tiny_clip()
+    encoder, reference = open_clip.load(clip_entry(clip_dir)), tiny_clip()
     text = "the <end_of_text> cat"
     ((states, sentence, truncated),) = encoder.encode_texts([text])
     with torch.no_grad():
-        torch.testing.assert_close(sentence, reference.encode_text(encoder.tokenizer([text]))[0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(sentence, reference.encode_text(encoder.tokenizer.tokenizer([text]))[0], atol=1e-5, rtol=1e-5)
     assert len(states) == 3
     assert truncated
 
 
 def test_texts_do_not_depend_on_their_neighbours(clip_dir: Path) -> None:
-    encoder = openclip.load(open_clip(clip_dir))
+    encoder = open_clip.load(clip_entry(clip_dir))
     together = encoder.encode_texts(CAPTIONS * 7)
     for caption, (states, sentence, _) in zip(CAPTIONS, together, strict=False):
         ((alone, alone_sentence, _),) = encoder.encode_texts([caption])
@@ -86,10 +86,10 @@ def test_file_formats(kind: str, clip_dir: Path, tmp_path: Path, monkeypatch: py
     (clip_dir / "open_clip_model.safetensors").unlink()
     if kind == "bin":
         path.rename(clip_dir / path.name)
-        encoder = openclip.load(open_clip(clip_dir))
+        encoder = open_clip.load(clip_entry(clip_dir))
     else:
         register(monkeypatch, "tiny-known", with_vocabulary(clip_dir))
-        encoder = openclip.load(OpenClip(architecture="tiny-known", weights=str(path), size=SIZE))
+        encoder = open_clip.load(OpenClip(architecture="tiny-known", weights=str(path), size=SIZE))
     for name, value in encoder.model.state_dict().items():
         assert torch.equal(value, state[name].half().float() if kind == "half" else state[name]), name
 
@@ -121,7 +121,7 @@ def test_loading_is_strict(spoil: str, clip_dir: Path) -> None:
         state[name][0, 0] = float("nan")
     save_file(state, file)
     with pytest.raises(WeightsError, match="do not fit the architecture") as failure:
-        openclip.load(open_clip(clip_dir))
+        open_clip.load(clip_entry(clip_dir))
     assert {"missing": name, "extra": "visual.extra", "shape": "positional_embedding (14, 64)", "nan": name}[spoil] in str(failure.value)
 
 
@@ -133,7 +133,7 @@ def test_pickled_code_is_not_run(clip_dir: Path, tmp_path: Path) -> None:
     (clip_dir / "open_clip_model.safetensors").unlink()
     torch.save({"state_dict": {"a": Evil()}}, clip_dir / "open_clip_pytorch_model.bin")
     with pytest.raises(WeightsError, match="cannot read"):
-        openclip.load(open_clip(clip_dir))
+        open_clip.load(clip_entry(clip_dir))
     assert not (tmp_path / "was-run").exists()
 
 
@@ -141,27 +141,35 @@ def test_damaged_file(clip_dir: Path) -> None:
     file = clip_dir / "open_clip_model.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(WeightsError, match="cannot read"):
-        openclip.load(open_clip(clip_dir))
+        open_clip.load(clip_entry(clip_dir))
 
 
 def test_wrong_size_and_preprocessing(tmp_path: Path, clip_dir: Path) -> None:
     with pytest.raises(EncoderError, match="takes 32x32 pixels"):
-        openclip.load(open_clip(clip_dir, size=48))
-    squash = clip_folder(tmp_path / "squash", tiny_clip(), preprocess={"resize_mode": "squash"})
-    with pytest.raises(EncoderError, match="squash"):
-        openclip.load(open_clip(squash))
+        open_clip.load(clip_entry(clip_dir, size=48))
+    for said, wanted in (
+        ({"resize_mode": "squash"}, {"resize": "shortest"}),
+        ({"interpolation": "bilinear"}, {"interpolation": "bicubic"}),
+    ):
+        folder = clip_folder(tmp_path / "said", tiny_clip(), preprocess=said)
+        open_clip.load(clip_entry(folder))
+        with pytest.raises(EncoderError, match=r"(?s)was trained on frames with .* leave `.*` out"):
+            open_clip.load(clip_entry(folder, **wanted))
+    longest = clip_folder(tmp_path / "longest", tiny_clip(), preprocess={"resize_mode": "longest"})
+    with pytest.raises(EncoderError, match=r"resize_mode longest"):
+        open_clip.load(clip_entry(longest))
 
 
 def test_own_mean_and_std(tmp_path: Path) -> None:
     folder = clip_folder(tmp_path / "own", tiny_clip(), preprocess={"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.5, 0.5]})
-    encoder = openclip.load(open_clip(folder))
+    encoder = open_clip.load(clip_entry(folder))
     found = encoder.normalise(torch.full((1, 1, 1, 3), 255, dtype=torch.uint8)).flatten()
     assert found.tolist() == pytest.approx([2.0, 1.0, 1.0], abs=1e-6)
 
 
 def test_folder_of_another_architecture(clip_dir: Path) -> None:
     with pytest.raises(WeightsError, match=r"another architecture than ViT-B-16.*vision_cfg"):
-        openclip.load(open_clip(clip_dir, architecture="ViT-B-16"))
+        open_clip.load(clip_entry(clip_dir, architecture="ViT-B-16"))
 
 
 def test_openai_weights_need_quick_gelu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clip_dir: Path) -> None:
@@ -176,37 +184,43 @@ def test_openai_weights_need_quick_gelu(monkeypatch: pytest.MonkeyPatch, tmp_pat
     register(monkeypatch, "tiny-known", cfg)
     register(monkeypatch, "tiny-known-quickgelu", cfg | {"quick_gelu": True})
     with pytest.raises(WeightsError, match="QuickGELU mismatch") as failure:
-        openclip.load(OpenClip(architecture="tiny-known", weights=str(tmp_path / "openai-like.pt"), size=SIZE))
+        open_clip.load(OpenClip(architecture="tiny-known", weights=str(tmp_path / "openai-like.pt"), size=SIZE))
     assert "architecture: tiny-known-quickgelu" in str(failure.value)
-    encoder = openclip.load(OpenClip(architecture="tiny-known-quickgelu", weights=str(tmp_path / "openai-like.pt"), size=SIZE))
+    encoder = open_clip.load(OpenClip(architecture="tiny-known-quickgelu", weights=str(tmp_path / "openai-like.pt"), size=SIZE))
     with torch.no_grad():
         expected = tiny_clip(quick_gelu=True).encode_image(encoder.normalise(torch.from_numpy(pixels(2, SIZE, SIZE, 3))))
-    torch.testing.assert_close(encoder.encode_images(pixels(2, SIZE, SIZE, 3)), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(encoder.encode(pixels(2, SIZE, SIZE, 3)), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_custom_text_tower(tmp_path: Path) -> None:
     """The two-tower class loads the old one-tower names and has the same states; towers without them are refused by name."""
     cfg = {**CLIP_CFG, "custom_text": True}
     folder = clip_folder(tmp_path / "custom", tiny_clip(), cfg)
-    encoder = openclip.load(open_clip(folder))
+    encoder = open_clip.load(clip_entry(folder))
     assert isinstance(encoder.model, CustomTextCLIP)
     with torch.no_grad():
-        expected = tiny_clip().encode_text(encoder.tokenizer(["the cat"]))[0]
+        expected = tiny_clip().encode_text(encoder.tokenizer.tokenizer(["the cat"]))[0]
     torch.testing.assert_close(encoder.encode_texts(["the cat"])[0][1], expected, atol=1e-5, rtol=1e-5)
     plain = {**CLIP_CFG, "custom_text": True, "text_cfg": {**CLIP_CFG["text_cfg"], "no_causal_mask": True, "pool_type": "last"}}
     model = randomised(CustomTextCLIP(**{k: v for k, v in plain.items() if k != "custom_text"}))
-    encoder = openclip.load(open_clip(clip_folder(tmp_path / "siglip-like", model, plain)))
-    assert encoder.encode_images(pixels(1, SIZE, SIZE, 3)).shape == (1, 24)
-    with pytest.raises(EncoderError, match="no causal"):
-        encoder.encode_texts(["the cat"])
+    encoder = open_clip.load(clip_entry(clip_folder(tmp_path / "siglip-like", model, plain)))
+    assert encoder.encode(pixels(1, SIZE, SIZE, 3)).shape == (1, 24)
+    states, sentence, _ = encoder.encode_texts(["the cat"])[0]
+    ids = encoder.tokenizer.tokenizer(["the cat"])
+    with torch.no_grad():
+        torch.testing.assert_close(sentence, model.encode_text(ids)[0], atol=1e-5, rtol=1e-5)
+    assert len(states) == int(ids.argmax()) + 1
+    assert not encoder.sentence_is_last
 
 
 def test_vocabulary_must_fit(clip_dir: Path) -> None:
     content = json.loads((clip_dir / "open_clip_config.json").read_text())
     del content["model_cfg"]["text_cfg"]["tokenizer_kwargs"]
     (clip_dir / "open_clip_config.json").write_text(json.dumps(content))
+    encoder = open_clip.load(clip_entry(clip_dir))
+    assert encoder.encode(pixels(1, SIZE, SIZE, 3)).shape == (1, 24)
     with pytest.raises(EncoderError, match="vocabulary has 49408 entries"):
-        openclip.load(open_clip(clip_dir))
+        encoder.encode_texts(["the cat"])
 
 
 def test_default_tokenizer_is_clips_own(shared: Path) -> None:
@@ -218,9 +232,9 @@ def test_default_tokenizer_is_clips_own(shared: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_low_precision(precision: str, clip_dir: Path) -> None:
-    exact, low = openclip.load(open_clip(clip_dir)), openclip.load(open_clip(clip_dir, precision=precision))
+    exact, low = open_clip.load(clip_entry(clip_dir)), open_clip.load(clip_entry(clip_dir, precision=precision))
     frames = pixels(3, SIZE, SIZE, 3)
-    a, b = exact.encode_images(frames), low.encode_images(frames)
+    a, b = exact.encode(frames), low.encode(frames)
     assert b.dtype == torch.float32
     assert not torch.equal(a, b)
     assert torch.cosine_similarity(a, b).min() > 0.999
@@ -229,11 +243,11 @@ def test_low_precision(precision: str, clip_dir: Path) -> None:
 
 def test_unknown_architecture(clip_dir: Path) -> None:
     with pytest.raises(EncoderError, match="knows no architecture"):
-        openclip.load(open_clip(clip_dir / "open_clip_model.safetensors", architecture="ViT-B-17"))
+        open_clip.load(clip_entry(clip_dir / "open_clip_model.safetensors", architecture="ViT-B-17"))
 
 
 def test_images_are_position_independent(clip_dir: Path) -> None:
-    encoder = openclip.load(open_clip(clip_dir))
+    encoder = open_clip.load(clip_entry(clip_dir))
     frames = pixels(8, SIZE, SIZE, 3)
     order = np.array([5, 2, 7, 0, 1, 3, 6, 4])
-    assert torch.equal(encoder.encode_images(frames)[order], encoder.encode_images(frames[order]))
+    assert torch.equal(encoder.encode(frames)[order], encoder.encode(frames[order]))

@@ -1,0 +1,322 @@
+"""Which encoders look at videos and read queries: one settings class a kind, a user's own among them.
+
+What the workflow must know of an encoder it asks its settings: the frames it wants, whether it reads text, which libraries' versions count,
+what a row costs, where its weights are looked for. None of that imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, PositiveFloat, PositiveInt
+from pydantic_core import CoreSchema, core_schema
+
+from pipeline.config import published as tables
+from pipeline.config.base import Section
+from pipeline.config.published import Published
+from pipeline.config.streams import Stream
+from pipeline.core import plugins
+
+Precision = Literal["fp32", "bf16", "fp16"]
+_PROJECT = Path(__file__).parents[2]  # a relative path also means: beside the installed package (the demo's own encoders)
+_UNKNOWN = (2e9, 256)
+
+
+class Sampling(Section):
+    """When a video is looked at: row i covers seconds [i*every, (i+1)*every)."""
+
+    every: PositiveFloat = Field(2.0, description="Seconds per row (2: QVHighlights, 1: ActivityNet and Charades, 0.3333: TVR).")
+    at: Literal["middle", "start"] = Field("middle", description="Which instant of the row a still is taken at.")
+
+
+class Encoder(Section):
+    """What every encoder has in common; the `Settings` of a user's own derives from it (docs/extending.md)."""
+
+    kind: str
+    architecture: str = Field("", description="Name of the network, where the kind has several.")
+    weights: str = Field("", description="Its weights: a file or a folder; empty for an encoder that has none.")
+    sha256: str | None = Field(None, description="Expected sha256 of the weights file; checked when given.")
+    size: PositiveInt = Field(224, description="Side of the square input, pixels.")
+    sampling: Sampling = Sampling()
+    precision: Precision = Field("fp32", description="Arithmetic of the encoder.")
+
+    reads_text: ClassVar[bool] = False  # whether it can be `text` or `teacher`
+    shaped_by: ClassVar[tuple[str, ...]] = ("size",)  # keys that change the shape of its input
+    of_pictures: ClassVar[tuple[str, ...]] = ("size", "sampling")  # keys that leave its texts alone
+    config_file: ClassVar[str] = "config.json"  # which a folder of weights holds beside them
+
+    @property
+    def weight_files(self) -> tuple[str, ...]:
+        """Names of the weights in such a folder, best first."""
+        return ("model.safetensors",)
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Distributions whose version is part of the recipe, the one it is made with first."""
+        return ()
+
+    @property
+    def stream(self) -> Stream:
+        """The frames it wants; stills unless a kind says otherwise."""
+        return Stream(self.sampling.every, self.sampling.at, self.size)
+
+    @property
+    def published(self) -> Published | None:
+        """What the configured tag or file name stands for, when it is a published one."""
+        return None
+
+    @property
+    def hint(self) -> str:
+        """What to do when the weights are not here, where that is not to put a file or a folder there."""
+        return ""
+
+    @property
+    def places(self) -> list[Path]:
+        """Every place the weights may be in, best first."""
+        value = Path(self.weights).expanduser()
+        return [value] if value.is_absolute() else [value, home() / value, _PROJECT / value]
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of weights with its own configuration, if that is what is configured and here."""
+        return next((place for place in self.places if (place / self.config_file).is_file()), None) if self.weights else None
+
+    @property
+    def vocabulary(self) -> Path | None:
+        """The tokenizer's file where it does not lie in the folder of the weights: it is part of what a query is made from."""
+        return None
+
+    @property
+    def cost(self) -> tuple[float, int]:
+        """(floating-point operations, values) of one row; a guess where the layers cannot be read."""
+        return _UNKNOWN
+
+    @property
+    def text_cost(self) -> tuple[float, int]:
+        """(floating-point operations of one query, values of one of its tokens)."""
+        return _UNKNOWN
+
+
+class OpenClip(Encoder):
+    """An image and text encoder of open_clip."""
+
+    kind: Literal["open_clip"] = "open_clip"
+    architecture: str = Field(
+        "ViT-B-16-quickgelu",
+        description="open_clip architecture; OpenAI weights need the `-quickgelu` ones; a folder of your own: any unused name.",
+    )
+    weights: str = Field("openai", description="A pretrained tag, a weights file, or a folder with `open_clip_config.json`.")
+    size: PositiveInt = Field(224, description="Side of the square input, pixels; must be the architecture's.")
+    resize: Literal["shortest", "squash"] | None = Field(
+        None,
+        description="How a frame becomes a square: by its short side and a centre crop, or squashed. Null: as the weights were trained, "
+        "which the tag or the folder says; of a bare file `shortest`.",
+    )
+    interpolation: Literal["bicubic", "bilinear"] | None = Field(None, description="Of the resizing. Null: as for `resize`, else bicubic.")
+    compile: bool = Field(False, description="torch.compile the image tower: faster on long runs, other last bits.")
+
+    reads_text: ClassVar[bool] = True
+    of_pictures: ClassVar[tuple[str, ...]] = ("size", "sampling", "resize", "interpolation", "compile")
+    config_file: ClassVar[str] = "open_clip_config.json"
+
+    @property
+    def weight_files(self) -> tuple[str, ...]:
+        return tables.HUB_FILES
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        timm = self.model.get("vision_cfg", {}).get("timm_model_name")
+        return ("open_clip_torch", *(["timm"] if timm else []), *(["tokenizers"] if self.tokenizer else []))
+
+    @property
+    def published(self) -> Published | None:
+        by_tag = tables.table().get(self.architecture, {}).get(tables.clean(self.weights))
+        return by_tag or tables.by_file().get(Path(self.weights).name)
+
+    @property
+    def places(self) -> list[Path]:
+        """As any encoder's; of a tag, the hub's and the libraries' own caches come last."""
+        entry = tables.table().get(self.architecture, {}).get(tables.clean(self.weights))
+        if entry is None:
+            return super().places
+        places = [home() / entry.file] if entry.url else []
+        places += [home() / entry.hub_id.split("/")[-1] / name for name in entry.hub_files if entry.hub]
+        places += [Path.home() / ".cache" / "clip" / entry.file] if entry.url else []
+        return places + [path for name in entry.hub_files if entry.hub and (path := _in_hub_cache(entry.hub_id, name))]
+
+    @property
+    def hint(self) -> str:
+        tag = tables.clean(self.weights)
+        if Path(self.weights).suffix or "/" in self.weights:
+            return ""
+        tags, others = tables.table().get(self.architecture, {}), [arch for arch, known in tables.table().items() if tag in known]
+        listed = f"{self.architecture} is published as {', '.join(tags)}" if tags else f"nothing is published for {self.architecture}"
+        return f"no such tag, file or folder; {listed}" + (f"; {tag!r} is published for {', '.join(others[:6])}" if others else "")
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """How the weights' pictures were prepared: mean, std, interpolation, resize_mode, as far as their tag or folder says."""
+        if self.folder is not None:
+            return dict(_json(self.folder / self.config_file).get("preprocess_cfg") or {})
+        return dict(self.published.preprocessing) if self.published else {}
+
+    @property
+    def stream(self) -> Stream:
+        said = self.described
+        resize = self.resize or said.get("resize_mode") or "shortest"
+        interpolation = self.interpolation or said.get("interpolation") or "bicubic"
+        return Stream(self.sampling.every, self.sampling.at, self.size, resize=resize, interpolation=interpolation)
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """open_clip's description of the architecture, read without importing it (that takes seconds); empty when unknown."""
+        if self.folder is not None:
+            return dict(_json(self.folder / self.config_file).get("model_cfg") or {})
+        spec = find_spec("open_clip")
+        for place in (spec.submodule_search_locations or []) if spec else []:
+            path = Path(place) / "model_configs" / f"{self.architecture}.json"
+            if path.is_file():
+                return _json(path)
+        return {}
+
+    @property
+    def tokenizer(self) -> str:
+        """The name on the hub of a tokenizer that is not CLIP's own; empty for CLIP's."""
+        return str(self.model.get("text_cfg", {}).get("hf_tokenizer_name") or "")
+
+    @property
+    def vocabulary(self) -> Path | None:
+        """`tokenizer.json` of a tokenizer that is not CLIP's own: beside the weights, in the weights folder, or in the hub's cache."""
+        if not self.tokenizer:
+            return None
+        near = [place if place.is_dir() else place.parent for place in self.places if place.exists()]
+        places = [folder / "tokenizer.json" for folder in [*near, home() / self.tokenizer.split("/")[-1]]]
+        cached = _in_hub_cache(self.tokenizer, "tokenizer.json")
+        return next((path for path in places if path.is_file()), cached)
+
+    @property
+    def cost(self) -> tuple[float, int]:
+        model = self.model
+        vision = model.get("vision_cfg", {})
+        if not isinstance(vision.get("layers"), int) or "patch_size" not in vision:
+            return 20e9 * (self.size / 224) ** 2, int(model.get("embed_dim", _UNKNOWN[1]))
+        tokens, width, layers = (self.size // vision["patch_size"]) ** 2 + 1, vision["width"], vision["layers"]
+        return float(layers * (24 * tokens * width**2 + 4 * tokens**2 * width)), int(model["embed_dim"])
+
+    @property
+    def text_cost(self) -> tuple[float, int]:
+        text = self.model.get("text_cfg", {})
+        tokens, width, layers = text.get("context_length", 77), text.get("width", 512), text.get("layers", 12)
+        return float(layers * (24 * tokens * width**2 + 4 * tokens**2 * width)), width
+
+
+class SlowFast(Encoder):
+    """A SlowFast motion encoder of pytorchvideo."""
+
+    kind: Literal["slowfast"] = "slowfast"
+    architecture: str = Field(
+        "slowfast_r50", description="`slowfast_r50`, `slowfast_r101`, `slowfast_16x8_r101_50_50`, or a name of your own with a folder."
+    )
+    weights: str = Field(
+        "SLOWFAST_8x8_R50.pyth",
+        description="A checkpoint file, or a folder with `slowfast_config.json` (arguments of `create_slowfast`).",
+    )
+    frames: PositiveInt = Field(32, description="Frames of the fast pathway per window.")
+    fps: PositiveFloat = Field(30.0, description="Rate the window is read at, frames per second.")
+    stride: PositiveInt = Field(2, description="Take every n-th frame at `fps`; past the window's end the last is repeated.")
+    alpha: PositiveInt = Field(4, description="The slow pathway takes one in alpha of them.")
+    compile: bool = Field(False, description="torch.compile the network: faster on long runs, other last bits.")
+
+    shaped_by: ClassVar[tuple[str, ...]] = ("size", "frames", "alpha")
+    config_file: ClassVar[str] = "slowfast_config.json"
+
+    @property
+    def weight_files(self) -> tuple[str, ...]:
+        known = tables.SLOWFAST.get(self.architecture)
+        return ("slowfast_model.safetensors", "slowfast_model.pyth", *([known.file] if known else []))
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        return ("pytorchvideo",)
+
+    @property
+    def stream(self) -> Stream:
+        return Stream(self.sampling.every, "window", self.size, self.frames, self.fps, self.stride)
+
+    @property
+    def published(self) -> Published | None:
+        entry = tables.SLOWFAST.get(self.architecture)
+        return entry if entry and Path(self.weights).name == entry.file else None
+
+    @property
+    def places(self) -> list[Path]:
+        """As any encoder's, and the cache of torch.hub."""
+        value = Path(self.weights).expanduser()
+        hub = Path(os.environ.get("TORCH_HOME") or cache_home() / "torch") / "hub" / "checkpoints"
+        return super().places if value.is_absolute() else [*super().places, hub / value.name]
+
+    @property
+    def cost(self) -> tuple[float, int]:
+        known = {"slowfast_r50": (132e9, 2304), "slowfast_r101": (254e9, 2304), "slowfast_16x8_r101_50_50": (430e9, 2304)}
+        flops, width = known.get(self.architecture, _UNKNOWN)
+        return flops * (self.size / 224) ** 2 * self.frames / 32, width
+
+
+class Imported(Section):
+    """Features or query states of a published bundle, put here by `prvr import`; nothing is computed."""
+
+    kind: Literal["imported"] = "imported"
+
+
+class _OwnKinds:
+    """Marks a union of kinds as open: a kind with a dot in its name is a user's own module, whose `Settings` checks the entry."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def choose(value: Any, known: Callable[[Any], Any]) -> Any:
+            if isinstance(value, Encoder):
+                return value
+            kind = value.get("kind") if isinstance(value, dict) else None
+            if isinstance(kind, str) and "." in kind:
+                return plugins.settings("encoders", kind, Encoder).model_validate(value)
+            return known(value)
+
+        return core_schema.no_info_wrap_validator_function(choose, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        own = {"type": "object", "required": ["kind"], "properties": {"kind": {"type": "string", "pattern": r"\."}}}
+        description = "A module of one's own, found from the folder of the configuration: `package.module`."
+        return {"anyOf": [handler(schema), {**own, "title": "Own", "description": description}]}
+
+
+AnyEncoder = Annotated[Annotated[OpenClip | SlowFast | Imported, Field(discriminator="kind")], _OwnKinds()]
+
+
+def home() -> Path:
+    """The folder weights are put into: `$PRVR_WEIGHTS`, else `weights/`."""
+    return Path(os.environ.get("PRVR_WEIGHTS") or "weights")
+
+
+def cache_home() -> Path:
+    """Where this user's caches are."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def _in_hub_cache(repository: str, name: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(repository, name)
+    return Path(path) if isinstance(path, str) else None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """A JSON object, or nothing when it cannot be read: loading the encoder says what is wrong with it."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
