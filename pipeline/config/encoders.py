@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, PositiveFloat, PositiveInt
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, PositiveFloat, PositiveInt, SerializeAsAny
 from pydantic_core import CoreSchema, core_schema
 
 from pipeline.config import published as tables
@@ -293,7 +293,7 @@ class _OwnKinds:
         return {"anyOf": [handler(schema), {**own, "title": "Own", "description": description}]}
 
 
-AnyEncoder = Annotated[Annotated[OpenClip | SlowFast | Imported, Field(discriminator="kind")], _OwnKinds()]
+AnyEncoder = SerializeAsAny[Annotated[Annotated[OpenClip | SlowFast | Imported, Field(discriminator="kind")], _OwnKinds()]]
 
 
 def home() -> Path:

@@ -40,7 +40,7 @@ class Config(Section):
     encoders: dict[Name, AnyEncoder] = Field(
         ...,
         min_length=1,
-        description="Named encoders; the name is the folder of their features. A `kind` with a dot is a module of your own (docs/extending.md).",
+        description="Named encoders; the name is the folder of their features. A `kind` with a dot in it: docs/extending.md.",
     )
     variant: Literal["released", "paper"] = "released"
     features: list[Name] = Field(..., min_length=1, description="Encoders whose rows are concatenated.")

@@ -127,7 +127,7 @@ def identity(encoder: Encoder) -> str:
     A folder: digest of its configuration, vocabulary and weights. Else the configured sha256, else the published one, else that of
     the local file, else (no file here) the architecture and tag; with the checksum of a vocabulary that lies elsewhere.
     """
-    own, vocabulary = _identity(encoder), encoder.vocabulary
+    own, vocabulary = _identity(encoder) if encoder.weights else "", encoder.vocabulary
     inside = vocabulary is not None and vocabulary.parent == encoder.folder
     return own if vocabulary is None or inside else f"{own} {sha256(vocabulary)}"
 
