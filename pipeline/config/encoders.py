@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, PositiveFloat, PositiveInt, SerializeAsAny
-from pydantic_core import CoreSchema, core_schema
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from pipeline.config import published as tables
-from pipeline.config.base import Section
+from pipeline.config.base import Section, of_kind
 from pipeline.config.published import Published
 from pipeline.config.streams import Stream
-from pipeline.core import plugins
 
 Precision = Literal["fp32", "bf16", "fp16"]
 _PROJECT = Path(__file__).parents[2]  # a relative path also means: beside the installed package (the demo's own encoders)
@@ -273,27 +270,10 @@ class Imported(Section):
     kind: Literal["imported"] = "imported"
 
 
-class _OwnKinds:
-    """Marks a union of kinds as open: a kind with a dot in its name is a user's own module, whose `Settings` checks the entry."""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        def choose(value: Any, known: Callable[[Any], Any]) -> Any:
-            if isinstance(value, Encoder):
-                return value
-            kind = value.get("kind") if isinstance(value, dict) else None
-            if isinstance(kind, str) and "." in kind:
-                return plugins.settings("encoders", kind, Encoder).model_validate(value)
-            return known(value)
-
-        return core_schema.no_info_wrap_validator_function(choose, handler(source))
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        own = {"type": "object", "required": ["kind"], "properties": {"kind": {"type": "string", "pattern": r"\."}}}
-        description = "A module of one's own, found from the folder of the configuration: `package.module`."
-        return {"anyOf": [handler(schema), {**own, "title": "Own", "description": description}]}
-
-
-AnyEncoder = SerializeAsAny[Annotated[Annotated[OpenClip | SlowFast | Imported, Field(discriminator="kind")], _OwnKinds()]]
+if TYPE_CHECKING:
+    AnyEncoder = Encoder | Imported
+else:
+    AnyEncoder = of_kind("encoders", Encoder, OpenClip, SlowFast, Imported)
 
 
 def home() -> Path:
