@@ -101,10 +101,10 @@ def max_sim(
         own = torch.nonzero(position[truth] >= 0)[:, 0]
         if len(own):
             local = position[truth[own]]
-            best = frame_similarity(sentences[own.to(device)], tokens, local.to(device)).argmax(-1)
-            middles = [waiting[v][2] for v in local.tolist()]
-            # A tie between the first row and its copies at the end may fall to a copy: that is the first row.
-            best_time[own.numpy()] = [m[row] if row < len(m) else m[0] for m, row in zip(middles, best.tolist(), strict=True)]
+            similarity = frame_similarity(sentences[own.to(device)], tokens, local.to(device))
+            # Of equal rows the first, which argmax does not promise; so a copy of the first row is never the best one.
+            best = (similarity == similarity.amax(-1, keepdim=True)).int().cummax(-1).values.logical_not().sum(-1)
+            best_time[own.numpy()] = [waiting[v][2][row] for v, row in zip(local.tolist(), best.tolist(), strict=True)]
         waiting.clear()
 
     for item in rows:

@@ -34,8 +34,12 @@ def test_a_video_without_rows_ranks_last() -> None:
     assert np.isnan(found.best_time[0])
 
 
-def test_a_tie_with_the_padding_is_the_first_row() -> None:
-    same, long = np.ones((2, 3), np.float32), -np.ones((5, 3), np.float32)
-    rows = [("short", same, np.array([1.0, 3.0])), ("long", long, np.arange(5.0))]
-    found = zero_shot.max_sim(torch.ones(1, 3), torch.tensor([0]), ["short", "long"], iter(rows))
-    assert found.best_time[0] in (1.0, 3.0)
+def test_of_equal_rows_the_first_is_the_best() -> None:
+    """Rows that differ in length alone, their padding, and two equal rows in the middle of a video whose first row is worse."""
+    sentence = torch.tensor([[1.0, 0.0]])
+    long = -np.ones((9, 2), np.float32)
+    for rows, best in (([[1, 0], [1, 0]], 0), ([[1, 0], [2, 0], [4, 0]], 0), ([[0, 1], [1, 0], [1, 0]], 1), ([[0, 1], [0, 1], [1, 0]], 2)):
+        middle = np.arange(len(rows)) * 2.0 + 1.0
+        given = [("short", np.array(rows, np.float32), middle), ("long", long, np.arange(9.0))]
+        found = zero_shot.max_sim(sentence, torch.tensor([0]), ["short", "long"], iter(given))
+        assert found.best_time.tolist() == [middle[best]]

@@ -115,7 +115,7 @@ def test_scores_ranks_and_recalls(bare: Bare) -> None:
     order = torch.tensor([queries.index(query) for query in strip(bare.expected["val_query_metas"])])
     assert sorted(order.tolist()) == list(range(len(queries)))
     decided = ~tied(found.split.videos.frames)
-    assert decided.any()
+    assert decided.float().mean() >= 0.5  # the rest are ties, which are left out of what is compared below
     truth = found.split.queries.video[order]
     clip, frame = ranked.scores.clip[order], ranked.scores.frame[order]
     bare.golden.close(clip[:, decided], expected["val_scores_clip"][:, decided], "small.clip_scores")
@@ -164,7 +164,7 @@ def test_the_collated_training_batch(bare: Bare) -> None:
     found = inputs.load(bare.layout, bare.chosen, "train").split
     assert found.videos.ids == [str(name) for name in bare.expected["train_video_ids"]]
     decided = ~tied(found.videos.frames)
-    assert decided.any()
+    assert decided.float().mean() >= 0.5  # the rest are ties, which are left out of what is compared below
     torch.testing.assert_close(normalised(found.videos.frames), expected["train_frame_video_features"], rtol=0, atol=1e-6)
     for ours, name in (
         (normalised(found.videos.clips), "train_clip_video_features"),

@@ -1,0 +1,63 @@
+"""The README's demo table against a whole run of the demo: `make demo`, not cut."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.workflow.workspace import Workspace, demo_config
+
+COLUMNS = ("R@1", "R@5", "R@10", "R@100", "SumR")
+TRAINED = ("main", "no-motion")
+
+Table = dict[str, list[float]]
+
+
+def demo_text(root: Path) -> str:
+    """The part of the README that shows the demo's output."""
+    found = re.search(r"<!-- demo:begin -->(.*?)<!-- demo:end -->", (root / "README.md").read_text(), flags=re.S)
+    assert found is not None
+    return found[1]
+
+
+def tables(text: str) -> list[Table]:
+    """Every table of recalls in a text, in order: model -> its numbers."""
+    found: list[Table] = []
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("| ").split("|")]
+        if cells[0] == "model" and cells[-len(COLUMNS) :] == list(COLUMNS):
+            found.append({})
+        elif found and len(cells) > len(COLUMNS) and re.fullmatch(r"[\d.]+", cells[-1]):
+            found[-1][cells[0]] = [float(cell) for cell in cells[-len(COLUMNS) :]]
+    return found
+
+
+def band(text: str) -> float:
+    """How far SumR of a trained row may be from the shown one on another processor, as the README says it: three deviations over seeds."""
+    deviation = re.search(r"SumR [\d.]+ ± ([\d.]+)", text)
+    said = re.search(r"within ([\d.]+) points of SumR", " ".join(text.split()))
+    assert deviation is not None
+    assert said is not None
+    assert float(said[1]) <= 3.2 * float(deviation[1])
+    return float(said[1])
+
+
+@pytest.mark.long
+def test_the_readme_shows_what_the_demo_prints(root: Path, tmp_path: Path) -> None:
+    work = Workspace(tmp_path, demo_config())
+    work.snakemake()
+    text = demo_text(root)
+    ours, shown = tables((work.results / "table.md").read_text()), tables(text)
+    assert len(shown) == 2
+    for printed, readme in zip(ours, shown, strict=False):
+        assert printed.keys() == readme.keys()
+        for name in readme.keys() - set(TRAINED):
+            assert printed[name] == readme[name], name
+    for name in TRAINED:
+        assert abs(ours[0][name][-1] - shown[0][name][-1]) <= band(text), (name, ours[0][name], shown[0][name])
+    # What the README concludes from the table: what moves is told apart with SlowFast, and is lost without it.
+    for table in ours[:2]:
+        assert table["main"][-1] - table["zero-shot max-sim"][-1] > 40
+        assert abs(table["no-motion"][-1] - table["zero-shot max-sim"][-1]) < 15
