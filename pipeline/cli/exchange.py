@@ -109,7 +109,8 @@ def import_checkpoint(
 
     settings = load(config)
     checkpoints.import_checkpoint(settings, settings.layout, experiment, seed, path)
-    print(f"wrote {settings.layout.checkpoint(experiment, seed)}; next: prvr evaluate --experiment {experiment} --seed {seed}")
+    print(f"wrote {settings.layout.checkpoint(experiment, seed)}")
+    print(f"next: prvr evaluate --experiment {experiment} --seed {seed} --config {config}")
 
 
 def export_checkpoint(

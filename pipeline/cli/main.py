@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from itertools import pairwise
+from pathlib import Path
 
 import typer
 
-from pipeline.cli import exchange, stages, tools
+from pipeline.cli import exchange, run, stages, tools
 from pipeline.core.errors import PrvrError, disk_error
+from pipeline.core.install import run_command
 
 app = typer.Typer(
     help="From a folder of raw videos to a trained, measured, searchable partially-relevant-video-retrieval model.",
@@ -17,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+run.register(app)
 stages.register(app)
 tools.register(app)
 exchange.register(app)
@@ -28,7 +32,7 @@ def main() -> None:
     try:
         app()
     except PrvrError as error:
-        _say(f"prvr: {error}")
+        _say(f"prvr: {_with_command(str(error), sys.argv[1:])}")
         sys.exit(2)
     except KeyboardInterrupt:
         print("prvr: interrupted; the next run goes on from what is finished", file=sys.stderr)
@@ -41,6 +45,14 @@ def main() -> None:
             raise
         _say(f"prvr: {known}")
         sys.exit(2)
+
+
+def _with_command(message: str, words: list[str]) -> str:
+    """The message with the command behind "run the workflow again": errors know neither the configuration's file nor the folder."""
+    named = next((after for word, after in pairwise(words) if word == "--config"), "config.yaml")
+    if Path(named).parent.name == ".config":  # a job's, in its log: the reader knows what was started
+        return message
+    return message.replace("run the workflow again", f"run the workflow again (`{run_command(named)}`)")
 
 
 def _say(message: str) -> None:

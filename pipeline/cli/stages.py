@@ -13,6 +13,7 @@ import typer
 
 from pipeline.config.reading import load
 from pipeline.core.atomic import write_json
+from pipeline.core.install import run_command
 from pipeline.jobs import recipes
 from pipeline.jobs.dag import Dag
 
@@ -187,4 +188,4 @@ def retry(config: Config = "config.yaml", ids: Annotated[list[str] | None, typer
 
     for shard, members in again(dag.layout, list(dag.shards), ids or ()).items():
         print(f"shard {shard}: {', '.join(members)}")
-    print("run the workflow again")
+    print(f"next: {run_command(dag.config.source)}")

@@ -99,14 +99,17 @@ def doctor(
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(help="A folder of videos, annotation files or feature bundles.")],
+    folder: Annotated[Path | None, typer.Argument(help="A folder of videos, annotation files or feature bundles.")] = None,
     to: Annotated[Path, typer.Option("--to", help="Where the configuration and the manifest are written.")] = Path(),
     kind: Annotated[str | None, typer.Option("--kind", help="Which dataset, where several are recognised.")] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Write the demo's configuration instead; it renders its own videos.")] = False,
 ) -> None:
     """Look at a folder, say what is in it, and write a commented configuration for it."""
-    from pipeline.tools.init import init as write
+    from pipeline.tools import init as writing
 
-    print("\n".join(write(folder, to, kind=kind)))
+    if (folder is None) != demo:
+        raise typer.BadParameter("name a folder, or give --demo")
+    print("\n".join(writing.init_demo(to) if folder is None else writing.init(folder, to, kind=kind)))
 
 
 def plan(config: Config = "config.yaml") -> None:

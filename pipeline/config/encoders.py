@@ -18,9 +18,9 @@ from pipeline.config import published as tables
 from pipeline.config.base import Section, of_kind
 from pipeline.config.published import Published
 from pipeline.config.streams import Stream
+from pipeline.core import install
 
 Precision = Literal["fp32", "bf16", "fp16"]
-_PROJECT = Path(__file__).parents[2]  # a relative path also means: beside the installed package (the demo's own encoders)
 _UNKNOWN = (2e9, 256)
 
 
@@ -76,7 +76,7 @@ class Encoder(Section):
     def places(self) -> list[Path]:
         """Every place the weights may be in, best first."""
         value = Path(self.weights).expanduser()
-        return [value] if value.is_absolute() else [value, home() / value, _PROJECT / value]
+        return [value] if value.is_absolute() else [value, home() / value, install.CODE / value]
 
     @property
     def folder(self) -> Path | None:

@@ -44,6 +44,7 @@ def validate(values: dict[str, Any], *, source: str) -> Config:
         raise ConfigError(
             _explain(error, Config), where=source, fix="correct the keys above; docs/configuration.md lists them all"
         ) from error
+    config._source = source
     for name in config.models:
         try:
             config.experiment(name)

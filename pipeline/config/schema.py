@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, PrivateAttr, model_validator
 
 from pipeline.config import variants
 from pipeline.config.ablations import table_3, tables_1_and_2
@@ -63,6 +63,7 @@ class Config(Section):
     sweeps: dict[Name, dict] = Field(default_factory=table_3, description="Models of `snakemake sweeps`; by default the paper's Table 3.")
     ablation_seeds: list[int] = Field([1, 2, 3], min_length=1, description="Seeds of the ablations and sweeps.")
     runtime: Runtime = Runtime()
+    _source: str = PrivateAttr("config.yaml")
 
     @model_validator(mode="after")
     def _references(self) -> Config:
@@ -84,6 +85,11 @@ class Config(Section):
                 if tower and not self.imported(tower) and not self.network(tower).reads_text:
                     raise ValueError(f"{key} of experiment {name!r} is {tower!r}, which has no text tower")
         return self
+
+    @property
+    def source(self) -> str:
+        """The file it was read from, for messages; several are joined by ` + `."""
+        return self._source
 
     @property
     def layout(self) -> Layout:

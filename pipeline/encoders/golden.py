@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.config import reading
 from pipeline.config.encoders import Encoder, home
+from pipeline.core import install
 from pipeline.core.atomic import write_json
 from pipeline.core.errors import WeightsError
 from pipeline.encoders.base import TextEncoder, load
@@ -124,7 +125,7 @@ def _entry(encoder: Encoder, name: str) -> dict[str, Any]:
 
 def ship() -> None:
     """Write the demo's encoders into the table beside this file: `python -m pipeline.encoders.golden`, after they were trained again."""
-    demo = reading.load(_SHIPPED.parents[2] / "config.yaml")
+    demo = reading.load(install.DEMO)
     published = {sha: entry for sha, entry in json.loads(_SHIPPED.read_text()).items() if entry["source"].startswith("the published")}
     for name in demo.encoders:
         encoder = demo.network(name)

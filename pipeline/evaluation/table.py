@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config.schema import Config
+from pipeline.core import install
 from pipeline.core.atomic import write_text
 from pipeline.core.errors import StoreError, StoreMissing
 from pipeline.core.layout import Layout
@@ -33,7 +34,7 @@ def run_table(config: Config, layout: Layout, target: str = "table") -> str:
         else:
             absent.append(f"{experiment} seed {seed}")
     if not runs:
-        raise StoreMissing("no run has been evaluated", where=layout.root / "runs", fix="run `snakemake --cores all --resources gpu=1`")
+        raise StoreMissing("no run has been evaluated", where=layout.root / "runs", fix=f"run `{install.run_command(config.source)}`")
     _one_gallery(runs, layout)
     kind = _benchmark(config.dataset.kind, runs)
     text = render(runs, kind, absent, target)

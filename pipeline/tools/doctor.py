@@ -9,12 +9,12 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from pipeline.config.schema import Config
+from pipeline.core import install
 from pipeline.core.errors import PrvrError
 from pipeline.core.layout import Layout
 
@@ -152,11 +152,8 @@ def estimate_bytes(dag: Any, seconds: float = 120.0) -> float:
 
 
 def _workflow(config: Config, layout: Layout) -> Iterator[Check]:
-    if not Path("Snakefile").exists():
-        yield Check("Snakefile", None, "not in this folder: run from the project's, or name it with --snakefile")
-        return
-    yield Check("Snakefile", True, "here")
-    path = Path("profiles/default/config.yaml")
+    yield Check("Snakefile", install.SNAKEFILE.is_file(), f"{install.SNAKEFILE}; run it with `{install.run_command(config.source)}`")
+    path = install.here_or_shipped("profiles/default") / "config.yaml"
     profile = yaml.safe_load(path.read_text()) if path.exists() else {}
     # Without these triggers Snakemake goes by file times, and jobs are repeated or left out.
     triggers = profile.get("rerun-triggers")

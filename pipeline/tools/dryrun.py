@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.core import install
 from pipeline.core.errors import ConfigError
 
-SNAKEFILE = Path(__file__).parents[2] / "Snakefile"
 _REASONS = {
     "Missing output files": "not made yet",
     "Incomplete output files": "was cut off",
@@ -45,18 +44,7 @@ class Job:
 
 def dry_run(config_file: str | Path) -> str:
     """What `snakemake --dry-run` prints. ConfigError with its last words when it refuses."""
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--snakefile",
-        str(SNAKEFILE),
-        "--configfile",
-        str(config_file),
-        "--dry-run",
-        "--cores",
-        "all",
-    ]
+    command = [*install.snakemake(), "--configfile", str(config_file), "--dry-run", "--cores", "all"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = "\n".join(f"{done.stdout}\n{done.stderr}".strip().splitlines()[-20:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import yaml
 
 from pipeline.config.inputs import Dataset
+from pipeline.core import install
 from pipeline.core.errors import ConfigError, DatasetError, PrvrError
 from pipeline.datasets import caption_list, table
 from pipeline.datasets.folder import locate
@@ -20,7 +22,6 @@ from pipeline.datasets.readers import BENCHMARKS, benchmark
 from pipeline.datasets.rows import Query, Rows, Video
 from pipeline.tools.recognise import TELLTALE, Bundle, Found, look
 
-PRESETS = Path(__file__).parents[2] / "config"
 _GALLERY = {"activitynet": "val_1", "qvhighlights": "val"}
 _OTHER_GALLERY = {
     "activitynet": "gallery val_1, the official 4,917 videos; `gallery: mssl` has the 4,430 of the MS-SL bundle: never compare the two",
@@ -73,8 +74,19 @@ def init(root: Path, target: Path, *, kind: str | None = None) -> list[str]:
         first = [f"prvr import {bundle.folder} --config {config} {names}"]
     elif manifest.suffix == ".csv":
         first = [f"# fill in the queries of {manifest} and name it as dataset.annotations in {config}"]
-    steps = [*first, f"prvr plan --config {config}", f"snakemake --configfile {config} --cores all --resources gpu=1"]
+    steps = [*first, f"prvr plan --config {config}", install.run_command(config)]
     return [*said, "next:", *(f"  {step}" for step in steps)]
+
+
+def init_demo(target: Path) -> list[str]:
+    """Write `<target>/config.yaml`, the demo's; returns the lines to print. Errors: ConfigError when one is there already."""
+    config = target / "config.yaml"
+    if config.exists():
+        raise ConfigError(f"already there: {config}", where=target, fix="move it away, or choose another folder with --to")
+    target.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(install.DEMO, config)
+    step = install.run_command(config)
+    return [f"wrote {config}: the demo, a rendered world of videos; it explains every value", "", "next:", f"  {step}"]
 
 
 def _only_kind(found: Found) -> str:
@@ -176,7 +188,7 @@ def _listed(bundle: Bundle) -> Rows:
 def _filled(dataset: Dataset, bundle: Bundle | None) -> str:
     """The preset's text with this dataset's values, its comments kept."""
     kind = bundle.kind if bundle else dataset.kind
-    text = (PRESETS / f"{'own-videos' if kind == 'own' else kind}.yaml").read_text(encoding="utf-8")
+    text = (install.PRESETS / f"{'own-videos' if kind == 'own' else kind}.yaml").read_text(encoding="utf-8")
     values: dict[str, Any] = {"name": dataset.name, "kind": dataset.kind, "videos": dataset.videos, "annotations": dataset.annotations}
     if bundle:
         text = re.sub(r"^encoders:.*?(?=^variant:)", _IMPORTED.format(name=bundle.short), text, flags=re.M | re.S)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.config.schema import Config
+from pipeline.core import install
 from pipeline.core.layout import Layout
 from pipeline.jobs.dag import Dag
 from pipeline.jobs.interruption import written_logs
@@ -37,7 +38,7 @@ def summary(config: Config, layout: Layout) -> str:
     """The result table, the time each stage took, and the paths a reader wants next."""
     lines = [f"Results of {config.dataset.name!r}", ""]
     table = layout.root / "table.md"
-    lines += [table.read_text().rstrip() if table.exists() else "No result table yet: run `snakemake --cores all --resources gpu=1`.", ""]
+    lines += [table.read_text().rstrip() if table.exists() else f"No result table yet: run `{install.run_command(config.source)}`.", ""]
     times = stage_times(layout)
     if len(times):
         lines += ["Where the time went (jobs run side by side, so the wall time is shorter):", "", _aligned(times), ""]

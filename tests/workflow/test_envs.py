@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-LEFT_OUT = {"torch", "torchvision", "snakemake", "setuptools"}  # conda's own pytorch; the workflow engine runs outside the jobs
+LEFT_OUT = {"torch", "torchvision", "snakemake"}  # conda's own pytorch; the workflow engine runs outside the jobs
 
 
 @pytest.mark.parametrize("name", ["cpu", "gpu"])

@@ -2,8 +2,11 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(workflow.basedir)))
+# A checkout that was not installed. In a wheel there is no package beside the Snakefile.
+if (Path(workflow.basedir) / "pipeline").is_dir():
+    sys.path.insert(0, str(Path(workflow.basedir)))
 
+from pipeline.core import install
 from pipeline.config.reading import read, validate
 from pipeline.config.schema import merge
 from pipeline.jobs.dag import Dag as Plan, gpus_per_job
@@ -33,10 +36,13 @@ except OSError as error:
 
 LAYOUT = JOBS.layout
 # The rules call `prvr --config "$config"`: this interpreter's, or with --sdm that of each rule's own environment.
-PYTHON = "python" if workflow.deployment_settings.deployment_method else sys.executable
+DEPLOYED = bool(workflow.deployment_settings.deployment_method)
+PYTHON = "python" if DEPLOYED else sys.executable
+CODE = install.code_path(linked=Path(".snakemake/prvr-code") if DEPLOYED else None)
+EXPORT = f'export PYTHONPATH="{CODE}${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; ' if CODE else ""
 shell.prefix(
-    f'set -euo pipefail; export PYTHONPATH="{workflow.basedir}${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; config="{CONFIG_FILE}"; '
-    f'prvr() {{{{ "{PYTHON}" -m pipeline.cli "$@"; }}}}; '
+    f'set -euo pipefail; {EXPORT}config="{CONFIG_FILE}"; '
+    f'prvr() {{{{ "{PYTHON}" -P -m pipeline.cli "$@"; }}}}; '
 )
 
 EXPERIMENTS = list(CONFIG.experiments)

@@ -1,0 +1,1 @@
+"""prvr from Python: docs/python.md."""
