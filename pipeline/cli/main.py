@@ -11,7 +11,7 @@ from pathlib import Path
 import typer
 
 from pipeline.cli import exchange, run, stages, tools
-from pipeline.core.errors import PrvrError, disk_error
+from pipeline.core.errors import PrvrError, system_error
 from pipeline.core.install import run_command
 
 app = typer.Typer(
@@ -40,7 +40,7 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        known = disk_error(error)
+        known = system_error(error)
         if known is None:
             raise
         _say(f"prvr: {known}")

@@ -54,21 +54,27 @@ class StoreMissing(StoreError):
 
 
 class StoreDamaged(StoreError):
-    """The file is not readable HDF5: truncated, or something else altogether."""
+    """The file is not what was written: truncated, changed, or something else altogether."""
 
     code = "STORE_DAMAGED"
 
 
 class StoreForeign(StoreError):
-    """The file is HDF5 but was not written by prvr."""
+    """The file is HDF5 but was not written by prvr, or points at other files."""
 
     code = "STORE_FOREIGN"
 
 
 class StoreSchema(StoreError):
-    """The file was written by another schema version, or by another stage than the one asked for."""
+    """The file was written by another schema version, stage or recipe than the one asked for."""
 
     code = "STORE_SCHEMA"
+
+
+class StoreValues(StoreError):
+    """Values to be stored are infinite in the type they are stored in."""
+
+    code = "STORE_VALUES"
 
 
 class WeightsError(PrvrError):
@@ -139,19 +145,33 @@ class DiskError(PrvrError):
     code = "DISK"
 
 
+class LimitError(PrvrError):
+    """The system grants no more memory, open files or processes."""
+
+    code = "LIMIT"
+
+
 _DISK = {
     errno.ENOSPC: "make room",
     errno.EDQUOT: "ask for a larger quota, or make room",
     errno.EFBIG: "raise the limit on the size of a file (`ulimit -f`)",
     errno.EROFS: "write elsewhere (`results:` in the configuration), or make the file system writable",
     errno.EACCES: "mend the permissions, or write elsewhere (`results:` in the configuration)",
+    errno.EIO: "have the disk looked at: it could not read or write",
+}
+_LIMITS = {
+    errno.EMFILE: "raise the limit on open files (`ulimit -n`)",
+    errno.ENFILE: "raise the machine's limit on open files (`fs.file-max`)",
+    errno.ENOMEM: "give it more memory (`ulimit -v`, the job's limit), or run fewer jobs at once",
+    errno.EAGAIN: "raise the limit on processes (`ulimit -u`)",
 }
 
 
-def disk_error(error: OSError) -> DiskError | None:
-    """A failure to write as a typed error, None when it is another one. HDF5 gives the number in its text only."""
+def system_error(error: OSError) -> DiskError | LimitError | None:
+    """A refusal of the system as a typed error, None when it is another one. HDF5 gives the number in its text only."""
     said = re.search(r"errno = (\d+)", str(error))
     number = int(said[1]) if said else error.errno
-    if number not in _DISK:
+    kind, fixes = (DiskError, _DISK) if number in _DISK else (LimitError, _LIMITS)
+    if number not in fixes:
         return None
-    return DiskError(os.strerror(number), where=error.filename, fix=f"{_DISK[number]}, then run again: nothing finished is lost")
+    return kind(os.strerror(number), where=error.filename, fix=f"{fixes[number]}, then run again: nothing finished is lost")

@@ -8,8 +8,9 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from pipeline.core import plugins
 from pipeline.core.atomic import write_json
@@ -17,9 +18,17 @@ from pipeline.core.atomic import write_json
 _CHUNK = 1 << 16
 PACKAGE = Path(__file__).parents[1]
 # Values in the configuration reach a job through its recipe, and the videos through the digest of their contents; these rooms only carry
-# them, word messages, or draw progress. The store is versioned by store.SCHEMA instead, and with it what puts its files on disk: an edit
-# that keeps the schema keeps every cached file.
+# them, word messages, or draw progress. The store is versioned by SCHEMA instead, and with it what puts its files on disk: an edit
+# that keeps the schema keeps every cached file, a raised one makes all of them again.
 NOT_DIGESTED = ("core", "config", "jobs", "cli", "evaluation.plot", "training.plot")
+
+SCHEMA = 2  # of the files in pipeline/core/store
+
+
+def recipe_hash(recipe: Mapping[str, Any]) -> str:
+    """The first 12 hex digits of the sha256 of a recipe's canonical JSON."""
+    text = json.dumps(recipe, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 class FileCache:
@@ -136,7 +145,7 @@ def code_digest(*modules: str) -> str:
             continue
         seen[module], imported = _imports(module)
         todo += imported
-    return hashlib.sha256(json.dumps(sorted(seen.items())).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps([SCHEMA, sorted(seen.items())]).encode()).hexdigest()[:12]
 
 
 def _counts(module: str) -> bool:

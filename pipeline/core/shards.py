@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ class ShardStore:
     Items are kept by `key` (content fingerprint and recipe): what the previous file holds under the same key is copied, not computed,
     also when the item has another name now, and two items of one key are one computation. New items are put into part files beside
     the final one, each whole, so a killed job goes on where it was; `finish` merges everything in the given order (the bytes do not
-    depend on interruptions) and removes the parts. `also` names other files to take items from.
+    depend on interruptions) and removes the parts. `also` names other files to take items from. What is to be copied is compared with its
+    checksums first: a damaged item counts as absent.
     """
 
     def __init__(self, path: Path, *, stage: str, recipe: Mapping[str, Any], group: str, also: Iterable[Path] = ()) -> None:
@@ -89,8 +91,12 @@ class ShardStore:
                 if store.attrs["recipe_hash"] != self._hash or self.group not in store:
                     return
                 data = store.ragged(self.group, lazy=True)
+                bad = set(data.damaged())
+                if bad:
+                    print(f"warning: {len(bad)} items of {file} are damaged and are computed again", file=sys.stderr)
                 for item, key in zip(data.ids, data.items["key"], strict=True):
-                    self._places.setdefault(str(key), (file, item))
+                    if item not in bad:
+                        self._places.setdefault(str(key), (file, item))
         except (StoreMissing, StoreSchema):
             return  # absent, or of another version: its items are computed again
         except StoreDamaged as error:
@@ -142,14 +148,14 @@ class ShardStore:
         rows, absent = 0, [item for item, key in keys.items() if key not in self._places]
         if absent:
             raise KeyError(f"{self.path}: never computed: {', '.join(absent[:5])}")
-        loaded: dict[Path, Ragged] = {}
-        for file in {self._places[key][0] for key in keys.values()}:
-            with open_store(file, stage=self.stage) as store:
-                loaded[file] = store.ragged(self.group)
-        with create(self.path, stage=self.stage, recipe=self.recipe, **attrs) as writer:
+        with ExitStack() as stack:
+            stored_in: dict[Path, Ragged] = {}
+            for file in dict.fromkeys(self._places[key][0] for key in keys.values()):
+                stored_in[file] = stack.enter_context(open_store(file, stage=self.stage)).ragged(self.group, lazy=True)
+            writer = stack.enter_context(create(self.path, stage=self.stage, recipe=self.recipe, **attrs))
             for item, key in keys.items():
                 file, stored = self._places[key]
-                data = loaded[file]
+                data = stored_in[file]
                 place, i = data.rows(stored), data.index[stored]
                 writer.append(
                     self.group,

@@ -10,7 +10,7 @@ from pipeline.core import install
 from pipeline.config.reading import read, validate
 from pipeline.config.schema import merge
 from pipeline.jobs.dag import Dag as Plan, gpus_per_job
-from pipeline.core.errors import PrvrError, disk_error
+from pipeline.core.errors import PrvrError, system_error
 from pipeline.jobs.interruption import end_on_signals, note_run
 from pipeline.jobs.resources import Requests
 from pipeline.jobs.upkeep import forget_lost, move_to_shards, publish_config
@@ -32,7 +32,7 @@ try:
 except PrvrError as error:
     raise WorkflowError(f"\n{error}") from None
 except OSError as error:
-    raise WorkflowError(f"\n{disk_error(error) or error}") from None
+    raise WorkflowError(f"\n{system_error(error) or error}") from None
 
 LAYOUT = JOBS.layout
 # The rules call `prvr --config "$config"`: this interpreter's, or with --sdm that of each rule's own environment.

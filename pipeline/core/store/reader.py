@@ -1,0 +1,178 @@
+"""Reading a file of ours: whole, of this version, with the content that was written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from pipeline.core.errors import StoreForeign, StoreMissing, StoreSchema
+from pipeline.core.provenance import SCHEMA
+from pipeline.core.store.checksums import crc, digest, entry, piece_starts, rows_per_piece
+from pipeline.core.store.contained import contents
+from pipeline.core.store.failures import AGAIN, reading
+from pipeline.core.store.ragged import Ragged, StoredRows, damaged
+
+LISTING = ".contents"
+
+
+class Reader:
+    """Reads one file; use through `open_store`. Errors of every method: StoreDamaged for values that are not those written, StoreSchema."""
+
+    def __init__(self, file: h5py.File, path: Path) -> None:
+        self._file, self.path = file, path
+        stored = dict(file.attrs.items())
+        self.digest = str(stored.pop("digest"))
+        listing = file[LISTING][...].tobytes()
+        if digest(stored, listing) != self.digest:
+            raise damaged(path, "the attributes changed since they were written")
+        self.attrs: dict[str, Any] = {k: _attribute(v) for k, v in stored.items()}
+        known = json.loads(listing)
+        self._arrays: dict[str, list] = known["arrays"]
+        self._groups: dict[str, Any] = known["groups"]
+        names, elsewhere = contents(file)
+        if elsewhere or sorted(names) != sorted([*self._arrays, LISTING]):
+            raise damaged(path, elsewhere or "it does not hold the arrays that were written")
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._arrays or name in self._groups
+
+    def names(self, prefix: str = "") -> list[str]:
+        """The full names of every array below `prefix`."""
+        return [name for name in self._arrays if name.startswith(f"{prefix}/".lstrip("/"))]
+
+    def ragged(self, name: str, *, lazy: bool = False) -> Ragged:
+        """A ragged group. With `lazy`, `values` stays on disk and is sliced on demand while the file is open."""
+        self._check(name, "ragged")
+        offsets = self.array(f"{name}/offsets")
+        rows = self._rows(f"{name}/values", offsets, self.array(f"{name}/checksums"))
+        data = Ragged(
+            ids=[str(i) for i in self.array(f"{name}/ids")],
+            offsets=offsets,
+            values=rows if lazy else rows[:],
+            columns=self._below(f"{name}/columns"),
+            items=self._below(f"{name}/items"),
+        )
+        if problem := data.problem():
+            raise damaged(self.path, f"{name}: {problem}")
+        return data
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table as a DataFrame, columns in the order they were written."""
+        self._check(name, "table")
+        return pd.DataFrame({column: self.array(f"{name}/{column}") for column in self._groups[name]["columns"]})
+
+    def array(self, name: str) -> np.ndarray:
+        """A dense array; StoreSchema when it is absent."""
+        if name not in self._arrays:
+            raise StoreSchema(f"no array {name!r}; the file holds {self._top()}", where=self.path, fix=AGAIN)
+        with reading(self.path):
+            dataset = self._dataset(name)
+            values = np.asarray(dataset.asstr("utf-8", "surrogateescape")[...] if h5py.check_string_dtype(dataset.dtype) else dataset[...])
+        if crc(values) != self._arrays[name][2]:
+            raise damaged(self.path, f"{name} changed since it was written")
+        return values
+
+    def verify(self) -> None:
+        """Read everything there is. Errors: StoreDamaged at the first that is not what was written."""
+        for name, group in self._groups.items():
+            if group["kind"] == "ragged":
+                for item in (data := self.ragged(name, lazy=True)).ids:
+                    data[item]
+        for name in self._arrays:
+            if self._arrays[name][2] is not None:
+                self.array(name)
+
+    def _top(self) -> list[str]:
+        return sorted({name.partition("/")[0] for name in self._arrays})
+
+    def _below(self, prefix: str) -> dict[str, np.ndarray]:
+        return {name.removeprefix(f"{prefix}/"): self.array(name) for name in self.names(prefix)}
+
+    def _dataset(self, name: str) -> h5py.Dataset:
+        """A data set of the type and shape that were written. The shape is compared before anything of that size is allocated."""
+        dataset, known = self._file[name], self._arrays[name]
+        if entry(dataset.dtype, dataset.shape, known[2]) != known:
+            raise damaged(self.path, f"{name} has another type or shape than was written")
+        return dataset
+
+    def _rows(self, name: str, offsets: np.ndarray, checksums: np.ndarray) -> StoredRows:
+        with reading(self.path):
+            dataset = self._dataset(name)
+        starts = piece_starts(offsets, rows_per_piece(dataset.shape, dataset.dtype))
+
+        def read(rows: slice) -> np.ndarray:
+            with reading(self.path):
+                return np.asarray(dataset[rows])
+
+        if len(starts) != len(checksums) + 1 or starts[-1] != len(dataset):
+            raise damaged(self.path, f"{name}: the offsets do not divide {len(dataset)} rows")
+        return StoredRows(dataset.shape, dataset.dtype, read, starts, checksums, f"{self.path}: {name}")
+
+    def _check(self, name: str, kind: str) -> None:
+        if self._groups.get(name, {}).get("kind") != kind:
+            raise StoreSchema(f"no {kind} {name!r}; the file holds {self._top()}", where=self.path, fix=AGAIN)
+
+
+def _attribute(value: Any) -> Any:
+    if isinstance(value, str) and value[:1] in "[{":
+        try:
+            return json.loads(value)
+        except json.JSONDecodeError:
+            return value
+    return value.item() if isinstance(value, np.generic) else value
+
+
+@contextmanager
+def open_store(
+    path: str | Path, *, stage: str | Sequence[str] | None = None, recipe_hash: str | None = None, **expected: Any
+) -> Iterator[Reader]:
+    """Open a file for reading, after checking that it is whole, ours, of this schema, and what is expected under this name.
+
+    `stage`, `recipe_hash` and any attribute in `expected` are compared with what the file says of itself: a file of another shard or of
+    another recipe is refused by its content. Errors: StoreMissing, StoreDamaged, StoreForeign, StoreSchema, each with what mends it.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise StoreMissing("the file does not exist", where=path, fix="run the workflow again: it rebuilds what is missing")
+    with reading(path):
+        file = h5py.File(path, "r")
+    with file:
+        with reading(path):
+            _ours(file, path)
+            reader = Reader(file, path)
+        stages = [stage] if isinstance(stage, str) else stage
+        if stages and reader.attrs["stage"] not in stages:
+            wanted = " or ".join(map(repr, stages))
+            raise StoreSchema(f"a {reader.attrs['stage']!r} file where {wanted} was expected", where=path, fix="check the path")
+        for name, value in {"recipe_hash": recipe_hash, **expected}.items():
+            if value is not None and reader.attrs.get(name) != value:
+                raise StoreSchema(f"its {name} is {reader.attrs.get(name)!r}, expected was {value!r}", where=path, fix=AGAIN)
+        yield reader
+
+
+def _ours(file: h5py.File, path: Path) -> None:
+    """Refuse what is not of this version before anything else of it is read."""
+    if "prvr_schema" not in file.attrs:
+        raise StoreForeign(
+            "HDF5, but not written by prvr", where=path, fix="published bundles enter through `prvr import`; anything else: move it away"
+        )
+    if file.attrs["prvr_schema"] != SCHEMA:
+        raise StoreSchema(f"schema {file.attrs['prvr_schema']}, this version reads {SCHEMA}", where=path, fix=AGAIN)
+    if "digest" not in file.attrs or LISTING not in file:
+        raise damaged(path, "the file was never finished")
+
+
+def content_digest(path: str | Path) -> str:
+    """The digest over a file's attributes and all its checksums: equal for equal content, read without reading the arrays.
+
+    Errors: those of `open_store`.
+    """
+    with open_store(path) as store:
+        return store.digest
