@@ -6,8 +6,10 @@ import contextlib
 import functools
 import json
 import logging
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,7 @@ def load(config: OpenClip, device: torch.device | str = "cpu", name: str = "") -
     architecture, another image size, a preprocessing the frames were not made for).
     """
     weights = resolve(config, name)
+    _import_library()
     cfg, preprocessing = _described(config, weights)
     _check_network_free(cfg, config)
     state = checkpoints.read(weights.file)
@@ -126,6 +129,17 @@ def load(config: OpenClip, device: torch.device | str = "cpu", name: str = "") -
     preprocessing["size"] = config.size
     _check_frames(config, preprocessing)
     return OpenClipEncoder(model, cfg, weights, preprocessing, config, torch.device(device))
+
+
+def _import_library() -> None:
+    """Import open_clip without transformers, which it wants for towers from the hub, refused here, and which takes seconds of a job."""
+    if "open_clip" in sys.modules or "transformers" in sys.modules:
+        return
+    sys.modules["transformers"] = None  # type: ignore[assignment]  # documented: importing it raises ModuleNotFoundError
+    try:
+        import_module("open_clip")
+    finally:
+        del sys.modules["transformers"]
 
 
 def _check_frames(config: OpenClip, preprocessing: dict[str, Any]) -> None:

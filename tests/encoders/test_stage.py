@@ -184,6 +184,7 @@ def test_text(project: Callable) -> None:
     model = open_clip.load(config.encoders["clip"])
     with open_store(layout.text("clip"), stage="text") as store:
         tokens = store.ragged("tokens")
+        assert store.attrs["teacher"] == "last"
     assert tokens.ids == list(texts)
     assert tokens.values.dtype == np.float16
     assert tokens.items["truncated"].tolist() == [False, True, False]
@@ -193,6 +194,8 @@ def test_text(project: Callable) -> None:
     manifest = json.loads(layout.text_manifest("clip").read_text())
     assert (manifest["queries"], manifest["truncated"], manifest["stats"]["computed"]) == (3, ["q1"], 3)
     before = layout.text("clip").read_bytes()
+    stage.run_text(config, layout, "clip", recipes.text(config, "clip"))
+    assert layout.text("clip").read_bytes() == before, "nothing is computed, and what was said of the encoder stays"
     annotate(layout, {**texts, "q3": "a bat"})
     stage.run_text(config, layout, "clip", recipes.text(config, "clip"))
     assert json.loads(layout.text_manifest("clip").read_text())["stats"]["computed"] == 1

@@ -10,7 +10,7 @@ import torch
 
 from pipeline.clips.recipe import recipe_name
 from pipeline.core.errors import TrainingError
-from pipeline.core.store import open_store
+from pipeline.core.store import create, open_store
 from pipeline.ranking import data
 from pipeline.training.batches import Batches, Sampler
 from tests.training import miniature
@@ -85,8 +85,6 @@ def test_a_video_in_two_shards_is_refused(world: miniature.World) -> None:
 
 
 def test_missing_text_is_named(world: miniature.World) -> None:
-    from pipeline.core.store import create
-
     with create(world.layout.text("clip"), stage="text") as writer:
         writer.append("tokens", "t0#0", np.zeros((3, 4), np.float16))
     with pytest.raises(TrainingError, match=r"14 queries have no text states, the first is 't0#1'"):
@@ -97,6 +95,21 @@ def test_another_encoder_teaches_with_its_sentences(world: miniature.World) -> N
     split = load(world, teacher=world.layout.text("clip"))
     np.testing.assert_allclose(split.queries.teacher.norm(dim=1), 1, atol=1e-3)
     assert load(world, needs_teacher=False).queries.teacher is None
+
+
+def test_sentences_teach_where_they_are_not_the_last_token(world: miniature.World) -> None:
+    """SigLIP pools a padded place, so the state of the last word says little; the store tells which it is."""
+    path = world.layout.text("clip")
+    with open_store(path, stage="text") as store:
+        tokens = store.ragged("tokens")
+    for teacher in ("last", "sentence"):
+        with create(path, stage="text", teacher=teacher) as writer:
+            for query in tokens.ids:
+                sentence = np.arange(3) + tokens.index[query]
+                writer.append("tokens", query, tokens[query], items={"sentence": sentence.astype(np.float16)})
+        queries = load(world).queries
+        raw = [np.arange(3.0) + tokens.index[query] if teacher == "sentence" else tokens[query][-1].astype(float) for query in queries.ids]
+        np.testing.assert_allclose(queries.teacher, [row / (np.linalg.norm(row) + 1e-5) for row in raw], atol=1e-6)
 
 
 def test_spilled_data_is_the_same(world: miniature.World, tmp_path: Path) -> None:

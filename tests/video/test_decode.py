@@ -12,7 +12,7 @@ from pipeline.config.streams import Stream
 from pipeline.core.errors import VideoError
 from pipeline.video.decode import Decoded, decode, inspect
 from pipeline.video.picture import square
-from pipeline.video.pool import Pool
+from pipeline.video.pool import Job, Pool
 from pipeline.video.probe import probe
 from pipeline.video.selftest import faults, job, self_test
 from pipeline.video.specimens import SPECIMENS, Specimen, make, number
@@ -92,6 +92,43 @@ def test_windows_are_resized_close_to_it(shape: tuple[int, int], size: int) -> N
     difference = square(scene, size, exact=False).astype(int) - square(scene, size)
     assert np.abs(difference).mean() < 0.5
     assert abs(difference.mean()) < 0.1
+
+
+@pytest.mark.parametrize(("resize", "interpolation"), [("squash", "bicubic"), ("squash", "bilinear"), ("shortest", "bilinear")])
+@pytest.mark.parametrize("shape", [(360, 640), (640, 361), (720, 1280)])
+def test_other_ways_to_resize_are_obeyed_by_windows(shape: tuple[int, int], resize: str, interpolation: str) -> None:
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    fine = 60 * ((x // 17 + y // 13) % 2)
+    scene = np.stack([100 + 90 * np.sin(x / 40 + c) * np.cos(y / 30) + fine for c in range(3)], 2).clip(0, 255).astype(np.uint8)
+    ways = {"resize": resize, "interpolation": interpolation}
+    exact, fast, usual = (
+        square(scene, 48, exact=right, **given).astype(int)  # type: ignore[arg-type]
+        for right, given in ((True, ways), (False, ways), (False, {}))
+    )
+    assert np.abs(fast - exact).mean() < min(1.0, 0.5 * np.abs(usual - exact).mean())
+
+
+def test_each_stream_is_resized_its_own_way(tmp_path: Path) -> None:
+    """Through the decoding process, from a wide file: squashed, by the short side, from a larger side, and windows to the last bit."""
+    path = make(BY_FILE["plain.mp4"], tmp_path)
+    ways = [{}, {"resize": "squash"}, {"interpolation": "bilinear"}, {"side": 80}, {"resize": "squash", "interpolation": "bilinear"}]
+    streams = [Stream(0.4, "middle", 64, **way) for way in ways]  # type: ignore[arg-type]
+    streams += [Stream(0.4, "window", 64, 4, 10.0, 1, interpolation="bilinear", exact=exact) for exact in (True, False)]
+    assert len({stream.name for stream in streams}) == len(streams)
+    with Pool(1, timeout=60.0, timeout_per_second=1.0, memory_mb=4096) as pool:
+        named = {stream.name: stream.recipe for stream in streams}
+        (outcome,) = pool.run([Job("one", (str(path),), named, tmp_path / "out")])
+    assert not outcome.code, outcome.message
+    whole = Kept()
+    (part,) = inspect([str(path)])
+    rgb = next(iter(part.frames()))[1]()
+    for stream in streams:
+        frames = np.fromfile(tmp_path / "out" / f"{stream.name}.frames", np.uint8).reshape(-1, 64, 64, 3)
+        given = {"resize": stream.resize, "side": stream.side, "interpolation": stream.interpolation}
+        decoded = decode([part], {"it": stream}, whole)
+        np.testing.assert_array_equal(frames, whole.frames["it"])
+        if decoded.streams["it"].time[0] == 0:
+            np.testing.assert_array_equal(frames[0], square(rgb, 64, exact=stream.precise, **given))  # type: ignore[arg-type]
 
 
 def test_one_frame_stands_for_rows_that_show_it(tmp_path: Path) -> None:
