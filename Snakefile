@@ -22,13 +22,13 @@ rule all:
     default_target: True
     input:
         TABLE,
+        CHECKPOINTS,
         LAYOUT.quarantine_checked,
 
 
 rule extract:
     input:
-        ALL_FEATURES,
-        ALL_TEXTS,
+        given([*ALL_FEATURES, *ALL_TEXTS]),
 
 
 rule clips_of_all:

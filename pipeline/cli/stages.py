@@ -13,9 +13,11 @@ import typer
 
 from pipeline.config.reading import load
 from pipeline.core.atomic import write_json
+from pipeline.core.errors import TrainingError
 from pipeline.core.install import run_command
 from pipeline.jobs import recipes
 from pipeline.jobs.dag import Dag
+from pipeline.jobs.products import product
 
 Config = Annotated[str, typer.Option("--config", help="The configuration file.")]
 Threads = Annotated[int, typer.Option("--threads", help="CPU threads this job may use.", min=1)]
@@ -51,6 +53,7 @@ def world(config: Config = "config.yaml", threads: Threads = 1) -> None:
     from pipeline.demo import stage
 
     stage.run(dag.config, dag.layout, workers=threads)
+    product(dag, "world").finish(dag)
 
 
 def annotate(config: Config = "config.yaml") -> None:
@@ -59,6 +62,7 @@ def annotate(config: Config = "config.yaml") -> None:
     from pipeline.datasets import stage
 
     stage.run(dag.config, dag.layout)
+    product(dag, "annotations").finish(dag)
 
 
 def frames(shard: Shard, config: Config = "config.yaml", threads: Threads = 1) -> None:
@@ -70,6 +74,7 @@ def frames(shard: Shard, config: Config = "config.yaml", threads: Threads = 1) -
     wanted = {s.video_id for s in dag.shards[shard]} if dag.config.video.keep_frames else dag.wanted(shard)
     recipe = recipes.frames(dag.config, dag.streams)
     stage.run(dag.config, dag.layout, shard, dag.shards[shard], dag.streams, wanted, recipe, workers=dag.config.video.workers or threads)
+    product(dag, "frames", shard=shard).finish(dag)
 
 
 @features.callback()
@@ -92,6 +97,7 @@ def encode(context: typer.Context, encoder: Encoder = "", shard: Shard = "", con
         dag.features_recipe(encoder),
         dag.trace("features", encoder=encoder, shard=shard),
     )
+    product(dag, "features", encoder=encoder, shard=shard).finish(dag)
 
 
 @features.command()
@@ -116,6 +122,7 @@ def text(encoder: Encoder, config: Config = "config.yaml", threads: Threads = 1)
     from pipeline.encoders import stage
 
     stage.run_text(dag.config, dag.layout, encoder, recipes.text(dag.config, encoder), dag.trace("text", encoder=encoder))
+    product(dag, "text", encoder=encoder).finish(dag)
 
 
 def clips(experiment: Experiment, shard: Shard, config: Config = "config.yaml", threads: Threads = 1) -> None:
@@ -125,16 +132,24 @@ def clips(experiment: Experiment, shard: Shard, config: Config = "config.yaml", 
     from pipeline.clips import stage
 
     stage.run(dag.config, dag.layout, experiment, shard)
+    product(dag, "clips", recipe=dag.clips(experiment), shard=shard).finish(dag)
 
 
 def train(experiment: Experiment, seed: Seed, config: Config = "config.yaml", threads: Threads = 1) -> None:
     """Train one experiment with one seed; refused when more videos are unusable than the configuration allows."""
     dag = _open(config, threads)
+    if dag.imported_run(experiment, seed):
+        raise TrainingError(
+            "the checkpoint of this run was imported, and training would replace it",
+            where=dag.layout.checkpoint(experiment, seed),
+            fix="train under another experiment or seed, or delete this file and imported.json beside it",
+        )
     # The job has waited for these encoders only, and a shard's quarantine is the same in the manifests of all.
     _collect(dag, dag.experiment(experiment).features)
     from pipeline.training import stage
 
     stage.run(dag.config, dag.layout, experiment, seed, recipes.training(dag.config, experiment, seed))
+    product(dag, "train", experiment=experiment, seed=str(seed)).finish(dag)
 
 
 def evaluate(experiment: Experiment, seed: Seed, config: Config = "config.yaml", threads: Threads = 1) -> None:
@@ -143,6 +158,7 @@ def evaluate(experiment: Experiment, seed: Seed, config: Config = "config.yaml",
     from pipeline.evaluation import stage
 
     stage.run(dag.config, dag.layout, experiment, seed, recipes.evaluation(dag.config, experiment))
+    product(dag, "evaluate", experiment=experiment, seed=str(seed)).finish(dag)
 
 
 def table(
@@ -153,6 +169,7 @@ def table(
     from pipeline.evaluation.table import run_table
 
     print(run_table(dag.config, dag.layout, target))
+    product(dag, "table", target=target).finish(dag)
 
 
 @quarantine.command()
@@ -161,6 +178,7 @@ def collect(config: Config = "config.yaml") -> None:
     dag = _open(config)
     # quarantine.tsv is not the job's declared output: Snakemake would delete it when the limit is exceeded, just when it is wanted.
     write_json(dag.layout.quarantine_checked, {"quarantined": _collect(dag, dag.video_encoders)})
+    product(dag, "quarantine").finish(dag)
 
 
 def _collect(dag: Dag, encoders: list[str]) -> int:

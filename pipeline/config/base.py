@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, Union
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, SerializeAsAny, Tag, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, SerializeAsAny, Tag, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from pipeline.core import plugins
@@ -14,6 +15,23 @@ Weight = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 _USERS_OWN = {"type": "object", "properties": {"kind": {"type": "string", "pattern": r"\."}}, "required": ["kind"]}
+
+
+def _place(path: str) -> str:
+    """A path with `~` spelled out. ValueError for a line break or another control character."""
+    if any(ord(character) < 32 or ord(character) == 127 for character in path):
+        raise ValueError("the path holds a line break or another control character")
+    return os.path.expanduser(path)
+
+
+def _output(path: str) -> str:
+    if set("{}") & set(path):
+        raise ValueError("braces mean wildcards to Snakemake: choose a folder without them")
+    return path
+
+
+Place = Annotated[str, AfterValidator(_place)]
+Output = Annotated[Place, AfterValidator(_output)]
 
 
 class Section(BaseModel):

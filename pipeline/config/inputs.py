@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from pipeline.config.base import Name, Section, Share
+from pipeline.config.base import Name, Place, Section, Share
 
 
 class Dataset(Section):
@@ -18,8 +18,8 @@ class Dataset(Section):
         description="How annotations are read: `own` is a CSV or JSONL; `demo` renders the embedded world and reads it as `own`; "
         "`bundle` is what `prvr import` read.",
     )
-    videos: str = Field("", description="Folder of the videos (searched recursively). For `demo`, made when empty.")
-    annotations: str = Field(
+    videos: Place = Field("", description="Folder of the videos (searched recursively). For `demo`, made when empty.")
+    annotations: Place = Field(
         "", description="CSV or JSONL of queries for `own`; the folder of the original annotation files for the benchmarks."
     )
     gallery: Name | None = Field(

@@ -12,7 +12,7 @@ from pydantic import Field, PositiveInt, PrivateAttr, model_validator
 
 from pipeline.config import variants
 from pipeline.config.ablations import table_3, tables_1_and_2
-from pipeline.config.base import Name, Section
+from pipeline.config.base import Name, Output, Section
 from pipeline.config.encoders import AnyEncoder, Encoder, Imported
 from pipeline.config.inputs import Dataset, Demo, Video
 from pipeline.config.method import Clips, Evaluation, Experiment, Model, Objectives, Training
@@ -33,7 +33,7 @@ class Runtime(Section):
 class Config(Section):
     """The whole configuration."""
 
-    results: str = Field("results", description="Folder of everything computed.")
+    results: Output = Field("results", description="Folder of everything computed.")
     dataset: Dataset = Dataset()
     demo: Demo = Demo()
     video: Video = Video()

@@ -22,6 +22,10 @@ class Layout:
         return self.root / "annotations.h5"
 
     @property
+    def annotations_manifest(self) -> Path:
+        return self.root / "annotations.json"
+
+    @property
     def fingerprints(self) -> Path:
         """Cache of content fingerprints by path, size and time."""
         return self.root / "fingerprints.json"
@@ -54,6 +58,9 @@ class Layout:
         """The result table of a target: table (experiments), ablation or sweeps."""
         return self.root / f"{target}.md"
 
+    def table_manifest(self, target: str = "table") -> Path:
+        return self.root / f".{target}.json"
+
     def frames(self, stream: str, shard: str) -> Path:
         return self.root / "frames" / stream / f"{shard}.h5"
 
@@ -76,11 +83,21 @@ class Layout:
     def clips(self, recipe: str, shard: str) -> Path:
         return self.root / "clips" / recipe / f"{shard}.h5"
 
+    def clips_manifest(self, recipe: str, shard: str) -> Path:
+        return self.root / "clips" / recipe / f"{shard}.json"
+
     def run(self, experiment: str, seed: int) -> Path:
         return self.root / "runs" / experiment / f"seed{seed}"
 
     def checkpoint(self, experiment: str, seed: int) -> Path:
         return self.run(experiment, seed) / "checkpoint.h5"
+
+    def checkpoint_manifest(self, experiment: str, seed: int) -> Path:
+        return self.run(experiment, seed) / "checkpoint.json"
+
+    def imported(self, experiment: str, seed: int) -> Path:
+        """Written by `prvr import-checkpoint`: the run's checkpoint was not trained here, and no job may train or remove it."""
+        return self.run(experiment, seed) / "imported.json"
 
     def resume(self, experiment: str, seed: int) -> Path:
         """The last epoch's whole state, from which a killed run goes on."""
@@ -88,6 +105,9 @@ class Layout:
 
     def evaluation(self, experiment: str, seed: int) -> Path:
         return self.run(experiment, seed) / "evaluation.h5"
+
+    def evaluation_manifest(self, experiment: str, seed: int) -> Path:
+        return self.run(experiment, seed) / "evaluation.json"
 
     def metrics(self, experiment: str, seed: int) -> Path:
         return self.run(experiment, seed) / "metrics.json"

@@ -98,6 +98,20 @@ class Collection:
         return self.layout.text(encoder) if self.imported(encoder) else self.layout.text_manifest(encoder)
 
     @property
+    def annotations_file(self) -> Path:
+        """The same for the annotations, which a bundle brings."""
+        return self.layout.annotations if self.config.dataset.kind == "bundle" else self.layout.annotations_manifest
+
+    def imported_run(self, experiment: str, seed: int | str) -> bool:
+        """Whether the checkpoint of a run came from `prvr import-checkpoint`, so that no job makes it."""
+        return self.layout.imported(experiment, int(seed)).exists() and self.layout.checkpoint(experiment, int(seed)).exists()
+
+    def checkpoint_file(self, experiment: str, seed: int | str) -> Path:
+        """The same for a run's checkpoint."""
+        place = self.layout.checkpoint if self.imported_run(experiment, seed) else self.layout.checkpoint_manifest
+        return place(experiment, int(seed))
+
+    @property
     def annotation_files(self) -> list[Path]:
         """The files the annotations are read from; the demo's are made by its own rule."""
         place = Path(self.config.dataset.annotations)

@@ -117,6 +117,8 @@ class Dag(Collection):
         return made_by, None, [self.trace("features", encoder=e, shard=shard) for e in encoders]
 
     def _train(self, experiment: str, seed: str) -> tuple[Any, Any, Any]:
+        if self.imported_run(experiment, seed):
+            return None, self._imported_content(self.layout.checkpoint(experiment, int(seed))), None
         recipe, texts = self.clips(experiment), self.texts(experiment)
         before = [self.trace("clips", recipe=recipe, shard=s) for s in self.shards] + [self.trace("text", encoder=t) for t in texts]
         return recipes.training(self.config, experiment, int(seed)), None, [*before, self.trace("annotations")]

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import time
+from base64 import urlsafe_b64encode
 from pathlib import Path
 from typing import Any
 
@@ -9,27 +14,75 @@ from pipeline.config.schema import Config
 from pipeline.core.atomic import write_json
 from pipeline.core.store import recipe_hash
 from pipeline.jobs.dag import Dag
+from pipeline.jobs.interruption import STATE
+from pipeline.jobs.products import Product, products
 from pipeline.jobs.resharding import reshard
 
 
 def publish_config(config: Config, values: dict[str, Any]) -> Path:
     """Write the merged configuration where jobs read it; the name holds its hash, so two runs never overwrite each other's."""
     path = Path(config.results) / ".config" / f"{recipe_hash(values)}.json"
-    if not path.exists():
-        write_json(path, values)
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        if recipe_hash(json.loads(path.read_text())) == path.stem:
+            return path
+    write_json(path, values)
     return path
 
 
-def forget_lost(dag: Dag) -> None:
-    """Remove the manifests of stores that were deleted.
+def settle(dag: Dag) -> None:
+    """Make the manifests say what is there: Snakemake looks at nothing else.
 
-    They are what Snakemake looks at; without this a deleted store would go unnoticed until a reader fails.
+    Removed are those of files that are gone or have another size, and those of another job than the one planned now where Snakemake does
+    not know it (results restored without its memory, or older than it). All others get one time, so that none is newer than another
+    after a copy, a checkout or a touch. In a folder that is read-only nothing is done.
     """
-    layout, names = dag.layout, dag.computed
-    places = [layout.features_manifest(name, shard) for name in names for shard in dag.shards]
-    for manifest in [*places, *(layout.text_manifest(name) for name in names)]:
-        if manifest.exists() and not manifest.with_suffix(".h5").exists():
-            manifest.unlink()
+    declared: list[Path] = []
+    with contextlib.suppress(PermissionError):
+        for made in products(dag):
+            read = made.read()
+            if read is None or not made.whole(read) or _unknown(dag, made, read):
+                made.manifest.unlink(missing_ok=True)
+            declared += made.declared(dag.layout)
+        _same_time(declared)
+
+
+def adopt(dag: Dag, targets: set[str]) -> None:
+    """Make the manifests of the jobs of these targets those of the jobs planned now: what `snakemake --touch` asks for."""
+    chosen = targets & {"ablation", "sweeps"} or {"table"}
+    runs = {(name, str(seed)) for target in chosen for name, seed in dag.config.group(target)}
+    recipes = {dag.clips(name) for name, _ in runs}
+    for made in products(dag):
+        of = made.of
+        asked = of.get("target", "") in {*chosen, ""} and of.get("recipe") in {*recipes, None}
+        if asked and ("experiment" not in of or (of["experiment"], of["seed"]) in runs) and (read := made.read()) and made.whole(read):
+            made.finish(dag)
+
+
+def _unknown(dag: Dag, made: Product, read: dict[str, Any]) -> bool:
+    """Whether another job made this than the one planned now and Snakemake, which compares with its own memory, would keep it."""
+    if read.get("trace") == dag.trace(made.stage, **made.of):
+        return False
+    remembered = _remembered(made.manifest)
+    return remembered is None or all(digest in remembered for digest in dag.params(made.stage, **made.of).values())
+
+
+def _remembered(manifest: Path) -> str | None:
+    """The params Snakemake keeps of the job that made a file; None when it has none (snakemake/persistence/file.py says where)."""
+    name = urlsafe_b64encode(str(manifest).encode()).decode()
+    longest = os.pathconf(".", "PC_NAME_MAX") - 1
+    *folders, last = [name[i : i + longest] for i in range(0, len(name), longest)]
+    try:
+        return str(json.loads((STATE / "metadata").joinpath(*(f"@{folder}" for folder in folders), last).read_text())["params"])
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+
+
+def _same_time(files: list[Path]) -> None:
+    times = {file: file.stat().st_mtime_ns for file in files if file.exists()}
+    latest = min(max(times.values(), default=0), time.time_ns())
+    for file, own in times.items():
+        if own != latest:
+            os.utime(file, ns=(latest, latest))
 
 
 def move_to_shards(dag: Dag) -> None:

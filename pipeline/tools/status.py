@@ -90,15 +90,15 @@ def jobs(dag: Dag) -> dict[str, list[Job]]:
     texts = sorted({t for e in dag.config.experiments for t in dag.texts(e) if not dag.imported(t)})
     recipes = sorted({dag.clips(e) for e in dag.config.experiments})
     found = {
-        "annotations": [Job(layout.annotations, logs / "annotations.log")],
+        "annotations": [Job(layout.annotations_manifest, logs / "annotations.log")],
         "frames": [Job(layout.frames_manifest(s), logs / "frames" / f"{s}.log") for s in shards if encoders],
         "features": [Job(layout.features_manifest(e, s), logs / "features" / e / f"{s}.log") for e in encoders for s in shards],
         "text": [Job(layout.text_manifest(t), logs / "text" / f"{t}.log") for t in texts],
-        "clips": [Job(layout.clips(r, s), logs / "clips" / r / f"{s}.log") for r in recipes for s in shards],
+        "clips": [Job(layout.clips_manifest(r, s), logs / "clips" / r / f"{s}.log") for r in recipes for s in shards],
         "quarantine": [Job(layout.quarantine_checked, logs / "quarantine.log")],
-        "train": [Job(layout.checkpoint(e, s), logs / "train" / e / f"seed{s}.log") for e, s in runs],
-        "evaluate": [Job(layout.metrics(e, s), logs / "evaluate" / e / f"seed{s}.log") for e, s in runs],
-        "table": [Job(layout.table(), logs / "table.log")],
+        "train": [Job(layout.checkpoint_manifest(e, s), logs / "train" / e / f"seed{s}.log") for e, s in runs],
+        "evaluate": [Job(layout.evaluation_manifest(e, s), logs / "evaluate" / e / f"seed{s}.log") for e, s in runs],
+        "table": [Job(layout.table_manifest(), logs / "table.log")],
     }
     if dag.config.dataset.kind == "demo":
         found = {"world": [Job(layout.world / "world.json", logs / "world.log")], **found}

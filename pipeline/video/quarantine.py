@@ -44,7 +44,8 @@ def collect(config: Config, layout: Layout, shards: Sequence[str], encoders: Seq
             path = layout.features_manifest(encoder, shard)
             manifest = json.loads(path.read_text())
             stored.append(int(manifest["videos"]))
-            when = datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            # Manifests are given one time (jobs/upkeep.py); the store beside it keeps its own.
+            when = datetime.fromtimestamp(path.with_suffix(".h5").stat().st_mtime, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             for entry in manifest["quarantine"]:
                 rows.setdefault(entry["id"], {**entry, "when": when})
         good += max(stored, default=0)

@@ -75,6 +75,44 @@ def touched(work: Workspace) -> None:
     os.utime(work.folder / "data" / "queries.csv")
 
 
+def intermediates_touched(work: Workspace) -> None:
+    """Each in its turn, in no sensible order; manifests too large for Snakemake's checksums."""
+    for path in work.results.rglob("*.json"):
+        value = json.loads(path.read_text())
+        if "trace" in value:
+            path.write_text(json.dumps({**value, "padding": "x" * 2_000_000}))
+    files = sorted((path for path in work.results.rglob("*") if path.is_file()), key=lambda path: path.name[::-1])
+    for number, path in enumerate(files):
+        os.utime(path, (1.7e9 + number, 1.7e9 + number))
+
+
+def copied(work: Workspace) -> None:
+    """As `cp -r` does, and a clone: every file is as new as the moment it was written."""
+    before, work.folder = work.folder, work.folder.with_name("copied")
+    shutil.copytree(before, work.folder, copy_function=shutil.copyfile)
+    shutil.rmtree(before)
+
+
+def restored(work: Workspace) -> None:
+    """The results alone, from a place that keeps neither times nor Snakemake's memory."""
+    copied(work)
+    shutil.rmtree(work.folder / ".snakemake")
+
+
+def restored_older(work: Workspace) -> None:
+    """The results of another learning rate come back, and Snakemake remembers those of today."""
+    intermediates = work.results.with_name("older")
+    shutil.copytree(work.results, intermediates)
+    for path in [*intermediates.rglob("checkpoint.json"), *intermediates.rglob("evaluation.json"), *intermediates.glob(".*.json")]:
+        path.write_text(json.dumps({**json.loads(path.read_text()), "trace": "0" * 12}))
+    shutil.rmtree(work.results)
+    intermediates.rename(work.results)
+
+
+def checkpoint_deleted(work: Workspace) -> None:
+    (work.results / "runs" / "main" / "seed9527" / "checkpoint.h5").unlink()
+
+
 def moved(work: Workspace) -> None:
     work.folder = work.folder.rename(work.folder.with_name("elsewhere"))
 
@@ -97,6 +135,11 @@ def clips_deleted(work: Workspace) -> None:
 
 def features_store_deleted(work: Workspace) -> None:
     min((work.results / "features").rglob("*.h5")).unlink()
+
+
+def features_store_cut(work: Workspace) -> None:
+    path = min((work.results / "features").rglob("*.h5"))
+    path.write_bytes(path.read_bytes()[:5000])
 
 
 def another_seed(work: Workspace) -> None:
@@ -207,6 +250,10 @@ SHARED = [
 TABLE: list[tuple[str, Change, dict[str, int]]] = [
     ("nothing", nothing, {}),
     ("a video and the annotations touched, their content the same", touched, {}),
+    ("every intermediate touched, of any size", intermediates_touched, {}),
+    ("the folder copied with `cp -r`, or cloned", copied, {}),
+    ("the results restored without times and without `.snakemake`", restored, {}),
+    ("results of another learning rate restored over these", restored_older, FROM_TRAIN),
     ("another number of cores", fewer_cores, {}),
     ("the folder moved", moved, {}),
     ("the project's code moved", project_moved, {}),
@@ -215,6 +262,8 @@ TABLE: list[tuple[str, Change, dict[str, int]]] = [
     ("temporary frames absent", frames_absent, {}),
     ("clips deleted, the final results there", clips_deleted, {}),
     ("a stored HDF5 of features deleted", features_store_deleted, {}),
+    ("a stored HDF5 of features cut off", features_store_cut, {}),
+    ("a checkpoint deleted", checkpoint_deleted, {"train": 1, "evaluate": 1, "table": 1}),
     ("a video added", video_added, features(E, 1, annotations=1, text=1)),
     ("a video removed", video_removed, features(E, 1, annotations=1, text=1)),
     ("a video replaced by another of its name", video_replaced, features(E, 2)),
@@ -270,6 +319,34 @@ def test_exactly_these_jobs_run(finished: Workspace, tmp_path: Path, change: Cha
     change(work)
     work.write()
     assert dict(work.planned()) == expected
+
+
+OTHERS = {
+    "no profile": ["--workflow-profile", "none"],
+    "times and input lists asked for": ["--workflow-profile", "none", "--rerun-triggers", "mtime", "input", "params", "code"],
+}
+
+
+@pytest.mark.parametrize("options", OTHERS.values(), ids=OTHERS)
+def test_times_decide_nothing_in_any_profile(finished: Workspace, tmp_path: Path, options: list[str]) -> None:
+    work = finished.copy(tmp_path / "work")
+    intermediates_touched(work)
+    work.profile = options
+    assert dict(work.planned()) == {}
+    config("training", "learning_rate", value=2.0e-3)(work)
+    work.write()
+    assert dict(work.planned()) == FROM_TRAIN
+
+
+def test_touch_adopts_results(finished: Workspace, tmp_path: Path) -> None:
+    """Also where Snakemake's memory goes later."""
+    work = finished.copy(tmp_path / "work")
+    code("pipeline/clips/op_tome.py")(work)
+    assert dict(work.planned()) == FROM_CLIPS
+    work.snakemake("--touch")
+    assert dict(work.planned()) == {}
+    shutil.rmtree(work.folder / ".snakemake")
+    assert dict(work.planned()) == {}
 
 
 def test_the_page_lists_these_rows(root: Path) -> None:

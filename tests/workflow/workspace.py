@@ -29,6 +29,7 @@ class Workspace:
     def __init__(self, folder: Path, config: dict) -> None:
         self.folder, self.config = folder, config
         self.root, self.cores, self.env = ROOT, 2, {"OMP_NUM_THREADS": "1"}
+        self.profile: list[str] | None = None  # options in place of the default profile
         self.seconds = float("nan")  # an undisturbed run took
         folder.mkdir(parents=True, exist_ok=True)
         self.write()
@@ -60,7 +61,8 @@ class Workspace:
     def command(self, *args: str) -> list[str]:
         return [
             *(sys.executable, "-m", "snakemake", "--snakefile", str(self.root / "Snakefile"), "--configfile", "config.yaml"),
-            *("--workflow-profile", str(self.root / "profiles" / "default"), "--cores", str(self.cores), *args),
+            *(self.profile or ["--workflow-profile", str(self.root / "profiles" / "default")]),
+            *("--cores", str(self.cores), *args),
         ]
 
     def snakemake(self, *args: str, check: bool = True, env: dict | None = None) -> subprocess.CompletedProcess[str]:

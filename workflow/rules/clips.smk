@@ -1,12 +1,12 @@
 # Pooling, order-preserving token merging and context counting, once per video.
 rule clips:
     input:
-        lambda wildcards: [
+        lambda wildcards: given(
             JOBS.features_file(e, wildcards.shard)
             for e in JOBS.experiment(JOBS.owner(wildcards.recipe)).features
-        ],
+        ),
     output:
-        LAYOUT.clips("{recipe}", "{shard}"),
+        LAYOUT.clips_manifest("{recipe}", "{shard}"),
     log:
         f"{LOGS}/clips/{{recipe}}/{{shard}}.log",
     benchmark:
@@ -20,4 +20,4 @@ rule clips:
         of=params_of("clips"),
         experiment=lambda wildcards: JOBS.owner(wildcards.recipe),
     shell:
-        "prvr clips --config $config --experiment {params.experiment} --shard {wildcards.shard} --threads {threads} 2> {log}"
+        'prvr clips --config "$config" --experiment {params.experiment:q} --shard {wildcards.shard:q} --threads {threads} 2> {log:q}'

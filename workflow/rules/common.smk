@@ -1,6 +1,9 @@
 # The configuration, checked before any job starts, and the few values the rules share.
+import shlex
 import sys
 from pathlib import Path
+
+from snakemake.settings.types import RerunTrigger
 
 # A checkout that was not installed. In a wheel there is no package beside the Snakefile.
 if (Path(workflow.basedir) / "pipeline").is_dir():
@@ -13,7 +16,12 @@ from pipeline.jobs.dag import Dag as Plan, gpus_per_job
 from pipeline.core.errors import PrvrError, system_error
 from pipeline.jobs.interruption import end_on_signals, note_run
 from pipeline.jobs.resources import Requests
-from pipeline.jobs.upkeep import forget_lost, move_to_shards, publish_config
+from pipeline.jobs.upkeep import adopt, move_to_shards, publish_config, settle
+
+# Times and lists of inputs decide nothing, whatever the profile or the command line says: every job's params hold digests of all it
+# depends on (pipeline/jobs/dag.py), and what follows a job that runs, runs. The settings are not there yet while this is read.
+TRIGGERS = frozenset([RerunTrigger.PARAMS, RerunTrigger.CODE])
+type(workflow).rerun_triggers = property(lambda self: TRIGGERS)
 
 # A --configfile replaces config.yaml (the demo) instead of being laid on top of it; --config values are laid on top of either.
 if not workflow.configfiles:
@@ -26,7 +34,9 @@ try:
     JOBS = Plan.of(CONFIG)
     JOBS.check_imported()
     if workflow.is_main_process:
-        forget_lost(JOBS)
+        if {"--touch", "-t"} & set(sys.argv):
+            adopt(JOBS, set(sys.argv))
+        settle(JOBS)
     SHARDS = list(JOBS.shards)
     CONFIG_FILE = publish_config(CONFIG, dict(config))
 except PrvrError as error:
@@ -35,15 +45,30 @@ except OSError as error:
     raise WorkflowError(f"\n{system_error(error) or error}") from None
 
 LAYOUT = JOBS.layout
+
+
+# Rules declare small manifests, which settle() above gives one time. Imported stores (and annotation files) keep their own: `ancient`
+# makes Snakemake overlook it. It must not be used between two jobs: the second would not follow the first.
+def given(files):
+    """Files some of which may be imported, as Snakemake should look at them."""
+    return [ancient(file) if file.suffix == ".h5" else file for file in files]
+
+
 # The rules call `prvr --config "$config"`: this interpreter's, or with --sdm that of each rule's own environment.
 DEPLOYED = bool(workflow.deployment_settings.deployment_method)
 PYTHON = "python" if DEPLOYED else sys.executable
 CODE = install.code_path(linked=Path(".snakemake/prvr-code") if DEPLOYED else None)
-EXPORT = f'export PYTHONPATH="{CODE}${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; ' if CODE else ""
-shell.prefix(
-    f'set -euo pipefail; {EXPORT}config="{CONFIG_FILE}"; '
-    f'prvr() {{{{ "{PYTHON}" -P -m pipeline.cli "$@"; }}}}; '
+EXPORT = (
+    f'export PYTHONPATH={shlex.quote(str(CODE))}"${{PYTHONPATH:+:$PYTHONPATH}}"; '
+    if CODE
+    else ""
 )
+PREFIX = (
+    f"set -euo pipefail; {EXPORT}config={shlex.quote(str(CONFIG_FILE))}; "
+    f'prvr() {{ {shlex.quote(PYTHON)} -P -m pipeline.cli "$@"; }}; '
+)
+# Snakemake formats it.
+shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))
 
 EXPERIMENTS = list(CONFIG.experiments)
 SEEDS = CONFIG.seeds
@@ -70,9 +95,11 @@ NEEDS = Requests(JOBS)
 # Only the demo has a rule that makes its videos.
 WORLD = [LAYOUT.world / "world.json"] if CONFIG.dataset.kind == "demo" else []
 TABLE = LAYOUT.table()
+# Asked for beside the table, so that a lost one is trained again although its results are there.
+CHECKPOINTS = [given([JOBS.checkpoint_file(*run)]) for run in CONFIG.group("table")]
 ALL_FEATURES = [JOBS.features_file(e, s) for e in JOBS.video_encoders for s in SHARDS]
 ALL_TEXTS = [JOBS.text_file(t) for t in TEXTS]
-ALL_CLIPS = [LAYOUT.clips(r, s) for r in RECIPES for s in SHARDS]
+ALL_CLIPS = [LAYOUT.clips_manifest(r, s) for r in RECIPES for s in SHARDS]
 
 
 onstart:
@@ -93,7 +120,6 @@ wildcard_constraints:
     experiment=r"[A-Za-z0-9._-]+",
 
 
-# Times decide nothing: every job's params hold digests of all it depends on (pipeline/jobs/dag.py), and what follows a job that runs, runs.
 def params_of(stage):
     """The params of a stage's job, as a function of its wildcards."""
     return lambda wildcards: JOBS.params(stage, **dict(wildcards.items()))
@@ -114,7 +140,7 @@ def training_inputs(wildcards):
     """Everything the training of an experiment reads."""
     name = wildcards.experiment
     return {
-        "annotations": LAYOUT.annotations,
-        "clips": [LAYOUT.clips(JOBS.clips(name), shard) for shard in SHARDS],
-        "text": [JOBS.text_file(text) for text in JOBS.texts(name)],
+        "annotations": given([JOBS.annotations_file]),
+        "clips": [LAYOUT.clips_manifest(JOBS.clips(name), shard) for shard in SHARDS],
+        "text": given([JOBS.text_file(text) for text in JOBS.texts(name)]),
     }

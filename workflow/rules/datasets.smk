@@ -19,7 +19,7 @@ if CONFIG.dataset.kind == "demo":
         params:
             of=params_of("world"),
         shell:
-            "prvr world --config $config --threads {threads} 2> {log}"
+            'prvr world --config "$config" --threads {threads} 2> {log:q}'
 
 
 if CONFIG.dataset.kind != "bundle":  # a bundle brings its own
@@ -27,9 +27,9 @@ if CONFIG.dataset.kind != "bundle":  # a bundle brings its own
     rule annotations:
         input:
             WORLD,
-            JOBS.annotation_files,
+            lambda wildcards: [ancient(file) for file in JOBS.annotation_files],
         output:
-            LAYOUT.annotations,
+            LAYOUT.annotations_manifest,
         log:
             f"{LOGS}/annotations.log",
         benchmark:
@@ -41,4 +41,4 @@ if CONFIG.dataset.kind != "bundle":  # a bundle brings its own
         params:
             of=params_of("annotations"),
         shell:
-            "prvr annotations --config $config 2> {log}"
+            'prvr annotations --config "$config" 2> {log:q}'

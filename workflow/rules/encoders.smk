@@ -17,12 +17,12 @@ rule features:
     params:
         of=params_of("features"),
     shell:
-        "prvr features --config $config --encoder {wildcards.encoder} --shard {wildcards.shard} --threads {threads} 2> {log}"
+        'prvr features --config "$config" --encoder {wildcards.encoder:q} --shard {wildcards.shard:q} --threads {threads} 2> {log:q}'
 
 
 rule text:
     input:
-        LAYOUT.annotations,
+        lambda wildcards: given([JOBS.annotations_file]),
     output:
         LAYOUT.text_manifest("{encoder}"),
     log:
@@ -38,4 +38,4 @@ rule text:
     params:
         of=params_of("text"),
     shell:
-        "prvr text --config $config --encoder {wildcards.encoder} --threads {threads} 2> {log}"
+        'prvr text --config "$config" --encoder {wildcards.encoder:q} --threads {threads} 2> {log:q}'

@@ -2,11 +2,12 @@
 rule evaluate:
     input:
         unpack(training_inputs),
-        checkpoint=LAYOUT.checkpoint("{experiment}", "{seed}"),
-        features=ALL_FEATURES,
+        checkpoint=lambda wildcards: given(
+            [JOBS.checkpoint_file(wildcards.experiment, wildcards.seed)]
+        ),
+        features=given(ALL_FEATURES),
     output:
-        store=LAYOUT.evaluation("{experiment}", "{seed}"),
-        metrics=LAYOUT.metrics("{experiment}", "{seed}"),
+        LAYOUT.evaluation_manifest("{experiment}", "{seed}"),
     log:
         f"{LOGS}/evaluate/{{experiment}}/seed{{seed}}.log",
     benchmark:
@@ -20,16 +21,17 @@ rule evaluate:
     params:
         of=params_of("evaluate"),
     shell:
-        "prvr evaluate --config $config --experiment {wildcards.experiment} --seed {wildcards.seed} --threads {threads} 2> {log}"
+        'prvr evaluate --config "$config" --experiment {wildcards.experiment:q} --seed {wildcards.seed:q} --threads {threads} 2> {log:q}'
 
 
 rule table:
     input:
         lambda wildcards: [
-            LAYOUT.metrics(*run) for run in CONFIG.group(wildcards.target)
+            LAYOUT.evaluation_manifest(*run) for run in CONFIG.group(wildcards.target)
         ],
     output:
-        LAYOUT.table("{target}"),
+        table=LAYOUT.table("{target}"),
+        done=LAYOUT.table_manifest("{target}"),
     log:
         f"{LOGS}/{{target}}.log",
     benchmark:
@@ -41,4 +43,4 @@ rule table:
     params:
         of=params_of("table"),
     shell:
-        "prvr table --config $config --target {wildcards.target} 2> {log}"
+        'prvr table --config "$config" --target {wildcards.target:q} 2> {log:q}'

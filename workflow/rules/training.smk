@@ -3,7 +3,7 @@ rule train:
     input:
         unpack(training_inputs),
     output:
-        LAYOUT.checkpoint("{experiment}", "{seed}"),
+        LAYOUT.checkpoint_manifest("{experiment}", "{seed}"),
     log:
         f"{LOGS}/train/{{experiment}}/seed{{seed}}.log",
     benchmark:
@@ -17,4 +17,4 @@ rule train:
     params:
         of=params_of("train"),
     shell:
-        "prvr train --config $config --experiment {wildcards.experiment} --seed {wildcards.seed} --threads {threads} 2> {log}"
+        'prvr train --config "$config" --experiment {wildcards.experiment:q} --seed {wildcards.seed:q} --threads {threads} 2> {log:q}'

@@ -20,12 +20,12 @@ rule frames:
     params:
         of=params_of("frames"),
     shell:
-        "prvr frames --config $config --shard {wildcards.shard} --threads {threads} 2> {log}"
+        'prvr frames --config "$config" --shard {wildcards.shard:q} --threads {threads} 2> {log:q}'
 
 
 rule quarantine:
     input:
-        ALL_FEATURES,
+        given(ALL_FEATURES),
     output:
         LAYOUT.quarantine_checked,
     log:
@@ -39,4 +39,4 @@ rule quarantine:
     params:
         of=params_of("quarantine"),
     shell:
-        "prvr quarantine collect --config $config 2> {log}"
+        'prvr quarantine collect --config "$config" 2> {log:q}'
