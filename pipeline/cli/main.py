@@ -39,7 +39,7 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
+    except (OSError, MemoryError, RuntimeError) as error:
         known = system_error(error)
         if known is None:
             raise

@@ -167,11 +167,15 @@ _LIMITS = {
 }
 
 
-def system_error(error: OSError) -> DiskError | LimitError | None:
-    """A refusal of the system as a typed error, None when it is another one. HDF5 gives the number in its text only."""
+def system_error(error: Exception) -> DiskError | LimitError | None:
+    """A refusal of the system as a typed error, None when it is another one. HDF5 and torch say what it was in their text only."""
     said = re.search(r"errno = (\d+)", str(error))
-    number = int(said[1]) if said else error.errno
+    number = int(said[1]) if said else getattr(error, "errno", None)
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        number = errno.ENOMEM
     kind, fixes = (DiskError, _DISK) if number in _DISK else (LimitError, _LIMITS)
     if number not in fixes:
         return None
-    return kind(os.strerror(number), where=error.filename, fix=f"{fixes[number]}, then run again: nothing finished is lost")
+    return kind(
+        os.strerror(number), where=getattr(error, "filename", None), fix=f"{fixes[number]}, then run again: nothing finished is lost"
+    )

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core import install
-from pipeline.core.errors import DecoderError, StoreError
+from pipeline.core.errors import DecoderError, StoreError, system_error
 from pipeline.video import worker
 
 _START = 120.0  # seconds a process may take to start on a busy machine
@@ -139,7 +139,7 @@ class Pool:
     def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
         """Decode every job, each outcome as it comes. A job that hangs or crashes under decord is tried once more with PyAV.
 
-        Errors: StoreError when the frames cannot be written (a full disk is not the video's fault), DecoderError when no process starts.
+        Errors: DiskError or LimitError when frames cannot be written (not the video's fault), DecoderError when no process starts.
         """
         todo = deque(jobs)
         with selectors.DefaultSelector() as selector:
@@ -182,7 +182,10 @@ class Pool:
             if "ready" in message:
                 child.ready, self._false_starts = True, 0
             elif "fatal" in message:
-                raise StoreError(message["fatal"], where=message["where"], fix="make room or mend the permissions, then run again")
+                refused = system_error(OSError(message["number"], message["fatal"], message["where"]))
+                raise refused or StoreError(
+                    message["fatal"], where=message["where"], fix="make room or mend the permissions, then run again"
+                )
             elif "seconds" in message:
                 child.decoders = message["decoders"]
                 child.deadline = child.started + self._timeout + self._per_second * message["seconds"]

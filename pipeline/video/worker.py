@@ -30,7 +30,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class WriteError(Exception):
-    """The frames cannot be written."""
+    """The frames cannot be written; the cause is the system's refusal."""
 
 
 class Files:
@@ -92,7 +92,7 @@ def serve(jobs: queue.SimpleQueue[dict[str, Any]], answers: IO[str]) -> None:
         except VideoError as error:
             say(bad=[error.code, str(error.what), error.where or paths[0], _decoders(parts)])
         except WriteError as error:
-            say(fatal=str(error), where=job["folder"])
+            say(fatal=str(error), number=getattr(error.__cause__, "errno", None), where=job["folder"])
         except MemoryError:
             say(bad=["OUT_OF_MEMORY", "no memory for its frames", paths[0], _decoders(parts)])
         except Exception as error:  # a library's own exception: this video is not decoded, the next one may be

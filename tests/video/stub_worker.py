@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 import sys
@@ -34,7 +35,7 @@ def misbehave(parts: Any, streams: Any, sink: Any) -> Any:
     if "strange" in path.name:
         raise LookupError("what a library may raise")
     if "full" in path.name:
-        raise worker.WriteError("frames cannot be written: No space left on device")
+        raise worker.WriteError("frames cannot be written") from OSError(errno.ENOSPC, "")
     print("a library's chatter on stdout", flush=True)
     return decode(parts, streams, sink)
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from pipeline.config.streams import Stream
-from pipeline.core.errors import DecoderError, StoreError
+from pipeline.core.errors import DecoderError, DiskError
 from pipeline.video import pool
 from pipeline.video.pool import Job, Outcome, Pool
 from pipeline.video.specimens import SPECIMENS, Specimen, make
@@ -97,7 +97,7 @@ def test_decords_hangs_and_crashes_are_read_again(clip: Path, tmp_path: Path) ->
 
 @pytest.mark.usefixtures("stub")
 def test_a_full_disk_is_not_the_videos_fault(clip: Path, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="No space left"):
+    with pytest.raises(DiskError, match="No space left"):
         run(clip, tmp_path, "full")
 
 

@@ -16,13 +16,16 @@ from pipeline.core.errors import system_error
 
 
 class Sink(io.RawIOBase):
-    """A file object for h5py.File; a context manager that closes it."""
+    """A file object for h5py.File; a context manager that closes it. Errors: DiskError, LimitError or OSError, in `check` too."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._position = path, 0
         self._failure: OSError | None = None
         self._held: list[tuple[int, bytes]] = []  # what the disk did not take, in the order it was written
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+        except OSError as error:
+            raise system_error(error) or error from error
 
     def close(self) -> None:
         if not self.closed:
@@ -30,7 +33,7 @@ class Sink(io.RawIOBase):
         super().close()
 
     def check(self) -> None:
-        """Raise the first failure: DiskError where it is one, else OSError."""
+        """Raise the first failure of a write."""
         if self._failure is not None:
             raise system_error(self._failure) or self._failure
 
