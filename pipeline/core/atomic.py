@@ -13,6 +13,8 @@ from typing import Any
 
 import psutil
 
+from pipeline.core.errors import system_error
+
 # Containers may share a host name and yet not see each other's processes.
 HOST = f"{socket.gethostname()}-{Path('/proc/self/ns/pid').stat().st_ino}"
 
@@ -23,18 +25,29 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     Nothing is left behind when the block raises. What a killed process left is removed by the next writer of the same file. Several
     processes, on several hosts too, may write one file at once: each has its own temporary one, and the last to end wins.
+    Errors: DiskError, LimitError or OSError for the folder and the name; what the block raises.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for file in path.parent.glob(f".{path.name}.*.tmp"):
-        if _orphan(file):
-            file.unlink(missing_ok=True)
+    with _typed():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for file in path.parent.glob(f".{path.name}.*.tmp"):
+            if _orphan(file):
+                file.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{HOST}-{os.getpid()}.tmp")
     try:
         yield temporary
-        publish(temporary, path)
+        with _typed():
+            publish(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _typed() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise system_error(error) or error from error
 
 
 def _orphan(file: Path) -> bool:
