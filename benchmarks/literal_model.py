@@ -16,7 +16,7 @@ from benchmarks import literal
 from pipeline.models.blocks import EncoderLayer, GaussianMixtureBlock
 from pipeline.models.layers import Attention, FeedForward, InputProjection, LearnedPositionalEncoding
 from pipeline.models.msc import DualBranch, VideoBranch
-from pipeline.training.optimizer import BertAdam, decayed
+from pipeline.training.optimizer import BertAdam
 
 
 def _linear(module: torch.nn.Linear, rows: Tensor) -> Tensor:
@@ -160,7 +160,7 @@ class LiteralAdam(BertAdam):
             first.mul_(0.9).add_(parameter.grad, alpha=0.1)
             second.mul_(0.999).addcmul_(parameter.grad, parameter.grad, value=0.001)
             update = first / (second.sqrt() + 1e-6)
-            if decayed(name):
+            if self.decays(name):
                 update += self.weight_decay * parameter
             parameter.add_(-rate * update)
         self.steps += 1

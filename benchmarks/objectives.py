@@ -29,7 +29,9 @@ def cases(videos: int, per_video: int, visual: int, hidden: int) -> dict[str, Ca
     from benchmarks import literal
     from pipeline.clips.context import contexts
     from pipeline.clips.op_tome import op_tome
-    from pipeline.objectives import cbva, retrieval, tcpl
+    from pipeline.objectives import cbva, tcpl
+    from pipeline.objectives import nce as info_nce
+    from pipeline.objectives import triplet as ranking
 
     generator = torch.Generator().manual_seed(0)
     queries = videos * per_video
@@ -82,12 +84,12 @@ def cases(videos: int, per_video: int, visual: int, hidden: int) -> dict[str, Ca
 
     def nce() -> tuple[Side, Side]:
         scores = noise(queries, videos)
-        return trained(lambda s: retrieval.nce(s, labels), scores), trained(lambda s: literal.nce(s, labels), scores)
+        return trained(lambda s: info_nce.nce(s, labels), scores), trained(lambda s: literal.nce(s, labels), scores)
 
     def triplet() -> tuple[Side, Side]:
         scores = 0.2 * noise(queries, videos)
         return (
-            trained(lambda s: retrieval.triplet(s, labels, 0.2, hard=True), scores),
+            trained(lambda s: ranking.triplet(s, labels, 0.2, hard=True), scores),
             trained(lambda s: literal.triplet(s, labels, 0.2, hard=True, pool=20), scores),
         )
 

@@ -55,16 +55,19 @@ def child(side: str, options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from pipeline.config.method import Experiment
+    from pipeline.models.base import Dims
     from pipeline.models.msc import DualBranch
+    from pipeline.objectives.total import Total
     from pipeline.training.checkpoint import seed_everything
     from pipeline.training.loop import loss_of
+    from pipeline.training.trainee import Trainee
 
     torch.set_num_threads(options.threads)
     seed_everything(0)
     training = {"precision": "bf16" if side == "bf16" else "fp32"}
     settings = Experiment.model_validate({"features": ["a"], "text": "a", "training": training, "model": {"hidden": options.hidden}})
     videos, captions = world(options)
-    model = DualBranch(settings.model, options.dim, options.dim).train()
+    model = DualBranch(settings.model, Dims(options.dim, options.dim)).train()
     seconds: list[dict[str, float]] = []
     device = torch.device(options.device)
     model.to(device)
@@ -79,7 +82,7 @@ def child(side: str, options: argparse.Namespace) -> dict[str, Any]:
     if side == "literal":
         from benchmarks import literal_model
 
-        optimizer = literal_model.LiteralAdam(model.named_parameters(), **rate)
+        optimizer = literal_model.LiteralAdam(model.named_parameters(), model.decays, **rate)
         torch.set_default_device(device)  # the literal form makes its index rows wherever torch makes tensors
         load = lambda: {k: v.to(device) for k, v in literal_model.load(videos, captions, settings.model.max_words).items()}  # noqa: E731
         terms = {"margin": 0.2, "hard": True, "pool": 20, "nce": (0.02, 0.04), "tau": 0.8}
@@ -89,12 +92,13 @@ def child(side: str, options: argparse.Namespace) -> dict[str, Any]:
         from pipeline.training.optimizer import BertAdam
 
         model.recompute(side == "recompute")
-        optimizer = BertAdam(model.named_parameters(), **rate)
+        trainee = Trainee(model, Total(settings.objectives)).to(device)
+        optimizer = BertAdam(trainee.named_parameters(), trainee.decays, **rate)
         batches = Batches(stored(videos, captions), settings.model.max_words, device)
         videos.clear()  # ours keeps the stored clips only
         order = torch.arange(options.videos)
         load = lambda: batches.gather(order)  # noqa: E731
-        compute = lambda batch: loss_of(model, batch, settings, hard=True)[0]  # noqa: E731
+        compute = lambda batch: loss_of(trainee, batch, settings, settings.objectives.triplet.hard_start_epoch)[0]  # noqa: E731
     for _ in range(options.steps + 1):
         marks = [now()]
         for parameter in model.parameters():
@@ -137,12 +141,14 @@ def matrix_peak(device: Any) -> float:
 def stored(videos: list, captions: list) -> Any:
     """The same videos as the clips stage would have stored them."""
     import numpy as np
+    import pandas as pd
     import torch
 
     from pipeline.clips.context import contexts
     from pipeline.clips.op_tome import op_tome
     from pipeline.clips.pooling import average_to_fixed_length
-    from pipeline.ranking.data import Queries, Split, Videos, normalised
+    from pipeline.datasets.table import Annotations
+    from pipeline.ranking.data import PooledVideos, Queries, Split, normalised
 
     frames = torch.from_numpy(np.stack([average_to_fixed_length(rows, 128, "drop") for rows in videos]))
     merged = op_tome(frames, [80, 52, 32], "dot")
@@ -153,10 +159,18 @@ def stored(videos: list, captions: list) -> Any:
     owner = torch.tensor([i for i, group in enumerate(captions) for _ in group])
     teacher = normalised(words[offsets[1:] - 1])
     ids = [f"v{i}" for i in range(len(videos))]
-    held = Videos(
-        ids, frames.half(), merged.clips.half(), merged.sizes, merged.frame_to_clip.to(torch.uint8), found.assignment.to(torch.uint8)
+    unknown = np.full((len(videos), 128), np.nan)
+    held = PooledVideos(
+        ids,
+        frames.half(),
+        merged.clips.half(),
+        merged.sizes,
+        merged.frame_to_clip.to(torch.uint8),
+        found.assignment.to(torch.uint8),
+        *(unknown, unknown, unknown[:, 0]),
     )
-    return Split("train", held, Queries([f"q{i}" for i in range(len(flat))], owner, words.half(), offsets, teacher))
+    nothing = Annotations(pd.DataFrame(), pd.DataFrame(), {})
+    return Split("train", held, Queries([f"q{i}" for i in range(len(flat))], owner, words.half(), offsets, teacher), nothing)
 
 
 def main() -> None:

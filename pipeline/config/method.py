@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic_core import PydanticCustomError
 
-from pipeline.config.base import Name, Section, Share, Weight
+from pipeline.config.base import Name, Section, Share, Weight, plugged
+from pipeline.config.models import Model, Msc
+from pipeline.core import plugins
+from pipeline.core.errors import ConfigError
 
 
 class Clips(Section):
@@ -80,28 +85,19 @@ def _check_merges(key: str, lengths: list[int]) -> None:
             raise ValueError(f"{key}: one step merges pairs, so {before} can become {least} to {before - 1}, not {after}")
 
 
-class Model(Section):
-    """The dual-branch encoder (docs/method.md 5)."""
-
-    hidden: PositiveInt = Field(384, description="Hidden size.")
-    heads: PositiveInt = Field(4, description="Attention heads.")
-    widths: list[float | None] = Field(
-        [None, 0.5, 1.0, 5.0, 10.0, 3.0, 0.1, 8.0], description="Gaussian widths, one branch each; null: plain attention."
-    )
-    dropout: Share = Field(0.2, description="Dropout in the blocks.")
-    input_dropout: Share = Field(0.2, description="Dropout of the input projections and positions.")
-    consolidation_temperature: PositiveFloat = Field(
-        0.6, description="Temperature of temporal consolidation (sft_factor: .09 TVR, .6 others)."
-    )
-    max_words: PositiveInt = Field(77, description="Query tokens kept.")
-    proportional_attention: bool = Field(True, description="Add log clip size to the clip branch's attention logits.")
-
-
 class Nce(Section):
-    """Symmetric multi-positive InfoNCE on dot products (docs/method.md 6.2)."""
+    """Symmetric multi-positive InfoNCE on dot products (docs/method.md 6.2); for a model with other branches, `<branch>: weight`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, Weight] = Field(init=False)
 
     clip: Weight = Field(0.02, description="Weight on the clip branch (.05 TVR, .02 others). By the variant: released .02, paper 1.")
     frame: Weight = Field(0.04, description="Weight on the frame branch. By the variant: released .04, paper 1.")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each branch."""
+        return {"clip": self.clip, "frame": self.frame, **(self.__pydantic_extra__ or {})}
 
 
 class Triplet(Section):
@@ -147,14 +143,55 @@ class Vcp(Section):
     )
 
 
+class ObjectiveSettings(Section):
+    """An objective of one's own; its settings derive from this (docs/extending.md)."""
+
+    kind: str = Field(description="The dotted name of a module of your own, e.g. `my_package.my_objective`.")
+    weight: Weight = Field(1.0, description="Weight; 0 switches it off.")
+
+
+def _own(value: Any) -> Any:
+    """Keys of `objectives` that are not ours are objectives of one's own, and those have a kind with a dot in it."""
+    if not isinstance(value, ObjectiveSettings) and not (isinstance(value, dict) and "." in str(value.get("kind"))):
+        raise PydanticCustomError("extra_forbidden", "Extra inputs are not permitted")
+    return value
+
+
+if TYPE_CHECKING:
+    OwnObjective = ObjectiveSettings
+else:
+    OwnObjective = Annotated[plugged("objectives", ObjectiveSettings), BeforeValidator(_own)]
+
+
 class Objectives(Section):
-    """What is minimised; a weight of 0 switches a term off."""
+    """What is minimised; a weight of 0 switches a term off. Further keys are objectives of your own: `<name>: {kind: package.module}`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, OwnObjective] = Field(init=False)
 
     nce: Nce = Nce()
     triplet: Triplet = Triplet()
     tcpl: Tcpl = Tcpl()
     cbva: Cbva = Cbva()
     vcp: Vcp = Vcp()
+
+    @property
+    def own(self) -> dict[str, ObjectiveSettings]:
+        """The user's objectives by name."""
+        return dict(self.__pydantic_extra__ or {})
+
+    @property
+    def active(self) -> dict[str, str]:
+        """The objectives that are switched on, in the order they are computed: name -> kind."""
+        weights = {
+            "nce": sum(self.nce.weights.values()),
+            "triplet": self.triplet.weight,
+            "tcpl": self.tcpl.distance + self.tcpl.angle,
+            "vcp": self.vcp.weight,
+            "cbva": self.cbva.weight,
+        }
+        own = {name: settings.kind for name, settings in self.own.items() if settings.weight}
+        return {**{name: name for name, weight in weights.items() if weight}, **own}
 
 
 class Training(Section):
@@ -184,10 +221,21 @@ class Evaluation(Section):
     clip_weight: Share = Field(0.4, description="Weight of the clip branch in the fused score.")
     frame_weight: Share = Field(0.6, description="Weight of the frame branch in the fused score.")
 
-    @property
-    def fusion(self) -> dict[str, float]:
-        """The weights of the branches in the fused score."""
-        return {"clip_weight": self.clip_weight, "frame_weight": self.frame_weight}
+    weights: dict[Name, Share] | None = Field(
+        None, description="Weights by branch, for a model whose branches are not clip and frame; null: all branches of such a model alike."
+    )
+
+    def fusion(self, branches: Sequence[str]) -> dict[str, float]:
+        """The weight of each of a model's branches in the fused score. Errors: ConfigError for a branch the model does not have."""
+        known = {"clip": self.clip_weight, "frame": self.frame_weight} if set(branches) == {"clip", "frame"} else {}
+        given = self.weights if self.weights is not None else known or dict.fromkeys(branches, 1 / len(branches))
+        if set(given) != set(branches):
+            raise ConfigError(
+                f"evaluation.weights names {', '.join(given)}; the branches of the model are {', '.join(branches)}",
+                where="evaluation.weights",
+                fix="give each of these a weight",
+            )
+        return {branch: given[branch] for branch in branches}
 
 
 class Experiment(Section):
@@ -202,7 +250,17 @@ class Experiment(Section):
         None, description="Text encoder whose sentence similarities TCPL preserves; by default `text`'s last token."
     )
     clips: Clips = Clips()
-    model: Model = Model()
+    model: Model = Msc()
     objectives: Objectives = Objectives()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
+
+    @property
+    def model_code(self) -> str:
+        """The module of the model, which is loaded by name."""
+        return plugins.module_of("models", self.model.kind)
+
+    @property
+    def code(self) -> list[str]:
+        """Every module a training of this experiment loads by name: its model's, and those of the objectives that are switched on."""
+        return [self.model_code, *(plugins.module_of("objectives", kind) for kind in self.objectives.active.values())]

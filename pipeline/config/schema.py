@@ -15,7 +15,8 @@ from pipeline.config.ablations import table_3, tables_1_and_2
 from pipeline.config.base import Name, Output, Section
 from pipeline.config.encoders import AnyEncoder, Encoder, Imported
 from pipeline.config.inputs import Dataset, Demo, Video
-from pipeline.config.method import Clips, Evaluation, Experiment, Model, Objectives, Training
+from pipeline.config.method import Clips, Evaluation, Experiment, Objectives, Training
+from pipeline.config.models import Model, Msc
 from pipeline.config.streams import Stream
 from pipeline.core.layout import Layout
 
@@ -47,7 +48,7 @@ class Config(Section):
     text: Name = Field(..., description="Encoder of the queries.")
     teacher: Name | None = None
     clips: Clips = Clips()
-    model: Model = Model()
+    model: Model = Msc()
     objectives: Objectives = Objectives()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()

@@ -13,7 +13,8 @@ from torch import Tensor
 from pipeline.evaluation import collapse, moments, time_line
 from pipeline.evaluation.inputs import Inputs
 from pipeline.evaluation.zero_shot import ZeroShot
-from pipeline.ranking.gallery import Gallery, Scores
+from pipeline.models.base import Encoded
+from pipeline.ranking.gallery import ScoreMatrices
 from pipeline.ranking.metrics import chance, ranks, recalls
 
 
@@ -21,20 +22,21 @@ from pipeline.ranking.metrics import chance, ranks, recalls
 class Ranked:
     """Everything computed for one split.
 
-    Shapes: `encoded` [Q, H]; `gallery` tokens of V videos; `scores` [Q, V]; `similarity` [Q, F] of each query with the frames of its own
-    video; `zero_shot` or None.
+    Shapes: `queries` and `gallery` as the model encoded them; `provides`, what of them the measures may read (models.base.Retriever);
+    `scores` [Q, V]; `similarity` [Q, F] of each query with the frames of its own video; `zero_shot` or None.
     """
 
-    encoded: Tensor
-    gallery: Gallery
-    scores: Scores
+    queries: Encoded
+    gallery: Encoded
+    provides: frozenset[str]
+    scores: ScoreMatrices
     similarity: Tensor
     zero_shot: ZeroShot | None
 
 
 def branch_ranks(ranked: Ranked, truth: Tensor) -> dict[str, Tensor]:
     """Ranks [Q] by fused score, by each branch, and by zero-shot where there is one."""
-    scores = {"fused": ranked.scores.fused, "clip": ranked.scores.clip, "frame": ranked.scores.frame}
+    scores = {"fused": ranked.scores.fused, **ranked.scores.branches}
     if ranked.zero_shot is not None:
         scores |= {"zero_shot": ranked.zero_shot.rows, "zero_shot_pooled": ranked.zero_shot.pooled}
     return {name: ranks(matrix, truth).cpu() for name, matrix in scores.items()}
@@ -48,8 +50,8 @@ def query_table(inputs: Inputs, ranked: Ranked, found: dict[str, Tensor], window
     split = inputs.split
     truth = split.queries.video.numpy()
     best = ranked.similarity.argmax(1).cpu().numpy()
-    middle = (inputs.start + inputs.end)[truth, best] / 2
-    ratio = moments.ratios(*inputs.moments, inputs.duration[truth])
+    middle = (split.videos.start + split.videos.end)[truth, best] / 2
+    ratio = moments.ratios(*inputs.moments, split.videos.duration[truth])
     known = ~np.isnan(middle) & (np.diff(inputs.moments[0]) > 0)
     table = pd.DataFrame({"query_id": split.queries.ids, "video_id": [split.videos.ids[i] for i in truth]})
     for name, values in found.items():
@@ -95,24 +97,24 @@ def _moments(inputs: Inputs, ranked: Ranked, found: dict[str, Tensor], table: pd
 
 
 def _time_line(inputs: Inputs) -> dict[str, Any]:
-    return time_line.differences(inputs.split.videos.ids, inputs.annotated, inputs.duration)
+    return time_line.differences(inputs.split.videos.ids, inputs.annotated, inputs.split.videos.duration)
 
 
 def _collapse(inputs: Inputs, ranked: Ranked, found: dict[str, Tensor]) -> dict[str, Any]:
-    """Tables 8, 9 and A2: ours (`model`) beside the frozen inputs' (`foundation`)."""
+    """Tables 8, 9 and A2: ours (`model`) beside the frozen inputs' (`foundation`); what the model does not provide is left out."""
     truth = inputs.split.queries.video
-    result: dict[str, Any] = {
-        "text": {"model": collapse.text_structure(ranked.encoded.cpu(), truth)},
-        "video": {
-            "model": collapse.video_structure(ranked.gallery.frames.cpu()),
-            "foundation": collapse.video_structure(inputs.split.videos.clips),
-        },
-    }
-    foundation = {"foundation": inputs.sentence, "teacher": inputs.split.queries.teacher}
+    result: dict[str, Any] = {"text": {}, "video": {"foundation": collapse.video_structure(inputs.split.videos.clips)}}
+    pooled = ranked.queries["pooled"] if "query.pooled" in ranked.provides else None
+    if pooled is not None:
+        result["text"]["model"] = collapse.text_structure(pooled, truth)
+    if "video.frames" in ranked.provides:
+        result["video"]["model"] = collapse.video_structure(ranked.gallery["frames"])
+    foundation = {"foundation": inputs.split.queries.sentence, "teacher": inputs.split.queries.teacher}
     for name, vectors in foundation.items():
         if vectors is not None:
             result["text"][name] = collapse.text_structure(vectors, truth)
-            result["text"][f"agreement_with_{name}"] = collapse.spearman(ranked.encoded.cpu(), vectors)
+            if pooled is not None:
+                result["text"][f"agreement_with_{name}"] = collapse.spearman(pooled, vectors)
     if "zero_shot" in found:
         result["against_zero_shot"] = collapse.against(found["fused"], found["zero_shot"])
     return result

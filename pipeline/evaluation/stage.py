@@ -21,9 +21,9 @@ from pipeline.evaluation.inputs import Inputs
 from pipeline.evaluation.plot import recall_curves
 from pipeline.evaluation.report import Ranked
 from pipeline.evaluation.zero_shot import ZeroShot
+from pipeline.models.base import Retriever
 from pipeline.models.checkpoint import load_model
-from pipeline.models.msc import DualBranch
-from pipeline.ranking import gallery as ranking
+from pipeline.ranking import gallery
 
 DEPTH = 100  # best videos kept per query
 
@@ -42,7 +42,8 @@ def run(config: Config, layout: Layout, experiment: str, seed: int, recipe: dict
     truth = found.split.queries.video
     by_branch = report.branch_ranks(ranked, truth)
     owner = truth.numpy()
-    windows = moments.windows(ranked.similarity.numpy(), found.start[owner], found.end[owner])
+    start, end = found.split.videos.start[owner], found.split.videos.end[owner]
+    windows = moments.windows(ranked.similarity.numpy(), start, end)
     table = report.query_table(found, ranked, by_branch, windows)
     metrics: dict[str, Any] = {
         "dataset": config.dataset.name,
@@ -52,7 +53,9 @@ def run(config: Config, layout: Layout, experiment: str, seed: int, recipe: dict
         "variant": chosen.variant,
         "features": chosen.features,
         "text": chosen.text,
-        "fusion": chosen.evaluation.fusion,
+        "model": chosen.model.kind,
+        "branches": list(model.branches),
+        "fusion": chosen.evaluation.fusion(model.branches),
         "split": chosen.evaluation.split,
         "selection_split": attrs.get("selection_split"),
         "epoch": attrs.get("epoch"),
@@ -64,24 +67,24 @@ def run(config: Config, layout: Layout, experiment: str, seed: int, recipe: dict
     print("\n".join(summary(metrics)))
 
 
-def rank(model: DualBranch, found: Inputs, chosen: Experiment, device: torch.device, reference: ZeroShot | None) -> Ranked:
+def rank(model: Retriever, found: Inputs, chosen: Experiment, device: torch.device, reference: ZeroShot | None) -> Ranked:
     """Encode a split and score it; results are on the CPU."""
     model = model.to(device)
-    videos = track(found.video_batches(device), total=-(-len(found.split.videos) // inputs.VIDEOS_AT_ONCE), label="videos", unit="batch")
-    gallery = ranking.encode_videos(model, videos)
-    order, batches = found.query_batches(model.settings.max_words, device)
-    encoded = ranking.encode_queries(model, track(batches, total=-(-len(order) // inputs.QUERIES_AT_ONCE), label="queries", unit="batch"))
-    encoded = torch.empty_like(encoded).index_copy_(0, order.to(device), encoded)
-    fusion = chosen.evaluation
-    scores = ranking.score(encoded, gallery, clip_weight=fusion.clip_weight, frame_weight=fusion.frame_weight)
-    similarity = ranking.frame_similarity(encoded, gallery.frames, found.split.queries.video.to(device))
+    queries, videos = gallery.encode(model, found.split, device, show=True)
+    scores = gallery.score(model, queries, videos, chosen.evaluation.fusion(model.branches))
+    similarity = gallery.locate(model, queries, videos, found.split.queries.video.to(device))
     return Ranked(
-        encoded.cpu(),
-        ranking.Gallery(gallery.frames.cpu(), gallery.clips.cpu()),
-        ranking.Scores(scores.clip.cpu(), scores.frame.cpu(), scores.fused.cpu()),
+        _on_cpu(queries),
+        _on_cpu(videos),
+        model.provides,
+        gallery.ScoreMatrices(_on_cpu(scores.branches), scores.fused.cpu()),
         similarity.cpu(),
         reference,
     )
+
+
+def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.cpu() for name, tensor in tensors.items()}
 
 
 def _zero_shot(config: Config, layout: Layout, chosen: Experiment, found: Inputs, device: torch.device) -> tuple[ZeroShot | None, str]:
@@ -89,17 +92,18 @@ def _zero_shot(config: Config, layout: Layout, chosen: Experiment, found: Inputs
     encoder = zero_shot.encoder_of(config, chosen)
     if encoder is None:
         return None, f"the images of {chosen.text} are not among the features of any experiment"
-    if found.sentence is None:
+    sentences = found.split.queries.sentence
+    if sentences is None:
         return None, f"text/{chosen.text} holds no sentence vectors"
     width = zero_shot.width(layout, encoder, found.shards)
-    if width != found.sentence.shape[1]:
+    if width != sentences.shape[1]:
         return (
             None,
-            f"the sentence vectors of {chosen.text} have {found.sentence.shape[1]} dimensions, its image rows {width}: not one space",
+            f"the sentence vectors of {chosen.text} have {sentences.shape[1]} dimensions, its image rows {width}: not one space",
         )
     ids = found.split.videos.ids
     rows = track(zero_shot.stored_rows(layout, encoder, found.shards, ids), total=len(ids), label="zero-shot", unit="video")
-    return zero_shot.max_sim(found.sentence, found.split.queries.video, ids, rows, pooled=found.start.shape[1], device=device), ""
+    return zero_shot.max_sim(sentences, found.split.queries.video, ids, rows, pooled=found.split.videos.frames.shape[1], device=device), ""
 
 
 def _write(
@@ -127,8 +131,8 @@ def _write(
         # One string, not an attribute: those are limited to 64 kB.
         writer.array("metrics", np.asarray([json.dumps(metrics, sort_keys=True)], dtype=object))
     owner = found.split.queries.video.numpy()
-    gallery = f"-{found.gallery}" if found.gallery else ""
-    tag = f"{config.dataset.name}{gallery}-{experiment}-seed{seed}"
+    which = f"-{found.gallery}" if found.gallery else ""
+    tag = f"{config.dataset.name}{which}-{experiment}-seed{seed}"
     formats.trec_run(folder / "run.trec", list(table["query_id"]), videos, top.numpy(), scores, tag)
     formats.per_query(
         folder / "queries.jsonl", table.merge(found.queries[["query_id", "query"]], on="query_id"), videos, top.numpy(), scores
@@ -139,11 +143,11 @@ def _write(
         found.queries,
         [[[start / k, end / k, score] for start, end, score in of] for of, k in zip(windows, scale, strict=True)],
         ranked.similarity.numpy(),
-        found.start[owner] / scale[:, None],
-        found.duration[owner] / scale,
+        found.split.videos.start[owner] / scale[:, None],
+        found.split.videos.duration[owner] / scale,
     )
     ranks = {name: table[f"rank_{name}"].to_numpy() for name in metrics["recalls"]}
-    recall_curves(folder / "recall.png", ranks, len(videos), f"{config.dataset.name}{gallery}: {experiment}, seed {seed}")
+    recall_curves(folder / "recall.png", ranks, len(videos), f"{config.dataset.name}{which}: {experiment}, seed {seed}")
     write_json(layout.metrics(experiment, seed), metrics)
 
 
@@ -154,11 +158,11 @@ def _top(scores: Tensor) -> Tensor:
 
 def summary(metrics: dict[str, Any]) -> list[str]:
     """The lines printed after an evaluation."""
-    gallery = metrics["gallery"]
-    name = f" ({gallery['name']})" if gallery["name"] else ""
+    against = metrics["gallery"]
+    name = f" ({against['name']})" if against["name"] else ""
     lines = [
         f"{metrics['dataset']} / {metrics['experiment']} / seed {metrics['seed']}: "
-        f"{gallery['queries']} queries, {gallery['videos']} videos{name}; "
+        f"{against['queries']} queries, {against['videos']} videos{name}; "
         f"reported on {metrics['split']}, epoch {metrics['epoch']} chosen on {metrics['selection_split']}"
     ]
     if metrics["split"] == metrics["selection_split"]:

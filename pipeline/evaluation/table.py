@@ -160,18 +160,19 @@ def _comparisons(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
 
 def _details(runs: dict[str, list[dict[str, Any]]]) -> str:
     """Branches alone, and the collapse measures of Tables 8, 9 and A2."""
-    header = ["model", "SumR clip", "SumR frame", "Diff. Norm text", "Diff. Norm video", "Spearman", "won / lost @1", "won / lost @10"]
+    branches = _branches(runs)
+    sums = [f"SumR {branch}" for branch in branches]
+    header = ["model", *sums, "Diff. Norm text", "Diff. Norm video", "Spearman", "won / lost @1", "won / lost @10"]
     rows = []
     for experiment, seeds in runs.items():
         structure = [run["collapse"] for run in seeds]
-        text, video = [s["text"]["model"] for s in structure], [s["video"]["model"] for s in structure]
+        text, video = ([s[side].get("model", {}) for s in structure] for side in ("text", "video"))
         agreement = [s["text"].get("agreement_with_foundation", {}).get("spearman") for s in structure]
         row = [
             experiment,
-            spread(run["recalls"]["clip"]["SumR"] for run in seeds),
-            spread(run["recalls"]["frame"]["SumR"] for run in seeds),
-            spread((s["diff_norm"] for s in text), 3),
-            spread((s["diff_norm"] for s in video), 3),
+            *(spread(run["recalls"].get(branch, {}).get("SumR") for run in seeds) for branch in branches),
+            spread((s.get("diff_norm") for s in text), 3),
+            spread((s.get("diff_norm") for s in video), 3),
             spread(agreement, 3),
         ]
         for cutoff in ("R@1", "R@10"):
@@ -183,6 +184,11 @@ def _details(runs: dict[str, list[dict[str, Any]]]) -> str:
         "similarities; won / lost: percent of queries only this model, or only zero-shot, has within the cut-off."
     )
     return f"{_markdown(header, rows)}\n\n{note}"
+
+
+def _branches(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """The branches of all models, in the order of their first mention."""
+    return list(dict.fromkeys(branch for seeds in runs.values() for run in seeds for branch in run["branches"]))
 
 
 def frame(runs: dict[str, list[dict[str, Any]]], kind: str, target: str = "table") -> pd.DataFrame:
@@ -206,11 +212,10 @@ def frame(runs: dict[str, list[dict[str, Any]]], kind: str, target: str = "table
 def _flat(found: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Means of the measures beside the recalls."""
     picked: dict[str, list[float | None]] = {
-        "SumR clip": [run["recalls"]["clip"]["SumR"] for run in found],
-        "SumR frame": [run["recalls"]["frame"]["SumR"] for run in found],
+        **{f"SumR {branch}": [run["recalls"][branch]["SumR"] for run in found] for branch in found[0]["branches"]},
         "inside moment": [(run["moments"] or {}).get("frame", {}).get("inside") for run in found],
-        "text diff norm": [run["collapse"]["text"]["model"]["diff_norm"] for run in found],
-        "video diff norm": [run["collapse"]["video"]["model"]["diff_norm"] for run in found],
+        "text diff norm": [run["collapse"]["text"].get("model", {}).get("diff_norm") for run in found],
+        "video diff norm": [run["collapse"]["video"].get("model", {}).get("diff_norm") for run in found],
         "spearman": [run["collapse"]["text"].get("agreement_with_foundation", {}).get("spearman") for run in found],
     }
     for group in found[0]["groups"]:

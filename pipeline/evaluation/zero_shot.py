@@ -15,7 +15,7 @@ from pipeline.config.method import Experiment
 from pipeline.config.schema import Config
 from pipeline.core.layout import Layout
 from pipeline.core.store import open_store
-from pipeline.ranking.gallery import frame_similarity, max_cosine
+from pipeline.models.scores import max_cosine, token_cosines
 
 VIDEOS_AT_ONCE = 64
 
@@ -101,7 +101,7 @@ def max_sim(
         own = torch.nonzero(position[truth] >= 0)[:, 0]
         if len(own):
             local = position[truth[own]]
-            similarity = frame_similarity(sentences[own.to(device)], tokens, local.to(device))
+            similarity = token_cosines(sentences[own.to(device)], tokens[local.to(device)])
             # Of equal rows the first, which argmax does not promise; so a copy of the first row is never the best one.
             best = (similarity == similarity.amax(-1, keepdim=True)).int().cummax(-1).values.logical_not().sum(-1)
             best_time[own.numpy()] = [waiting[v][2][row] for v, row in zip(local.tolist(), best.tolist(), strict=True)]

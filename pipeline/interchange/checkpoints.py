@@ -10,13 +10,15 @@ from typing import Any
 from torch import Tensor
 
 from pipeline.config.method import Experiment
+from pipeline.config.models import Msc
 from pipeline.config.schema import Config
 from pipeline.core.errors import BundleError
 from pipeline.core.layout import Layout
 from pipeline.interchange.pickles import Inert, read_pickle, stand_in, write_pickle
 from pipeline.interchange.released_names import from_released, to_released
+from pipeline.models import base as models
+from pipeline.models.base import Dims, Retriever
 from pipeline.models.checkpoint import load_model, save_model
-from pipeline.models.msc import DualBranch
 
 WEIGHTS = ("state_dict", "model", "model_state_dict")  # entries a checkpoint may keep its weights under
 
@@ -49,8 +51,17 @@ def dimensions(weights: Mapping[str, Tensor]) -> dict[str, int]:
     }
 
 
-def _expected(experiment: Experiment) -> dict[str, int]:
-    model, clips = experiment.model, experiment.clips
+def _settings(experiment: Experiment, where: str | Path) -> Msc:
+    """The settings of MSC's model, the one the released checkpoints are of. Errors: BundleError for another kind."""
+    if not isinstance(experiment.model, Msc):
+        raise BundleError(
+            f"the experiment's model is {experiment.model.kind}, not msc", where=where, fix="name an experiment whose model is msc"
+        )
+    return experiment.model
+
+
+def _expected(model: Msc, experiment: Experiment) -> dict[str, int]:
+    clips = experiment.clips
     return {
         "hidden": model.hidden,
         "max_words": model.max_words,
@@ -60,7 +71,7 @@ def _expected(experiment: Experiment) -> dict[str, int]:
     }
 
 
-def build(weights: Mapping[str, Tensor], experiment: Experiment, where: str | Path) -> DualBranch:
+def build(weights: Mapping[str, Tensor], experiment: Experiment, where: str | Path) -> Retriever:
     """Our model with released weights, in evaluation mode.
 
     Errors: BundleError listing every size in which weights and configuration differ; WeightsError listing unknown and missing names.
@@ -69,13 +80,14 @@ def build(weights: Mapping[str, Tensor], experiment: Experiment, where: str | Pa
         found = dimensions(weights)
     except KeyError as error:
         raise BundleError(f"not a checkpoint of the released model: {error} is missing", where=where, fix="give its `best.ckpt`") from error
-    expected = _expected(experiment)
+    settings = _settings(experiment, where)
+    expected = _expected(settings, experiment)
     keys = {"frames": "clips.frames", "clips": "clips.clips", "widths": "the number of model.widths"}
     differ = [(keys.get(name, f"model.{name}"), size, found[name]) for name, size in expected.items() if found[name] != size]
     if differ:
         lines = "\n  ".join(f"{key} is {ours}, the checkpoint has {theirs}" for key, ours, theirs in differ)
         raise BundleError(f"sizes differ:\n  {lines}", where=where, fix="set these keys of the configuration to the checkpoint's")
-    model = DualBranch(experiment.model, found["video_dim"], found["text_dim"], frames=found["frames"], clips=found["clips"])
+    model = models.build(settings.kind, settings, Dims(found["video_dim"], found["text_dim"], found["frames"], found["clips"]))
     named = from_released(weights, found["widths"])
     own = model.state_dict()
     wrong = [
@@ -95,9 +107,8 @@ def import_checkpoint(config: Config, layout: Layout, experiment: str, seed: int
     """
     chosen = config.experiment(experiment)
     model = build(read_released(path), chosen, path)
-    dims = {"video_dim": model.video_dim, "text_dim": model.text_dim, "frames": chosen.clips.frames, "clips": chosen.clips.clips}
     attrs: dict[str, Any] = {"epoch": 0, "selection_split": "unknown (imported)", "imported": Path(path).name}
-    save_model(layout.checkpoint(experiment, seed), model.state_dict(), chosen, dims, **attrs)
+    save_model(layout.checkpoint(experiment, seed), model.state_dict(), chosen, model.dims, **attrs)
 
 
 def export_checkpoint(layout: Layout, experiment: str, seed: int, path: str | Path, *, like: str | Path | None = None) -> None:
@@ -108,7 +119,7 @@ def export_checkpoint(layout: Layout, experiment: str, seed: int, path: str | Pa
     Errors: StoreError, BundleError.
     """
     model, chosen, attrs = load_model(layout.checkpoint(experiment, seed))
-    weights = OrderedDict(sorted(to_released(model.state_dict(), len(chosen.model.widths)).items()))
+    weights = OrderedDict(sorted(to_released(model.state_dict(), len(_settings(chosen, path).widths)).items()))
     if like is not None:
         content = read_pickle(like)
         theirs, key = _weights(content, Path(like))
@@ -121,16 +132,15 @@ def export_checkpoint(layout: Layout, experiment: str, seed: int, path: str | Pa
         # The optimiser's moments belong to the other weights.
         content.pop("optimizer", None)
     else:
-        content = {"state_dict": weights, "config": _config(model, chosen), "epoch": int(attrs.get("epoch") or 0)}
+        content = {"state_dict": weights, "config": _config(model, _settings(chosen, path), chosen), "epoch": int(attrs.get("epoch") or 0)}
     write_pickle(path, content)
 
 
-def _config(model: DualBranch, chosen: Experiment) -> Inert:
+def _config(model: Retriever, settings: Msc, chosen: Experiment) -> Inert:
     """The sizes as MS-SL's line of code spells them, in the class it keeps them in."""
-    settings = chosen.model
     values = {
-        "visual_input_size": model.video_dim,
-        "query_input_size": model.text_dim,
+        "visual_input_size": model.dims.video_dim,
+        "query_input_size": model.dims.text_dim,
         "hidden_size": settings.hidden,
         "n_heads": settings.heads,
         "max_ctx_l": chosen.clips.frames,

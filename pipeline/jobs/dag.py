@@ -60,6 +60,10 @@ class Dag(Collection):
     def _code(self, stage: str, **of: Any) -> str:
         encoder = of.get("encoder", "")
         own = recipes.encoding(self.config, encoder) if encoder and not self.imported(encoder) else []
+        if stage == "train":
+            own = self.experiment(of["experiment"]).code
+        elif stage == "evaluate":
+            own = [self.experiment(of["experiment"]).model_code]
         modules = (*CODE[stage], *own)
         return str(self._once(("code", modules), lambda: code_digest(*modules)))
 

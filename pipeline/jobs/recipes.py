@@ -92,7 +92,7 @@ def training(config: Config, experiment: str, seed: int) -> dict[str, Any]:
     texts = {name: text(config, name) for name in {chosen.text, chosen.teacher or chosen.text}}
     return {
         "experiment": chosen.model_dump(exclude={"evaluation"}),
-        "fusion": chosen.evaluation.fusion,  # early stopping looks at it too
+        "fusion": chosen.evaluation.model_dump(exclude={"split"}),  # early stopping looks at it too
         "clips": clips(config, experiment),
         "text": texts,
         "seed": seed,

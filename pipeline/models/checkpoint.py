@@ -15,42 +15,35 @@ from torch import Tensor
 from pipeline.config.method import Experiment
 from pipeline.core.errors import StoreSchema
 from pipeline.core.store import Reader, create, open_store
-from pipeline.models.msc import DualBranch
-
-
-def dimensions(model: DualBranch) -> dict[str, int]:
-    """What beside the configuration decides the shapes of a model's parameters."""
-    windows = {name: getattr(model, name).block.windows.shape[1] for name in ("frame", "clip")}
-    return {"video_dim": model.video_dim, "text_dim": model.text_dim, "frames": windows["frame"], "clips": windows["clip"]}
+from pipeline.models.base import Dims, Retriever, build
 
 
 def save_model(
     path: Path,
     weights: Mapping[str, Tensor],
     settings: Experiment,
-    dims: Mapping[str, int],
+    dims: Dims,
     *,
     recipe: Mapping[str, Any] | None = None,
     history: list[dict[str, float]] | None = None,
     **attrs: Any,
 ) -> None:
     """Write a checkpoint: arrays `model/<parameter>`, table `history`, attributes `config` (the experiment), `dims`, and `attrs`."""
-    with create(path, stage="checkpoint", recipe=recipe, config=settings.model_dump(), dims=dict(dims), **attrs) as writer:
+    with create(path, stage="checkpoint", recipe=recipe, config=settings.model_dump(), dims=dims._asdict(), **attrs) as writer:
         for name, value in weights.items():
             writer.array(f"model/{name}", value.detach().cpu().numpy())
         if history:
             writer.table("history", pd.DataFrame(history))
 
 
-def load_model(path: str | Path) -> tuple[DualBranch, Experiment, dict[str, Any]]:
+def load_model(path: str | Path) -> tuple[Retriever, Experiment, dict[str, Any]]:
     """The model of a checkpoint, in evaluation mode on the CPU; its experiment; its attributes.
 
     Errors: StoreError when the file is not a whole checkpoint of this version, or its weights are not those of its configuration.
     """
     with open_store(path, stage="checkpoint") as store:
         experiment = Experiment.model_validate(store.attrs["config"])
-        dims = store.attrs["dims"]
-        model = DualBranch(experiment.model, dims["video_dim"], dims["text_dim"], frames=dims["frames"], clips=dims["clips"])
+        model = build(experiment.model.kind, experiment.model, Dims(**store.attrs["dims"]))
         fill(model.state_dict(), arrays(store, "model"), path)
         return model.eval(), experiment, store.attrs
 

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Collection, Iterable
+from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.config.method import Model
+from pipeline.config.models import Msc
+from pipeline.models.base import Dims, Encoded, Retriever, Scores, Videos, Words
 from pipeline.models.blocks import EncoderLayer, GaussianMixtureBlock
 from pipeline.models.cpu import kernels
 from pipeline.models.layers import MASKED, AttentionPooling, InputProjection, LearnedPositionalEncoding
+from pipeline.models.scores import max_cosine, max_similarity, token_cosines
 
-
-class VideoTokens(NamedTuple):
-    """Encoded videos. Shapes: `frames` [B, Lf, H], `clips` [B, Lc, H]."""
-
-    frames: Tensor
-    clips: Tensor
+TOKENS = {"clip": "clips", "frame": "frames"}  # branch -> its tokens
+ALIGNED = frozenset({"video.aligned_frames", "video.aligned_clips"})
 
 
 class VideoBranch(nn.Module):
     """Projection, positions and one Gaussian mixture block. Shapes: rows [B, L, D], sizes [B, L] or None -> [B, L, H]."""
 
-    def __init__(self, settings: Model, dim: int, length: int, positions: int) -> None:
+    def __init__(self, settings: Msc, dim: int, length: int, positions: int) -> None:
         super().__init__()
         self.projection = InputProjection(dim, settings.hidden, settings.input_dropout)
         self.positions = LearnedPositionalEncoding(positions, settings.hidden, settings.input_dropout)
@@ -38,7 +38,7 @@ class VideoBranch(nn.Module):
 class QueryBranch(nn.Module):
     """Projection, positions, one encoder layer and attention pooling over the words."""
 
-    def __init__(self, settings: Model, dim: int) -> None:
+    def __init__(self, settings: Msc, dim: int) -> None:
         super().__init__()
         self.projection = InputProjection(dim, settings.hidden, settings.input_dropout)
         self.positions = LearnedPositionalEncoding(settings.max_words, settings.hidden, settings.input_dropout)
@@ -53,18 +53,22 @@ class QueryBranch(nn.Module):
         return self.pooling(self.words(words, mask), mask)
 
 
-class DualBranch(nn.Module):
-    """The trained model: a frame branch, a clip branch and a query encoder that share one space.
+class DualBranch(Retriever):
+    """The model of MSC: a frame branch, a clip branch and a query encoder that share one space.
 
     Both branches' consolidations read with the same learned `token`; `alignment` is the linear layer CBVA compares the branches through
-    (training only). Args: `settings` of the configuration, width of the video rows and of the words, tokens per branch.
+    (training only).
 
     Shapes: see the methods. Source: docs/method.md 5 (GMMFormer v2 with proportional attention and the extra linear layer).
     """
 
-    def __init__(self, settings: Model, video_dim: int, text_dim: int, *, frames: int = 128, clips: int = 32) -> None:
-        super().__init__()
-        self.settings, self.video_dim, self.text_dim = settings, video_dim, text_dim
+    branches: ClassVar = ("clip", "frame")
+    provides: ClassVar = frozenset({"query.pooled", "video.frames", "video.clips", *ALIGNED})
+    settings: Msc
+
+    def __init__(self, settings: Msc, dims: Dims) -> None:
+        super().__init__(settings, dims)
+        video_dim, text_dim, frames, clips = dims
         self.frame = VideoBranch(settings, video_dim, frames, frames)
         # The clip branch's position table is as long as the frame branch's in the released model; the rows past `clips` are never read.
         self.clip = VideoBranch(settings, video_dim, clips, max(frames, clips))
@@ -84,20 +88,48 @@ class DualBranch(nn.Module):
                 module.reset_parameters()
         nn.init.normal_(self.token)
 
-    def encode_video(self, frames: Tensor, clips: Tensor, sizes: Tensor) -> VideoTokens:
-        """Encode a batch of videos.
+    def encode_videos(self, videos: Videos) -> Encoded:
+        """The tokens of both branches. Shapes: `frames` [B, F, H], `clips` [B, C, H]."""
+        proportional = videos.sizes if self.settings.proportional_attention else None
+        return {"frames": self.frame(videos.frames, self.token), "clips": self.clip(videos.clips, self.token, proportional)}
 
-        Shapes: `frames` [B, Lf, D] and `clips` [B, Lc, D], rows normalised; `sizes` [B, Lc], frames per clip, > 0.
+    def encode_queries(self, words: Words) -> Encoded:
+        """One vector a query. Shapes: `pooled` [Q, H]."""
+        return {"pooled": self.query(words.rows, words.mask)}
+
+    def score(self, queries: Encoded, videos: Encoded, own: Tensor | None = None) -> dict[str, Scores]:
+        """The best token of each branch. Source: docs/method.md 6.1."""
+        return {name: Scores(*max_similarity(queries["pooled"], videos[tokens])) for name, tokens in TOKENS.items()}
+
+    def training_outputs(self, videos: Encoded, needs: Collection[str]) -> Encoded:
+        """The tokens through CBVA's linear layer, which both branches share. Source: docs/method.md 6.6."""
+        if not ALIGNED & set(needs):
+            return {}
+        return {f"aligned_{name}": self.project(videos[name]) for name in ("frames", "clips")}
+
+    def gallery(self, videos: Encoded) -> Encoded:
+        """The tokens at unit length, so that ranking many queries normalises them once."""
+        return {name: F.normalize(tokens.float(), dim=-1) for name, tokens in videos.items()}
+
+    def rank(self, queries: Encoded, gallery: Encoded) -> dict[str, Tensor]:
+        """The best cosine of each branch. Source: docs/method.md 8.1."""
+        return {name: max_cosine(queries["pooled"], gallery[tokens]) for name, tokens in TOKENS.items()}
+
+    def locate(self, queries: Encoded, gallery: Encoded) -> Tensor:
+        """The cosine with each frame token. Source: docs/method.md 8.4."""
+        return token_cosines(queries["pooled"], gallery["frames"])
+
+    def decays(self, name: str) -> bool:
+        """All but biases and the LayerNorms of projections and positions.
+
+        The norms inside the blocks (norm1, norm2) are decayed: the released rule looks for the name `LayerNorm.weight`, which they do not
+        have. Source: docs/method.md 7.1, golden traj.
         """
-        proportional = sizes if self.settings.proportional_attention else None
-        return VideoTokens(self.frame(frames, self.token), self.clip(clips, self.token, proportional))
+        return not name.endswith(("bias", "projection.norm.weight", "positions.norm.weight"))
 
-    def encode_query(self, words: Tensor, mask: Tensor) -> Tensor:
-        """Encode queries into one vector each.
-
-        Shapes: `words` [Q, L, Dt] (rows normalised, zero padded), `mask` [Q, L] 1 = word -> [Q, H].
-        """
-        return self.query(words, mask)
+    def compiled(self) -> Iterable[nn.Module]:
+        """The encoders; the alignment is one product."""
+        return (self.frame, self.clip, self.query)
 
     def recompute(self, wanted: bool) -> None:
         """Whether the encoder layers keep only their input for the backward pass: less memory, a third more work."""
@@ -108,3 +140,6 @@ class DualBranch(nn.Module):
     def project(self, tokens: Tensor) -> Tensor:
         """CBVA's linear layer, shared by both branches. Shapes: [..., H] -> same. Source: docs/method.md 6.6."""
         return kernels.linear(tokens, self.alignment.weight, self.alignment.bias)
+
+
+build = DualBranch

@@ -12,7 +12,40 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from pipeline.config.method import Cbva as Settings
+from pipeline.config.method import Objectives
+from pipeline.objectives.base import Objective, Step
+
 NONE = float("-inf")
+
+
+class Alignment(Objective):
+    """The weighted contrast of frames and contexts; with `projection` both pass the model's shared linear layer first."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.frames, self.clips = ("aligned_frames", "aligned_clips") if settings.projection else ("frames", "clips")
+        self.needs = frozenset({f"video.{self.frames}", f"video.{self.clips}"})
+
+    def __call__(self, step: Step) -> dict[str, Tensor]:
+        settings, videos = self.settings, step.videos
+        value = loss(
+            step.video[self.frames],
+            step.video[self.clips],
+            videos.sizes,
+            videos.frame_to_clip,
+            videos.context if settings.adaptive else None,
+            similarity=settings.similarity,
+            normaliser=settings.normaliser,
+            stop_gradient=settings.stop_gradient,
+            epsilon=settings.epsilon,
+        )
+        return {"cbva": settings.weight * value}
+
+
+def build(settings: Settings, among: Objectives) -> Alignment:
+    """The objective of `objectives.cbva`."""
+    return Alignment(settings)
 
 
 def loss(

@@ -14,10 +14,42 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from pipeline.config.method import Objectives
+from pipeline.config.method import Tcpl as Settings
+from pipeline.objectives.base import Objective, Step
+
 T = TypeVar("T")
 ANCHORS_PER_WORKER = 64  # fewer are not worth a thread
 SAME = 1e-13  # squared distance over squared norms below which two rows are one: under float32's own resolution of the rows
 LEAST = 1e-12  # squared distance two coincident queries count as (docs/method.md 10)
+
+
+class TextCorrelation(Objective):
+    """The weighted distance and angle terms between pooled queries and their frozen sentence vectors."""
+
+    needs = frozenset({"query.pooled", "data.teacher"})
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def __call__(self, step: Step) -> dict[str, Tensor]:
+        assert step.teacher is not None  # `needs` was checked
+        return relations("tcpl", self.settings, 1.0, step.query["pooled"], step.teacher)
+
+
+def build(settings: Settings, among: Objectives) -> TextCorrelation:
+    """The objective of `objectives.tcpl`."""
+    return TextCorrelation(settings)
+
+
+def relations(name: str, settings: Settings, factor: float, student: Tensor, teacher: Tensor) -> dict[str, Tensor]:
+    """The weighted distance and angle terms that are switched on. Shapes: `student` [Q, H], `teacher` [Q, T] -> scalars."""
+    terms = {}
+    if settings.distance:
+        terms[f"{name}_distance"] = factor * settings.distance * distance(student, teacher, settings.normaliser)
+    if settings.angle:
+        terms[f"{name}_angle"] = factor * settings.angle * angle(student, teacher, settings.chunk)
+    return terms
 
 
 def distance(student: Tensor, teacher: Tensor, normaliser: str = "all") -> Tensor:

@@ -1,97 +1,82 @@
-"""The whole objective: every term by its weight."""
+"""The whole objective: the objectives that are switched on, loaded by name, and what the model adds of its own."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from pipeline.config.method import Objectives, Tcpl
-from pipeline.objectives import cbva, retrieval, tcpl, vcp
-from pipeline.objectives.scores import max_similarity
+from pipeline.config.method import Objectives
+from pipeline.core import plugins
+from pipeline.core.errors import TrainingError
+from pipeline.models.base import Encoded, Retriever, Videos, Words
+from pipeline.objectives.base import Objective, Step
 
 
-def total(
-    settings: Objectives,
-    *,
-    query: Tensor,
-    frames: Tensor,
-    clips: Tensor,
+class Total(nn.Module):
+    """Every switched-on objective by its weight; those that are modules are trained with the model. Source: docs/method.md 6.7."""
+
+    def __init__(self, settings: Objectives) -> None:
+        super().__init__()
+        own = settings.own
+        self.objectives: dict[str, Objective] = {
+            name: plugins.load("objectives", kind).build(own.get(name) or getattr(settings, name), settings)
+            for name, kind in settings.active.items()
+        }
+        self.trained = nn.ModuleDict({name: value for name, value in self.objectives.items() if isinstance(value, nn.Module)})
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the objectives ask of model and data."""
+        return frozenset[str]().union(*(objective.needs for objective in self.objectives.values()))
+
+    def check(self, model: Retriever, *, teacher: bool) -> None:
+        """Refuse, before the first step, to train what cannot be. Errors: TrainingError naming the objective and what it needs."""
+        provided = model.provides | ({"data.teacher"} if teacher else set())
+        for name, objective in self.objectives.items():
+            if missing := sorted(objective.needs - provided):
+                raise TrainingError(
+                    f"objectives.{name} needs {', '.join(missing)}, which {model.settings.kind!r} on this data does not provide",
+                    where=f"objectives.{name}",
+                    fix="set its weight to 0, or choose a model that provides it (docs/extending.md lists the names)",
+                )
+            objective.check(model)
+        if not self.objectives and type(model).terms is Retriever.terms:
+            raise TrainingError("every objective has weight 0: there is nothing to train", where="objectives", fix="give one a weight")
+
+    def forward(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and its weighted, detached terms, which sum to it. Shapes: scalars."""
+        terms: dict[str, Tensor] = {}
+        with torch.autocast(step.labels.device.type, enabled=False):
+            for objective in self.objectives.values():
+                terms |= objective(step)
+            terms |= step.model.terms(step)
+        return torch.stack(list(terms.values())).sum(), {name: value.detach() for name, value in terms.items()}
+
+
+def step_of(
+    model: Retriever,
+    videos: Videos,
+    words: Words,
     labels: Tensor,
-    teacher: Tensor | None = None,
-    aligned_frames: Tensor | None = None,
-    aligned_clips: Tensor | None = None,
-    sizes: Tensor | None = None,
-    frame_to_clip: Tensor | None = None,
-    context: Tensor | None = None,
-    frozen_frames: Tensor | None = None,
-    hard: bool = False,
+    teacher: Tensor | None,
+    *,
+    needs: Collection[str] = (),
+    epoch: int = 0,
+    precision: torch.dtype = torch.float32,
     generator: torch.Generator | None = None,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of a batch and its weighted, detached terms (they sum to it); a term of weight 0 is not computed and not listed.
-
-    Shapes: `query` [Q, H]; `frames` [B, F, H], `clips` [B, C, H] encoded tokens; `labels` [Q] the query's video; `teacher` [Q, T] frozen
-    sentence vectors (TCPL); `aligned_frames`, `aligned_clips` what CBVA compares: the tokens, after the shared layer where
-    `objectives.cbva.projection`; `sizes` [B, C], `frame_to_clip` [B, F], `context` [B, C] of the clips stage;
-    `frozen_frames` [B, F, D] what `frames` were encoded from (VCP). `hard`: hard negatives.
-    ValueError names a field that a switched-on term needs and did not get. Source: docs/method.md 6.7.
-    """
-    terms: dict[str, Tensor] = {}
-    # Sums of exponentials and differences of distances need float32, whatever the encoder computed in.
-    with torch.autocast(query.device.type, enabled=False):
-        query = _full(query)
-        nce, triplet = settings.nce, settings.triplet
-        for branch, tokens, weight in (("clip", clips, nce.clip), ("frame", frames, nce.frame)):
-            if not weight and not triplet.weight:
-                continue
-            cosine, dot = max_similarity(query, _full(tokens))
-            if weight:
-                terms[f"nce_{branch}"] = weight * retrieval.nce(dot, labels)
-            if triplet.weight:
-                value = retrieval.triplet(cosine, labels, triplet.margin, hard=hard, pool=triplet.hard_pool, generator=generator)
-                terms[f"triplet_{branch}"] = triplet.weight * value
-        if settings.tcpl.distance or settings.tcpl.angle:
-            terms |= _relations("tcpl", settings.tcpl, 1.0, query, _full(_given(teacher=teacher)))
-        if settings.vcp.weight:
-            if not (settings.tcpl.distance or settings.tcpl.angle):
-                raise ValueError("vcp.weight multiplies tcpl.distance and tcpl.angle, which are both 0")
-            chosen = (
-                vcp.retrieved(query, _full(frames), labels) if settings.vcp.rows == "retrieved" else vcp.spread(labels, frames.shape[1])
-            )
-            taught = _full(_given(frozen_frames=frozen_frames))[labels, chosen]
-            terms |= _relations("vcp", settings.tcpl, settings.vcp.weight, _full(frames[labels, chosen]), taught)
-        if settings.cbva.weight:
-            terms["cbva"] = settings.cbva.weight * cbva.loss(
-                _full(_given(aligned_frames=aligned_frames)),
-                _full(_given(aligned_clips=aligned_clips)),
-                _given(sizes=sizes),
-                _given(frame_to_clip=frame_to_clip),
-                _given(context=context) if settings.cbva.adaptive else None,
-                similarity=settings.cbva.similarity,
-                normaliser=settings.cbva.normaliser,
-                stop_gradient=settings.cbva.stop_gradient,
-                epsilon=settings.cbva.epsilon,
-            )
-    if not terms:
-        raise ValueError("every objective has weight 0: there is nothing to train")
-    return torch.stack(list(terms.values())).sum(), {name: value.detach() for name, value in terms.items()}
+) -> Step:
+    """Encode and score a batch; the encoders compute in `precision`, the scores in float32. Shapes: see `Step`."""
+    device = labels.device.type
+    with torch.autocast(device, precision, enabled=precision != torch.float32):
+        video, query = model.encode_videos(videos), model.encode_queries(words)
+        video |= model.training_outputs(video, needs)
+    # Sums of exponentials and differences of distances need float32, whatever the encoders computed in.
+    with torch.autocast(device, enabled=False):
+        query, video = _full(query), _full(video)
+        return Step(epoch, model, videos, words, labels, query, video, model.score(query, video, labels), teacher, generator)
 
 
-def _relations(name: str, settings: Tcpl, factor: float, student: Tensor, teacher: Tensor) -> dict[str, Tensor]:
-    """The weighted distance and angle terms that are switched on."""
-    terms = {}
-    if settings.distance:
-        terms[f"{name}_distance"] = factor * settings.distance * tcpl.distance(student, teacher, settings.normaliser)
-    if settings.angle:
-        terms[f"{name}_angle"] = factor * settings.angle * tcpl.angle(student, teacher, settings.chunk)
-    return terms
-
-
-def _full(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
-
-
-def _given(**field: Tensor | None) -> Tensor:
-    ((name, value),) = field.items()
-    if value is None:
-        raise ValueError(f"an objective that is switched on needs `{name}`")
-    return value
+def _full(encoded: Encoded) -> Encoded:
+    return {name: value.float() if value.dtype in (torch.float16, torch.bfloat16) else value for name, value in encoded.items()}

@@ -9,6 +9,40 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from pipeline.config.method import Objectives, Tcpl
+from pipeline.config.method import Vcp as Settings
+from pipeline.core.errors import ConfigError
+from pipeline.objectives.base import Objective, Step
+from pipeline.objectives.tcpl import relations
+
+
+class VideoCorrelation(Objective):
+    """TCPL's terms between frame tokens, against the frozen rows they were encoded from."""
+
+    needs = frozenset({"query.pooled", "video.frames"})
+
+    def __init__(self, settings: Settings, relation: Tcpl) -> None:
+        self.settings, self.relation = settings, relation
+
+    def __call__(self, step: Step) -> dict[str, Tensor]:
+        frames, labels = step.video["frames"], step.labels
+        if self.settings.rows == "retrieved":
+            chosen = retrieved(step.query["pooled"], frames, labels)
+        else:
+            chosen = spread(labels, frames.shape[1])
+        return relations("vcp", self.relation, self.settings.weight, frames[labels, chosen], step.videos.frames[labels, chosen])
+
+
+def build(settings: Settings, among: Objectives) -> VideoCorrelation:
+    """The objective of `objectives.vcp`. Errors: ConfigError where TCPL's weights, which it multiplies, are 0."""
+    if not (among.tcpl.distance or among.tcpl.angle):
+        raise ConfigError(
+            "objectives.vcp.weight multiplies objectives.tcpl.distance and .angle, which are both 0",
+            where="objectives.vcp",
+            fix="set one of them, or objectives.vcp.weight to 0",
+        )
+    return VideoCorrelation(settings, among.tcpl)
+
 
 def retrieved(query: Tensor, frames: Tensor, labels: Tensor) -> Tensor:
     """For each query the row of its own video that it retrieves: the one of largest cosine. Shapes: [Q, H], [B, F, H], [Q] -> [Q] int64."""

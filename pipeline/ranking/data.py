@@ -13,9 +13,11 @@ from torch import Tensor
 from pipeline.core.errors import TrainingError
 from pipeline.core.store import Ragged, open_store
 from pipeline.datasets import table
+from pipeline.models.base import Videos, Words
 
 _TINY = 1e-5
 _ARRAYS = ("frames", "clips", "sizes", "frame_to_clip", "context")
+_TIMES = ("start", "end")
 _REBUILD = "delete this folder and run the workflow again"
 
 
@@ -26,10 +28,11 @@ def normalised(rows: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Videos:
+class PooledVideos:
     """Pooled videos as the clips stage stores them.
 
-    Shapes: `frames` [V, F, D], `clips` [V, C, D], not normalised; `sizes` [V, C] float32; `frame_to_clip` [V, F], `context` [V, C] uint8.
+    Shapes: `frames` [V, F, D], `clips` [V, C, D], not normalised; `sizes` [V, C] float32; `frame_to_clip` [V, F], `context` [V, C] uint8;
+    `start`, `end` [V, F] and `duration` [V] in seconds, NaN where unknown.
     """
 
     ids: list[str]
@@ -38,23 +41,36 @@ class Videos:
     sizes: Tensor
     frame_to_clip: Tensor
     context: Tensor
+    start: np.ndarray
+    end: np.ndarray
+    duration: np.ndarray
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def batches(self, size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """(frames, clips, sizes) of `size` videos at a time, in order, rows normalised, on `device`."""
+    def gather(self, chosen: Tensor | slice, device: torch.device) -> Videos:
+        """Some videos as a model sees them, on `device`. Shapes: `chosen` [B] int64, where the arrays are, or a slice."""
+        return Videos(
+            frames=normalised(self.frames[chosen].to(device)),
+            clips=normalised(self.clips[chosen].to(device)),
+            sizes=self.sizes[chosen].to(device),
+            frame_to_clip=self.frame_to_clip[chosen].to(device),
+            context=self.context[chosen].to(device),
+        )
+
+    def batches(self, size: int, device: torch.device) -> Iterator[Videos]:
+        """`size` videos at a time, in order."""
         for start in range(0, len(self), size):
-            part = slice(start, start + size)
-            yield normalised(self.frames[part].to(device)), normalised(self.clips[part].to(device)), self.sizes[part].to(device)
+            yield self.gather(slice(start, start + size), device)
 
 
 @dataclass(frozen=True)
 class Queries:
     """Token states of the queries, flat, and the video each belongs to.
 
-    Shapes: `words` [N, Dt], query i is rows offsets[i]:offsets[i+1]; `offsets` [Q+1] int64; `video` [Q] int64, index into `Videos`;
-    `teacher` [Q, T] float32 of unit length, or None when no objective needs it.
+    Shapes: `words` [N, Dt], query i is rows offsets[i]:offsets[i+1]; `offsets` [Q+1] int64; `video` [Q] int64, index into `PooledVideos`;
+    `teacher` [Q, T] float32 of unit length, or None when no objective needs it; `sentence` [Q, E] float32, the encoder's own sentence
+    vectors, or None where the file holds none.
     """
 
     ids: list[str]
@@ -62,11 +78,12 @@ class Queries:
     words: Tensor
     offsets: Tensor
     teacher: Tensor | None
+    sentence: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def padded(self, chosen: Tensor, max_words: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    def padded(self, chosen: Tensor, max_words: int, device: torch.device) -> Words:
         """Words of some queries, rows normalised, cut to `max_words` and zero padded to the longest; and the mask of real words.
 
         Shapes: `chosen` [n] int64 -> [n, L, Dt], [n, L] float32, on `device`.
@@ -76,21 +93,17 @@ class Queries:
         mask = position < lengths[:, None]
         rows = self.words[((starts[:, None] + position) * mask).to(self.words.device)].to(device)
         mask = mask.to(device)
-        return normalised(rows) * mask[..., None], mask.float()
-
-    def batches(self, size: int, max_words: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-        """(words, mask) of `size` queries at a time, in order."""
-        for chosen in torch.arange(len(self)).split(size):
-            yield self.padded(chosen, max_words, device)
+        return Words(normalised(rows) * mask[..., None], mask.float())
 
 
 @dataclass(frozen=True)
 class Split:
-    """What is trained on, or ranked: videos, the queries about them, and the counts of what had to be left out."""
+    """What is trained on, or ranked: videos, the queries about them, what had to be left out, and the annotations they come from."""
 
     name: str
-    videos: Videos
+    videos: PooledVideos
     queries: Queries
+    annotations: table.Annotations
     dropped: dict[str, int] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> Split:
@@ -149,16 +162,18 @@ def load(
         tokens = store.ragged("tokens")
         imported = str(store.attrs.get("architecture", "")).startswith("published:")
         last = not imported and store.attrs.get("teacher", "last") == "last"
+    sentences = tokens.items.get("sentence")
     rows = _order(tokens, ids, text)
     lengths = torch.from_numpy(np.diff(tokens.offsets)[rows])
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
     source = np.concatenate([np.arange(tokens.offsets[i], tokens.offsets[i + 1]) for i in rows])
     target = _teacher(ids, tokens, rows, text, teacher, last) if needs_teacher else None
     words = torch.from_numpy(np.ascontiguousarray(tokens.values[source]))
-    return Split(name, videos, Queries(ids, video, words, offsets, target), dropped)
+    sentence = None if sentences is None else torch.from_numpy(np.asarray(sentences, dtype=np.float32)[rows])
+    return Split(name, videos, Queries(ids, video, words, offsets, target, sentence), known, dropped)
 
 
-def _videos(wanted: list[str], folder: Path, split: str, spill: Path | None) -> Videos:
+def _videos(wanted: list[str], folder: Path, split: str, spill: Path | None) -> PooledVideos:
     """The wanted videos that have clips, in the order wanted."""
     shards: dict[Path, list[str]] = {}
     owner: dict[str, Path] = {}
@@ -172,20 +187,36 @@ def _videos(wanted: list[str], folder: Path, split: str, spill: Path | None) -> 
     kept = [video for video in wanted if video in owner]
     index = {video: i for i, video in enumerate(kept)}
     arrays: dict[str, np.ndarray] = {}
+    duration = np.full(len(kept), np.nan)
     for path, ids in shards.items():
         chosen = [i for i, video in enumerate(ids) if video in index]
         if not chosen:
             continue
+        place = [index[ids[i]] for i in chosen]
         with open_store(path, stage="clips") as store:
-            for name in _ARRAYS:
+            duration[place] = store.table("videos")["duration"].to_numpy(dtype=np.float64)[chosen]
+            for name in (*_ARRAYS, *_TIMES):
                 array = store.array(name)
                 if name not in arrays:
                     arrays[name] = _allocate((len(kept), *array.shape[1:]), array.dtype, spill and spill / f"{split}-{name}.raw")
                 if array.shape[1:] != arrays[name].shape[1:]:
                     shapes = f"{array.shape[1:]} here and {arrays[name].shape[1:]} in other shards"
                     raise TrainingError(f"{name} has shape {shapes}", where=path, fix=_REBUILD)
-                arrays[name][[index[ids[i]] for i in chosen]] = array[chosen]
-    return Videos(kept, **{name: torch.from_numpy(arrays[name]) if arrays else torch.zeros(0, 1, 1) for name in _ARRAYS})
+                arrays[name][place] = array[chosen]
+    tensors = {name: torch.from_numpy(arrays[name]) if arrays else torch.zeros(0, 1, 1) for name in _ARRAYS}
+    start, end = (arrays[name] if arrays else np.zeros((0, 1)) for name in _TIMES)
+    return PooledVideos(kept, **tensors, start=start, end=end, duration=duration)
+
+
+def shard(path: Path) -> PooledVideos:
+    """Every video of one clip shard, whatever its split. Errors: StoreError."""
+    with open_store(path, stage="clips") as store:
+        videos = store.table("videos")
+        tensors = {name: torch.from_numpy(store.array(name)) for name in _ARRAYS}
+        start, end = (store.array(name) for name in _TIMES)
+    return PooledVideos(
+        [str(i) for i in videos["video_id"]], **tensors, start=start, end=end, duration=videos["duration"].to_numpy(np.float64)
+    )
 
 
 def _allocate(shape: tuple[int, ...], dtype: np.dtype, path: Path | None) -> np.ndarray:

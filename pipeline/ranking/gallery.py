@@ -1,34 +1,27 @@
-"""From a model and prepared batches to score matrices, in chunks, without a loop over queries or videos."""
+"""From a model and a split to score matrices, in chunks, without a loop over queries or videos: the one place that encodes and scores."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.core.progress import track
+from pipeline.models.base import Encoded, Retriever, Videos, Words
+from pipeline.ranking.data import Split
 
-@dataclass(frozen=True)
-class Gallery:
-    """Encoded videos. Shapes: `frames` [V, Lf, H], `clips` [V, Lc, H], both of unit length per token."""
-
-    frames: Tensor
-    clips: Tensor
-
-    def __len__(self) -> int:
-        return len(self.frames)
+VIDEOS, QUERIES = 32, 512  # encoded at once
+LOCATED = 1024  # queries whose videos' frames are in memory at once
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Cosine score matrices. Shapes: `clip`, `frame`, `fused` [Q, V]."""
+class ScoreMatrices:
+    """Cosines of a split. Shapes: `branches` [Q, V] each; `fused` [Q, V], their weighted sum."""
 
-    clip: Tensor
-    frame: Tensor
+    branches: dict[str, Tensor]
     fused: Tensor
 
 
@@ -44,76 +37,83 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-def encode_videos(model: Any, batches: Iterable[tuple[Tensor, Tensor, Tensor]]) -> Gallery:
-    """Encode batches of (frames, clips, sizes), keeping unit-length tokens of both branches.
-
-    Shapes: per batch frames [B, Lf, D], clips [B, Lc, D] (rows normalised), sizes [B, Lc]; returns V = sum of B.
-    Errors: ValueError when there is no batch.
-    """
-    frames, clips = [], []
+def encode_videos(model: Retriever, batches: Iterable[Videos]) -> Encoded:
+    """The gallery of some batches of videos, in their order. Errors: ValueError when there is no batch."""
     with evaluating(model):
-        for batch in batches:
-            tokens = model.encode_video(*batch)
-            frames.append(F.normalize(tokens.frames.float(), dim=-1))
-            clips.append(F.normalize(tokens.clips.float(), dim=-1))
-    if not frames:
-        raise ValueError("no video to encode")
-    return Gallery(torch.cat(frames), torch.cat(clips))
+        return _joined([model.gallery(model.encode_videos(batch)) for batch in batches], "video")
 
 
-def encode_queries(model: Any, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
-    """Encode batches of (words [B, L, Dt], mask [B, L]) into pooled query vectors [Q, H], in the batches' order.
-
-    Errors: ValueError when there is no batch.
-    """
+def encode_queries(model: Retriever, batches: Iterable[Words]) -> Encoded:
+    """Some batches of queries, in their order, in float32. Errors: ValueError when there is no batch."""
     with evaluating(model):
-        found = [model.encode_query(*batch).float() for batch in batches]
-    if not found:
-        raise ValueError("no query to encode")
-    return torch.cat(found)
+        parts = [model.encode_queries(batch) for batch in batches]
+    return _joined([{name: value.float() for name, value in part.items()} for part in parts], "query")
 
 
-def max_cosine(queries: Tensor, tokens: Tensor, *, query_chunk: int = 2048, video_chunk: int = 32) -> Tensor:
-    """The best cosine of each query over each video's tokens.
+def encode(model: Retriever, split: Split, device: torch.device, *, show: bool = False) -> tuple[Encoded, Encoded]:
+    """Queries and gallery of a split, in its order, on `device`; `show` draws progress."""
+    batches: Iterable[Videos] = split.videos.batches(VIDEOS, device)
+    if show:
+        batches = track(batches, total=-(-len(split.videos) // VIDEOS), label="videos", unit="batch")
+    gallery = encode_videos(model, batches)
+    # Sorted by length, a batch holds little padding.
+    order = torch.argsort(split.queries.offsets.diff(), stable=True)
+    chunks: Iterable[Tensor] = order.split(QUERIES)
+    if show:
+        chunks = track(chunks, total=-(-len(order) // QUERIES), label="queries", unit="batch")
+    encoded = encode_queries(model, (split.queries.padded(chosen, model.settings.max_words, device) for chosen in chunks))
+    place = order.to(device)
+    return {name: torch.empty_like(value).index_copy_(0, place, value) for name, value in encoded.items()}, gallery
 
-    Shapes: `queries` [Q, H] (any length), `tokens` [V, L, H] of unit length; returns [Q, V]. Memory: query_chunk x video_chunk x L floats.
-    Source: docs/method.md 8.1.
+
+def score(
+    model: Retriever,
+    queries: Encoded,
+    gallery: Encoded,
+    weights: Mapping[str, float],
+    *,
+    query_chunk: int = 2048,
+    video_chunk: int = 32,
+) -> ScoreMatrices:
+    """Every query against every video, by branch and fused with `weights` (branch -> weight). Shapes: [Q, V] each.
+
+    Source: docs/method.md 8.1 (0.4 clip + 0.6 frame).
     """
-    queries = F.normalize(queries, dim=-1)
-    videos, length, hidden = tokens.shape
-    found = torch.empty(len(queries), videos, dtype=queries.dtype, device=queries.device)
-    for first in range(0, videos, video_chunk):
-        flat = tokens[first : first + video_chunk].reshape(-1, hidden).T
-        for start in range(0, len(queries), query_chunk):
-            similarity = queries[start : start + query_chunk] @ flat
-            found[start : start + query_chunk, first : first + video_chunk] = similarity.unflatten(1, (-1, length)).amax(-1)
-    return found
+    asked, videos = count(queries), count(gallery)
+    parts: dict[str, Tensor] = {}
+    with evaluating(model):
+        for first in range(0, videos, video_chunk):
+            some = part(gallery, slice(first, first + video_chunk))
+            for start in range(0, asked, query_chunk):
+                for branch, values in model.rank(part(queries, slice(start, start + query_chunk)), some).items():
+                    if branch not in parts:
+                        parts[branch] = torch.empty(asked, videos, dtype=values.dtype, device=values.device)
+                    parts[branch][start : start + query_chunk, first : first + video_chunk] = values
+        branch, *others = model.branches
+        fused = weights[branch] * parts[branch]
+        for branch in others:
+            fused = fused + weights[branch] * parts[branch]
+    return ScoreMatrices({branch: parts[branch] for branch in model.branches}, fused)
 
 
-def score(queries: Tensor, gallery: Gallery, *, clip_weight: float, frame_weight: float) -> Scores:
-    """Score every query against every video by clip branch, frame branch and their weighted sum.
-
-    Shapes: `queries` [Q, H]; all results [Q, V]. Source: docs/method.md 8.1 (0.4 clip + 0.6 frame).
-    """
-    clip, frame = (
-        max_cosine(queries, gallery.clips),
-        max_cosine(queries, gallery.frames),
-    )
-    return Scores(clip, frame, clip_weight * clip + frame_weight * frame)
+def locate(model: Retriever, queries: Encoded, gallery: Encoded, videos: Tensor) -> Tensor:
+    """How well every frame of one chosen video answers each query. Shapes: `videos` [Q] int -> [Q, F]."""
+    with evaluating(model):
+        chunks = torch.arange(len(videos), device=videos.device).split(LOCATED)
+        return torch.cat([model.locate(part(queries, chosen), part(gallery, videos[chosen])) for chosen in chunks])
 
 
-def frame_similarity(queries: Tensor, frames: Tensor, videos: Tensor, *, chunk: int = 1024) -> Tensor:
-    """The cosine of each query with every frame token of one chosen video.
+def part(encoded: Encoded, chosen: Tensor | slice) -> Encoded:
+    """Some items."""
+    return {name: value[chosen] for name, value in encoded.items()}
 
-    Shapes: `queries` [Q, H], `frames` [V, L, H] of unit length, `videos` [Q] int; returns [Q, L].
-    """
-    queries = F.normalize(queries, dim=-1)
-    parts = [
-        torch.einsum(
-            "qh,qlh->ql",
-            queries[start : start + chunk],
-            frames[videos[start : start + chunk]],
-        )
-        for start in range(0, len(queries), chunk)
-    ]
-    return torch.cat(parts) if parts else frames.new_zeros(0, frames.shape[1])
+
+def count(encoded: Encoded) -> int:
+    """How many items."""
+    return len(next(iter(encoded.values())))
+
+
+def _joined(parts: list[Encoded], what: str) -> Encoded:
+    if not parts:
+        raise ValueError(f"no {what} to encode")
+    return {name: torch.cat([encoded[name] for encoded in parts]) for name in parts[0]}

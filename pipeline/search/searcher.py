@@ -11,11 +11,9 @@ import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pipeline.clips.recipe import recipe_name
 from pipeline.config.schema import Config
@@ -28,10 +26,9 @@ from pipeline.core.progress import Meter
 from pipeline.core.store import create, open_store
 from pipeline.encoders.base import TextEncoder, load_text
 from pipeline.evaluation import moments
-from pipeline.evaluation.inputs import VIDEOS_AT_ONCE
+from pipeline.models.base import Encoded, Retriever, Words
 from pipeline.models.checkpoint import load_model
-from pipeline.models.msc import DualBranch
-from pipeline.ranking import gallery as ranking
+from pipeline.ranking import data, gallery
 from pipeline.ranking.data import normalised
 
 
@@ -48,10 +45,10 @@ class Hit:
 
 @dataclass(frozen=True)
 class Index:
-    """Encoded videos. Shapes: `gallery` of V videos, tokens of unit length; `start`, `end` [V, F] s of each frame row."""
+    """Encoded videos. Shapes: `gallery` of V videos, as the model keeps them; `start`, `end` [V, F] s of each frame row."""
 
     ids: list[str]
-    gallery: ranking.Gallery
+    gallery: Encoded
     start: np.ndarray
     end: np.ndarray
 
@@ -70,28 +67,30 @@ class Searcher:
         """The text encoder, loaded for the first query."""
         return load_text(self._config.encoders[self._name], "cpu", self._name)
 
-    def encode(self, query: str) -> Tensor:
-        """A sentence in the model's space [1, H], by way of the precision text is stored in, so that it equals a stored query's."""
+    def encode(self, query: str) -> Encoded:
+        """A sentence as the model encodes it, by way of the precision text is stored in, so that it equals a stored query's."""
         if not query.strip():
             raise EncoderError("the query is empty", fix="type a sentence about what happens in the video")
         states, _, cut = self.encoder.encode_texts([" ".join(query.split())])[0]
-        if states.shape[1] != self.model.text_dim:
+        width = self.model.dims.text_dim
+        if states.shape[1] != width:
             raise EncoderError(
-                f"{self._name} gives {states.shape[1]} values a word, the model was trained on {self.model.text_dim}",
+                f"{self._name} gives {states.shape[1]} values a word, the model was trained on {width}",
                 fix="set `text` to the encoder of the training queries",
             )
         if cut or len(states) > self.model.settings.max_words:
             print("note: the query is longer than the encoder reads; its end is cut off", file=sys.stderr)
         words = normalised(states.half())[None, : self.model.settings.max_words]
-        return ranking.encode_queries(self.model, [(words, torch.ones(1, words.shape[1]))])
+        return gallery.encode_queries(self.model, [Words(words, torch.ones(1, words.shape[1]))])
 
     def search(self, query: str, k: int = 10) -> list[Hit]:
         """The k best videos, best first. Errors: EncoderError for an empty query."""
         encoded, index = self.encode(query), self.index
-        fusion = self.settings.evaluation
-        scores = ranking.score(encoded, index.gallery, clip_weight=fusion.clip_weight, frame_weight=fusion.frame_weight).fused[0]
+        weights = self.settings.evaluation.fusion(self.model.branches)
+        scores = gallery.score(self.model, encoded, index.gallery, weights).fused[0]
         best = torch.sort(scores, descending=True, stable=True).indices[: max(1, k)]
-        similarity = ranking.frame_similarity(encoded.expand(len(best), -1), index.gallery.frames, best).numpy()
+        asked = gallery.part(encoded, torch.zeros(len(best), dtype=torch.int64))
+        similarity = gallery.locate(self.model, asked, index.gallery, best).numpy()
         chosen = best.numpy()
         found = moments.windows(similarity, index.start[chosen], index.end[chosen], limit=1)
         row = similarity.argmax(1)
@@ -121,7 +120,7 @@ def _clock(seconds: float) -> str:
     return f"{int(minutes):2}:{rest:04.1f}"
 
 
-def open_index(config: Config, layout: Layout, experiment: str, seed: int, model: DualBranch) -> Index:
+def open_index(config: Config, layout: Layout, experiment: str, seed: int, model: Retriever) -> Index:
     """The run's encoded videos: read when they are current, else encoded and kept. Errors: StoreMissing when there are no clips."""
     path = layout.run(experiment, seed) / "index.h5"
     shards = sorted(layout.clips(recipe_name(config.experiment(experiment)), "*").parent.glob("*.h5"))
@@ -136,30 +135,31 @@ def open_index(config: Config, layout: Layout, experiment: str, seed: int, model
         _build(config, path, shards, model)
         write_json(stamp, state)
     with open_store(path, stage="index") as store:
-        tokens = [torch.from_numpy(store.array(name)).float() for name in ("frames", "clips")]
-        return Index([str(v) for v in store.array("ids")], ranking.Gallery(*tokens), store.array("start"), store.array("end"))
+        encoded = {name.removeprefix("gallery/"): torch.from_numpy(store.array(name)).float() for name in store.names("gallery")}
+        return Index([str(v) for v in store.array("ids")], encoded, store.array("start"), store.array("end"))
 
 
-def _build(config: Config, path: Path, shards: list[Path], model: DualBranch) -> None:
+def _build(config: Config, path: Path, shards: list[Path], model: Retriever) -> None:
     """Encode every video of the shards, whatever its split. Kept in float16: half the size, and scores change by less than 0.001."""
-    parts: dict[str, list[Any]] = {name: [] for name in ("ids", "frames", "clips", "start", "end")}
+    parts: list[Encoded] = []
+    ids, start, end = [], [], []
     with leased(config.runtime.device, share=config.runtime.share_gpu) as device, Meter(len(shards), "encoding videos", "shard") as meter:
         model.to(device)
-        for shard in shards:
-            with open_store(shard, stage="clips") as store:
-                ids = list(store.table("videos")["video_id"])
-                arrays = [torch.from_numpy(store.array(name)) for name in ("frames", "clips", "sizes")]
-                start, end = store.array("start"), store.array("end")
-            if ids:
-                batches = zip(*(array.to(device).split(VIDEOS_AT_ONCE) for array in arrays), strict=True)
-                tokens = ranking.encode_videos(model, ((normalised(f), normalised(c), s) for f, c, s in batches))
-                for name, values in zip(parts, (ids, tokens.frames.half().cpu(), tokens.clips.half().cpu(), start, end), strict=True):
-                    parts[name].append(values)
+        for file in shards:
+            videos = data.shard(file)
+            if len(videos):
+                encoded = gallery.encode_videos(model, videos.batches(gallery.VIDEOS, device))
+                parts.append({name: tensor.half().cpu() for name, tensor in encoded.items()})
+                ids += videos.ids
+                start.append(videos.start)
+                end.append(videos.end)
             meter.update()
         model.to("cpu")
-    if not parts["ids"]:
+    if not parts:
         raise StoreMissing("the shards hold no usable video", where=path.parent, fix="see quarantine.tsv for the reasons")
     with create(path, stage="index") as writer:
-        writer.array("ids", np.asarray([video for ids in parts.pop("ids") for video in ids], dtype=object))
-        for name, arrays in parts.items():
-            writer.array(name, np.concatenate([np.asarray(array) for array in arrays]))
+        writer.array("ids", np.asarray(ids, dtype=object))
+        for name in parts[0]:
+            writer.array(f"gallery/{name}", torch.cat([encoded[name] for encoded in parts]).numpy())
+        writer.array("start", np.concatenate(start))
+        writer.array("end", np.concatenate(end))

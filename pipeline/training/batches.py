@@ -8,27 +8,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.ranking.data import Split, normalised
+from pipeline.models.base import Videos, Words
+from pipeline.ranking.data import Split
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step sees.
+    """What one step sees: videos and all their queries.
 
-    Shapes: `frames` [B, F, D], `clips` [B, C, D], rows normalised; `sizes` [B, C]; `frame_to_clip` [B, F]; `context` [B, C]; `words`
-    [Q, L, Dt], `word_mask` [Q, L]; `teacher` [Q, T] or None; `labels` [Q] index of the query's video in the batch; `videos` their ids.
+    Shapes: `labels` [Q] index of the query's video in the batch; `teacher` [Q, T] or None; `ids` of the videos.
     """
 
-    frames: Tensor
-    clips: Tensor
-    sizes: Tensor
-    frame_to_clip: Tensor
-    context: Tensor
-    words: Tensor
-    word_mask: Tensor
-    teacher: Tensor | None
+    videos: Videos
+    words: Words
     labels: Tensor
-    videos: list[str]
+    teacher: Tensor | None
+    ids: list[str]
 
 
 class Sampler:
@@ -75,17 +70,10 @@ class Batches:
         labels = torch.repeat_interleave(torch.arange(len(chosen)), counts)
         first = counts.cumsum(0) - counts
         asked = self._by_video[self._starts[chosen][labels] + torch.arange(len(labels)) - first[labels]]
-        words, mask = queries.padded(asked, self.max_words, device)
-        place = chosen.to(videos.frames.device)
         return Batch(
-            frames=normalised(videos.frames[place].to(device)),
-            clips=normalised(videos.clips[place].to(device)),
-            sizes=videos.sizes[place].to(device),
-            frame_to_clip=videos.frame_to_clip[place].to(device),
-            context=videos.context[place].to(device),
-            words=words,
-            word_mask=mask,
-            teacher=None if queries.teacher is None else queries.teacher[asked.to(queries.teacher.device)].to(device),
+            videos=videos.gather(chosen.to(videos.frames.device), device),
+            words=queries.padded(asked, self.max_words, device),
             labels=labels.to(device),
-            videos=[videos.ids[i] for i in chosen.tolist()],
+            teacher=None if queries.teacher is None else queries.teacher[asked.to(queries.teacher.device)].to(device),
+            ids=[videos.ids[i] for i in chosen.tolist()],
         )

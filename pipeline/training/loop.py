@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -12,45 +11,32 @@ from torch import Tensor
 from pipeline.config.method import Experiment
 from pipeline.core.errors import TrainingError
 from pipeline.core.progress import Meter
-from pipeline.models.msc import DualBranch
-from pipeline.objectives.total import total
+from pipeline.objectives.total import step_of
 from pipeline.training.batches import Batch, Batches, Sampler
 from pipeline.training.checkpoint import State
 from pipeline.training.optimizer import BertAdam
+from pipeline.training.trainee import Trainee
 
 STUCK_EPOCHS = 5  # a triplet this long at its starting value is not a slow start
 STUCK_SHARE = 0.02
 SAVE_EVERY = 5.0  # seconds of finished epochs a kill may cost
 
 
-def loss_of(model: DualBranch, batch: Batch, settings: Experiment, *, hard: bool) -> tuple[Tensor, dict[str, Tensor]]:
+def loss_of(trainee: Trainee, batch: Batch, settings: Experiment, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of one batch and its weighted, detached terms. Shapes: see `Batch`; scalars. Source: docs/method.md 6.7."""
-    device = batch.frames.device.type
-    precision: AbstractContextManager = nullcontext()
-    if settings.training.precision == "bf16":
-        precision = torch.autocast(device, torch.bfloat16)
-    with precision:
-        tokens = model.encode_video(batch.frames, batch.clips, batch.sizes)
-        query = model.encode_query(batch.words, batch.word_mask)
-        aligned: list[Tensor | None] = [None, None]
-        cbva = settings.objectives.cbva
-        if cbva.weight:
-            aligned = [model.project(part) if cbva.projection else part for part in tokens]
-    return total(
-        settings.objectives,
-        query=query,
-        frames=tokens.frames,
-        clips=tokens.clips,
-        labels=batch.labels,
-        teacher=batch.teacher,
-        aligned_frames=aligned[0],
-        aligned_clips=aligned[1],
-        sizes=batch.sizes,
-        frame_to_clip=batch.frame_to_clip,
-        context=batch.context,
-        frozen_frames=batch.frames,
-        hard=hard,
+    precision = torch.bfloat16 if settings.training.precision == "bf16" else torch.float32
+    step = step_of(
+        trainee.model,
+        batch.videos,
+        batch.words,
+        batch.labels,
+        batch.teacher,
+        needs=trainee.objective.needs,
+        epoch=epoch,
+        precision=precision,
     )
+    terms: tuple[Tensor, dict[str, Tensor]] = trainee.objective(step)
+    return terms
 
 
 class Watch:
@@ -94,7 +80,7 @@ def stuck(history: list[dict[str, float]], settings: Experiment) -> str | None:
     recent = history[-STUCK_EPOCHS:]
     if not at_rest or len(recent) < STUCK_EPOCHS:
         return None
-    for branch in ("clip", "frame"):
+    for branch in (name.removeprefix("triplet_") for name in recent[0] if name.startswith("triplet_")):
         if all(abs(row[f"triplet_{branch}"] - at_rest) < STUCK_SHARE * at_rest for row in recent):
             return (
                 f"the {branch} branch's triplet has been at twice its margin for {STUCK_EPOCHS} epochs: all scores are alike, "
@@ -104,7 +90,7 @@ def stuck(history: list[dict[str, float]], settings: Experiment) -> str | None:
 
 
 def train(
-    model: DualBranch,
+    trainee: Trainee,
     optimizer: BertAdam,
     batches: Batches,
     sampler: Sampler,
@@ -125,14 +111,14 @@ def train(
     with Meter(options.epochs * len(sampler), "train", "batch") as meter:
         meter.done, saved = state.epoch * len(sampler), time.monotonic()
         while state.epoch < options.epochs and state.stale <= options.patience:
-            row = _epoch(model, optimizer, batches, sampler, settings, state.epoch, check_every, meter)
+            row = _epoch(trainee, optimizer, batches, sampler, settings, state.epoch, check_every, meter)
             row |= measure()
             state.epoch += 1
             state.steps = optimizer.steps
             state.history.append(row)
             if row["SumR"] > state.best_sumr:
                 state.best_sumr, state.best_epoch, state.stale = row["SumR"], state.epoch, 0
-                state.best = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+                state.best = {name: value.detach().cpu().clone() for name, value in trainee.model.state_dict().items()}
             else:
                 state.stale += 1
             best = f"best {state.best_sumr:.1f} of epoch {state.best_epoch}"
@@ -147,7 +133,7 @@ def train(
 
 
 def _epoch(
-    model: DualBranch,
+    trainee: Trainee,
     optimizer: BertAdam,
     batches: Batches,
     sampler: Sampler,
@@ -157,17 +143,16 @@ def _epoch(
     meter: Meter,
 ) -> dict[str, float]:
     """One pass over the videos: {epoch, learning_rate, loss, gradient_norm, every weighted term}, means over the steps."""
-    hard = epoch >= settings.objectives.triplet.hard_start_epoch
     watch, rate = Watch(check_every), optimizer.rate
     sums: dict[str, Tensor] = {}
-    model.train()
+    trainee.train()
     for chosen in sampler.epoch():
         batch = batches.gather(chosen)
         optimizer.zero_grad()
-        loss, terms = loss_of(model, batch, settings, hard=hard)
+        loss, terms = loss_of(trainee, batch, settings, epoch)
         loss.backward()
         norm = optimizer.step()
-        watch.add(optimizer.steps, batch.videos, terms, norm)
+        watch.add(optimizer.steps, batch.ids, terms, norm)
         for name, value in {"loss": loss.detach(), "gradient_norm": norm, **terms}.items():
             sums[name] = sums[name] + value if name in sums else value
         meter.update(1)

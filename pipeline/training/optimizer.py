@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -24,25 +24,17 @@ def schedule(step: int, total: int, warmup: float) -> float:
     return max((1 - progress) / (1 - max(warmup, 0.0)), 0.0)
 
 
-def decayed(name: str) -> bool:
-    """Whether weight decay applies to a parameter of `DualBranch`.
-
-    Not to biases and not to the LayerNorms of projections and positions. The norms inside the blocks (norm1, norm2) are decayed: the
-    released rule looks for the name `LayerNorm.weight`, which they do not have. Source: docs/method.md 7.1, golden traj.
-    """
-    return not name.endswith(("bias", "projection.norm.weight", "positions.norm.weight"))
-
-
 class BertAdam:
     """The published optimiser.
 
     Per tensor: g *= min(1, clip/(|g| + 1e-6)); m = .9 m + .1 g; v = .999 v + .001 g^2; w -= lr_t (m / (sqrt(v) + 1e-6) + decay w).
-    A parameter without a gradient is left alone. Source: docs/method.md 7.1, golden h_bertadam.
+    `decays(name)` says which parameters decay; one without a gradient is left alone. Source: docs/method.md 7.1, golden h_bertadam.
     """
 
     def __init__(
         self,
         parameters: Iterable[tuple[str, nn.Parameter]],
+        decays: Callable[[str], bool],
         *,
         learning_rate: float,
         total_steps: int,
@@ -50,7 +42,7 @@ class BertAdam:
         weight_decay: float = 0.01,
         clip_norm: float = 1.0,
     ) -> None:
-        self.parameters = dict(parameters)
+        self.parameters, self.decays = dict(parameters), decays
         self.learning_rate, self.total_steps, self.warmup = learning_rate, total_steps, warmup
         self.weight_decay, self.clip_norm, self.steps = weight_decay, clip_norm, 0
         self.first = {name: torch.zeros_like(parameter) for name, parameter in self.parameters.items()}
@@ -69,7 +61,7 @@ class BertAdam:
         norms = []
         # One launch for all tensors of a kind on a GPU; one tensor at a time on a CPU, where a tensor then stays in the cache.
         for decay in (True, False):
-            chosen = [(name, parameter) for name, parameter in named if decayed(name) == decay]
+            chosen = [(name, parameter) for name, parameter in named if self.decays(name) == decay]
             size = max(1, len(chosen)) if named and named[0][1].device.type == "cuda" else 1
             for start in range(0, len(chosen), size):
                 norms += self._update(chosen[start : start + size], rate, self.weight_decay if decay else 0.0)

@@ -9,8 +9,6 @@ import pandas as pd
 
 from pipeline.core.figures import figure, save
 
-_RECALLS = {"SumR": ("C0", "-", "fused"), "SumR_clip": ("C1", "-", "clip"), "SumR_frame": ("C2", "-", "frame")}
-
 
 def learning_curves(path: Path, history: Sequence[Mapping[str, float]], chosen: int, split: str, title: str) -> None:
     """Write a PNG: left, every weighted term of the loss over the epochs; right, SumR on the selection split and the epoch kept.
@@ -26,8 +24,8 @@ def learning_curves(path: Path, history: Sequence[Mapping[str, float]], chosen: 
         left.plot(table["epoch"], table[name], label=name.replace("_", " "))
     left.set(xlabel="epoch", ylabel="loss and its weighted terms", yscale="log")
     left.legend(fontsize=8, loc="lower left")
-    for name, (colour, line, label) in _RECALLS.items():
-        right.plot(table["epoch"], table[name], line, color=colour, label=label)
+    for name in (name for name in names if name.startswith("SumR")):
+        right.plot(table["epoch"], table[name], label=name.removeprefix("SumR_") if name != "SumR" else "fused")
     right.axvline(chosen, color="0.7", linestyle=":", label=f"epoch {chosen}, kept")
     right.set(xlabel="epoch", ylabel=f"SumR on {split}")
     right.legend(fontsize=8)

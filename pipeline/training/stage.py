@@ -6,6 +6,8 @@ import hashlib
 import os
 import shutil
 import sys
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -18,8 +20,9 @@ from pipeline.core.layout import Layout
 from pipeline.core.lease import device as leased
 from pipeline.core.provenance import code_digest
 from pipeline.core.store import recipe_hash
-from pipeline.models.checkpoint import dimensions, save_model
-from pipeline.models.msc import DualBranch
+from pipeline.models.base import Dims, build
+from pipeline.models.checkpoint import save_model
+from pipeline.objectives.total import Total
 from pipeline.ranking import data
 from pipeline.ranking.measure import measure
 from pipeline.training import checkpoint, loop
@@ -28,6 +31,7 @@ from pipeline.training.batches import Batches, Sampler
 from pipeline.training.checkpoint import State
 from pipeline.training.optimizer import BertAdam
 from pipeline.training.plot import learning_curves
+from pipeline.training.trainee import Trainee
 
 MEMORY_SHARE = 0.6  # of the free memory that resident training data may take
 CHECK_EVERY = 16  # steps between two looks at the loss on a GPU
@@ -49,100 +53,130 @@ def run(config: Config, layout: Layout, experiment: str, seed: int, recipe: dict
         train, selection = _splits(chosen, layout, spill)
         with leased(config.runtime.device, share=config.runtime.share_gpu) as device:
             _deterministic(device)
-            _train(chosen, layout, experiment, seed, train, selection, device, {**recipe, "data": _digest(train)})
+            _train(Run(layout, experiment, seed, chosen, {**recipe, "data": _digest(train)}, train, selection), device)
     finally:
         shutil.rmtree(spill, ignore_errors=True)
 
 
-def _train(
-    chosen: Experiment,
-    layout: Layout,
-    experiment: str,
-    seed: int,
-    train: data.Split,
-    selection: data.Split,
-    device: torch.device,
-    recipe: dict[str, Any],
-) -> None:
-    options = chosen.training
-    checkpoint.seed_everything(seed)
-    model = DualBranch(
-        chosen.model,
-        train.videos.frames.shape[2],
-        train.queries.words.shape[1],
-        frames=train.videos.frames.shape[1],
-        clips=train.videos.clips.shape[1],
-    ).to(device)
+@dataclass(frozen=True)
+class Run:
+    """One training: its names, its settings, its recipe with the data, and the splits."""
+
+    layout: Layout
+    experiment: str
+    seed: int
+    settings: Experiment
+    recipe: dict[str, Any]
+    train: data.Split
+    selection: data.Split
+
+    @property
+    def resumable(self) -> dict[str, Any]:
+        """What a half-finished run must have been made by to be gone on with."""
+        return {**self.recipe, "code": code_digest("pipeline.training.stage", *self.settings.code)}
+
+    @property
+    def last(self) -> Path:
+        """The state of a run that is not finished."""
+        return self.layout.resume(self.experiment, self.seed)
+
+
+def _train(run: Run, device: torch.device) -> None:
+    """Train, and write the checkpoint of the best epoch and the picture of the course."""
+    settings = run.settings
+    trainee, optimizer, sampler = _prepare(run, device)
+    state = State(notes=advice(settings, videos=len(run.train.videos), queries=len(run.train.queries)))
+    _announce(run, state, device)
+    if checkpoint.recipe_of(run.last) == recipe_hash(run.resumable):
+        state, moments, states = checkpoint.load_state(run.last, trainee)
+        optimizer.load(moments, state.steps)
+        sampler.state = checkpoint.restore_random(states)
+        _say(f"going on after epoch {state.epoch} (best SumR {state.best_sumr:.1f} of epoch {state.best_epoch})")
+    if settings.training.compile:
+        for part in trainee.model.compiled():
+            part.compile()
+    train, selection = (_resident(split, device) for split in (run.train, run.selection))
+    state = loop.train(
+        trainee,
+        optimizer,
+        Batches(train, settings.model.max_words, device),
+        sampler,
+        settings,
+        state,
+        measure=lambda: measure(trainee.model, selection, settings.evaluation, device),
+        save=lambda state: checkpoint.save_state(
+            run.last, trainee, optimizer.state(), checkpoint.random_states(sampler.state), state, run.resumable
+        ),
+        say=_say,
+        check_every=1 if device.type == "cpu" else CHECK_EVERY,
+    )
+    _finish(run, trainee, state, device)
+
+
+def _prepare(run: Run, device: torch.device) -> tuple[Trainee, BertAdam, Sampler]:
+    """A new model with its objective, the optimiser and the order of the videos, all from the seed. Errors: TrainingError."""
+    options, videos, queries = run.settings.training, run.train.videos, run.train.queries
+    checkpoint.seed_everything(run.seed)
+    dims = Dims(videos.frames.shape[2], queries.words.shape[1], videos.frames.shape[1], videos.clips.shape[1])
+    model = build(run.settings.model.kind, run.settings.model, dims)
+    objective = Total(run.settings.objectives)
+    objective.check(model, teacher=queries.teacher is not None)
+    trainee = Trainee(model, objective).to(device)
     model.recompute(options.recompute)
-    sampler = Sampler(len(train.videos), options.batch_videos, seed)
+    sampler = Sampler(len(videos), options.batch_videos, run.seed)
     optimizer = BertAdam(
-        model.named_parameters(),
+        trainee.named_parameters(),
+        trainee.decays,
         learning_rate=options.learning_rate,
         total_steps=options.epochs * len(sampler),
         warmup=options.warmup,
         weight_decay=options.weight_decay,
         clip_norm=options.clip_norm,
     )
-    dropped = {split.name: split.dropped for split in (train, selection) if any(split.dropped.values())}
-    state = State(notes=advice(chosen, videos=len(train.videos), queries=len(train.queries)))
-    last = layout.resume(experiment, seed)
-    resumable = {**recipe, "code": code_digest("pipeline.training.stage")}
+    return trainee, optimizer, sampler
+
+
+def _announce(run: Run, state: State, device: torch.device) -> None:
     _say(
-        f"training {experiment}, seed {seed}: {len(train.videos)} videos, {len(train.queries)} queries; device {device}, "
-        f"{torch.get_num_threads()} threads; the epoch is chosen by SumR on {selection.name!r} ({len(selection.queries)} queries)"
+        f"training {run.experiment}, seed {run.seed}: {len(run.train.videos)} videos, {len(run.train.queries)} queries; device {device}, "
+        f"{torch.get_num_threads()} threads; the epoch is chosen by SumR on {run.selection.name!r} ({len(run.selection.queries)} queries)"
     )
-    for name, counts in dropped.items():
+    for name, counts in _dropped(run).items():
         _say(f"warning: {name}: {counts['queries']} queries of {counts['videos']} videos that have no clips are left out")
     for note in state.notes:
         _say(f"note: {note}")
-    if checkpoint.recipe_of(last) == recipe_hash(resumable):
-        state, moments, states = checkpoint.load_state(last, model)
-        optimizer.load(moments, state.steps)
-        sampler.state = checkpoint.restore_random(states)
-        _say(f"going on after epoch {state.epoch} (best SumR {state.best_sumr:.1f} of epoch {state.best_epoch})")
-    if options.compile:
-        for part in (model.frame, model.clip, model.query):
-            part.compile()
-    train, selection = (_resident(split, device) for split in (train, selection))
 
-    def save(state: State) -> None:
-        checkpoint.save_state(last, model, optimizer.state(), checkpoint.random_states(sampler.state), state, resumable)
 
-    state = loop.train(
-        model,
-        optimizer,
-        Batches(train, chosen.model.max_words, device),
-        sampler,
-        chosen,
-        state,
-        measure=lambda: measure(model, selection, chosen.evaluation, device),
-        save=save,
-        say=_say,
-        check_every=1 if device.type == "cpu" else CHECK_EVERY,
-    )
+def _dropped(run: Run) -> dict[str, dict[str, int]]:
+    return {split.name: split.dropped for split in (run.train, run.selection) if any(split.dropped.values())}
+
+
+def _finish(run: Run, trainee: Trainee, state: State, device: torch.device) -> None:
+    """Write the best weights and the training's curves; the state of the unfinished run goes."""
     save_model(
-        layout.checkpoint(experiment, seed),
+        run.layout.checkpoint(run.experiment, run.seed),
         state.best,
-        chosen,
-        dimensions(model),
-        recipe=recipe,
+        run.settings,
+        trainee.model.dims,
+        recipe=run.recipe,
         history=state.history,
-        experiment=experiment,
-        seed=seed,
+        experiment=run.experiment,
+        seed=run.seed,
         epoch=state.best_epoch,
         epochs_run=state.epoch,
-        selection_split=selection.name,
+        selection_split=run.selection.name,
         SumR=state.best_sumr,
-        dropped=dropped,
+        dropped=_dropped(run),
         notes=state.notes,
         device=device.type,
         threads=torch.get_num_threads(),
         torch=str(torch.__version__),
     )
-    curves = layout.run(experiment, seed) / "training.png"
-    learning_curves(curves, state.history, state.best_epoch, selection.name, f"{layout.root.name}: {experiment}, seed {seed}")
-    last.unlink(missing_ok=True)
-    _say(f"best SumR {state.best_sumr:.1f} on {selection.name!r}, epoch {state.best_epoch} of {state.epoch}")
+    curves = run.layout.run(run.experiment, run.seed) / "training.png"
+    title = f"{run.layout.root.name}: {run.experiment}, seed {run.seed}"
+    learning_curves(curves, state.history, state.best_epoch, run.selection.name, title)
+    run.last.unlink(missing_ok=True)
+    _say(f"best SumR {state.best_sumr:.1f} on {run.selection.name!r}, epoch {state.best_epoch} of {state.epoch}")
 
 
 def _splits(chosen: Experiment, layout: Layout, spill: Any) -> tuple[data.Split, data.Split]:
@@ -152,14 +186,14 @@ def _splits(chosen: Experiment, layout: Layout, spill: Any) -> tuple[data.Split,
     free = psutil.virtual_memory().available
     if size > MEMORY_SHARE * free:
         _say(f"warning: the clips ({size / 1e9:.1f} GB) do not fit into {free / 1e9:.1f} GB of free memory; they are read from {spill}")
-    tcpl = chosen.objectives.tcpl
+    needs_teacher = "data.teacher" in Total(chosen.objectives).needs
     files: dict[str, Any] = {"annotations": layout.annotations, "clips": clips, "text": layout.text(chosen.text)}
     files["spill"] = spill if size > MEMORY_SHARE * free else None
     train = data.load(
         "train",
         **files,
         teacher=layout.text(chosen.teacher) if chosen.teacher else None,
-        needs_teacher=bool(tcpl.distance or tcpl.angle),
+        needs_teacher=needs_teacher,
     )
     return train, data.load(chosen.training.selection_split, **files, training=False, needs_teacher=False)
 

@@ -17,7 +17,8 @@ from pipeline.datasets import table
 from pipeline.datasets.rows import Query, Rows, Video
 from pipeline.encoders import stage as text
 from pipeline.jobs import recipes
-from pipeline.models.checkpoint import dimensions, save_model
+from pipeline.models.base import Dims
+from pipeline.models.checkpoint import save_model
 from pipeline.models.msc import DualBranch
 
 VIDEOS, QUERIES_PER_VIDEO = 12, 3
@@ -84,13 +85,13 @@ class World:
     def train(self, experiment: str, seed: int, text_dim: int = 5) -> None:
         """A checkpoint with random weights: evaluation does not care."""
         torch.manual_seed(seed)
-        model = DualBranch(self.config.model, 6, text_dim)
+        model = DualBranch(self.config.model, Dims(6, text_dim))
         for name, parameter in model.named_parameters():
             if "norm" not in name:
                 torch.nn.init.normal_(parameter, std=0.5 if parameter.ndim > 1 else 0.1)
         chosen = self.config.experiment(experiment)
         attrs = {"epoch": 3, "selection_split": "test"}
-        save_model(self.layout.checkpoint(experiment, seed), model.state_dict(), chosen, dimensions(model), **attrs)
+        save_model(self.layout.checkpoint(experiment, seed), model.state_dict(), chosen, model.dims, **attrs)
 
 
 @pytest.fixture

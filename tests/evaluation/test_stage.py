@@ -14,6 +14,7 @@ from pipeline.core.errors import StoreError, StoreMissing, TrainingError
 from pipeline.core.store import open_store
 from pipeline.evaluation import inputs, stage, table
 from pipeline.jobs import recipes
+from pipeline.models.base import Words
 from pipeline.models.checkpoint import load_model
 from pipeline.ranking.metrics import recalls
 
@@ -34,14 +35,14 @@ def literal(world: World) -> tuple[list[str], list[str], dict[str, torch.Tensor]
     queries = [query for query in world.words if query.split("#")[0] in videos]
     scores = {name: torch.zeros(len(queries), len(videos)) for name in ("clip", "frame", "zero_shot")}
     with torch.no_grad():
-        tokens = [model.encode_video(*batch) for batch in found.split.videos.batches(1, torch.device("cpu"))]
+        tokens = [model.encode_videos(batch) for batch in found.split.videos.batches(1, torch.device("cpu"))]
         for i, query in enumerate(queries):
             words = torch.from_numpy(world.words[query].astype(np.float32))
             words = (words / (words.norm(dim=1, keepdim=True) + 1e-5))[:8]
-            vector = model.encode_query(words[None], torch.ones(1, len(words)))
+            vector = model.encode_queries(Words(words[None], torch.ones(1, len(words))))["pooled"]
             for j, video in enumerate(videos):
-                scores["clip"][i, j] = F.cosine_similarity(vector, tokens[j].clips[0], dim=1).max()
-                scores["frame"][i, j] = F.cosine_similarity(vector, tokens[j].frames[0], dim=1).max()
+                scores["clip"][i, j] = F.cosine_similarity(vector, tokens[j]["clips"][0], dim=1).max()
+                scores["frame"][i, j] = F.cosine_similarity(vector, tokens[j]["frames"][0], dim=1).max()
                 rows, sentence = (torch.from_numpy(np.asarray(a, dtype=np.float32)) for a in (world.rows[video], world.sentence[query]))
                 scores["zero_shot"][i, j] = F.cosine_similarity(sentence[None], rows, dim=1).max()
     scores["fused"] = 0.4 * scores["clip"] + 0.6 * scores["frame"]

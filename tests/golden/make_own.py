@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from benchmarks import literal, literal_model
-from pipeline.config.method import Model
+from pipeline.config.models import Msc
+from pipeline.models.base import Dims
 from pipeline.models.msc import DualBranch
 
 FOLDER = Path(__file__).parent / "own"
-SETTINGS = Model.model_validate({"hidden": 8, "heads": 2, "widths": [None, 0.5, 5.0], "max_words": 7, "consolidation_temperature": 0.6})
+SETTINGS = Msc.model_validate({"hidden": 8, "heads": 2, "widths": [None, 0.5, 5.0], "max_words": 7, "consolidation_temperature": 0.6})
 VIDEO, TEXT = 6, 5  # widths of the rows of the small model
 TAUS = (0.2, 0.4, 0.6, 0.8, 0.9)
 TERMS = {"margin": 0.2, "hard": True, "pool": 1, "nce": (0.02, 0.04), "tau": 0.8}
@@ -170,7 +171,7 @@ def optimizer(given: Arrays) -> Arrays:
 def draw_model(random: np.random.RandomState) -> Arrays:
     """Weights in which every parameter matters, and a batch of 4 videos with 9 captions, as the literal loader collates it."""
     found: Arrays = {}
-    for name, value in sorted(DualBranch(SETTINGS, VIDEO, TEXT).state_dict().items()):
+    for name, value in sorted(DualBranch(SETTINGS, Dims(VIDEO, TEXT)).state_dict().items()):
         z = random.standard_normal(tuple(value.shape))
         scale = 1.0 if value.ndim != 2 or "table" in name else value.shape[1] ** -0.5
         norm = "norm" in name and name.endswith("weight")
@@ -188,7 +189,7 @@ def draw_model(random: np.random.RandomState) -> Arrays:
 def model_of(given: Arrays) -> DualBranch:
     """The small model with stored weights, without dropout, in the weights' precision, with literal windows."""
     weights = {name.removeprefix("weights/"): torch.from_numpy(value) for name, value in given.items() if name.startswith("weights/")}
-    model = DualBranch(SETTINGS, VIDEO, TEXT).eval().to(next(iter(weights.values())).dtype)
+    model = DualBranch(SETTINGS, Dims(VIDEO, TEXT)).eval().to(next(iter(weights.values())).dtype)
     model.load_state_dict(weights)
     for branch, length in ((model.frame, 128), (model.clip, 32)):
         for k, width in enumerate(SETTINGS.widths):

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from pipeline.clips.context import contexts
-from pipeline.config.method import Model as Settings
 from pipeline.config.method import Objectives
+from pipeline.config.models import Msc as Settings
 from pipeline.interchange.released_names import from_released, to_released
+from pipeline.models.base import Dims, Videos, Words
 from pipeline.models.msc import DualBranch
-from pipeline.objectives.total import total
+from pipeline.objectives.total import Total, step_of
 from tests.golden.arrays import Golden
 
 BIG_SEEDS = (1011, 7323)  # public, held out (golden/README.md)
@@ -58,37 +59,39 @@ def _model(weights: dict[str, Tensor], temperature: float) -> DualBranch:
     words, hidden = weights["query_pos_embed.position_embeddings.weight"].shape
     video, text = (len(weights[f"{name}_input_proj.LayerNorm.weight"]) for name in ("frame", "query"))
     settings = Settings(hidden=hidden, heads=4, consolidation_temperature=temperature, max_words=words)
-    model = DualBranch(settings, video, text)
+    model = DualBranch(settings, Dims(video, text))
     model.load_state_dict(from_released(weights))
     return model.eval()
 
 
 def encode(model: DualBranch, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """Frame tokens, clip tokens and pooled queries of a collated batch `in_*`."""
-    tokens = model.encode_video(inputs["in_frame_video_features"], inputs["in_clip_video_features"], inputs["in_merge_size"])
-    return tokens.frames, tokens.clips, model.encode_query(inputs["in_text_feat"], inputs["in_text_mask"])
+    tokens = model.encode_videos(videos(inputs))
+    return tokens["frames"], tokens["clips"], model.encode_queries(Words(inputs["in_text_feat"], inputs["in_text_mask"]))["pooled"]
 
 
 def loss(model: DualBranch, inputs: dict[str, Tensor], settings: Objectives, tau: float) -> tuple[Tensor, dict[str, Tensor]]:
     """The released total on a collated batch `in_*`, from frozen inputs to the sum of all terms."""
     found = contexts(inputs["in_clip_video_features"], inputs["in_merge_size"], RELEASED_LEVELS, tau)
-    tokens = model.encode_video(inputs["in_frame_video_features"], inputs["in_clip_video_features"], inputs["in_merge_size"])
-    words, mask = inputs["in_text_feat"], inputs["in_text_mask"]
-    last = mask.sum(1).long() - 1
-    return total(
-        settings,
-        query=model.encode_query(words, mask),
-        frames=tokens.frames,
-        clips=tokens.clips,
-        labels=inputs["in_text_labels"],
-        teacher=words[torch.arange(len(words)), last],
-        aligned_frames=model.project(tokens.frames),
-        aligned_clips=model.project(tokens.clips),
-        sizes=inputs["in_merge_size"],
-        frame_to_clip=inputs["in_merged_frame_label"],
-        context=found.assignment,
-        hard=True,
+    words = Words(inputs["in_text_feat"], inputs["in_text_mask"])
+    last = words.mask.sum(1).long() - 1
+    total = Total(settings)
+    step = step_of(
+        model,
+        videos(inputs)._replace(frame_to_clip=inputs["in_merged_frame_label"], context=found.assignment),
+        words,
+        inputs["in_text_labels"],
+        words.rows[torch.arange(len(last)), last],
+        needs=total.needs,
+        epoch=settings.triplet.hard_start_epoch,
     )
+    return total(step)
+
+
+def videos(inputs: dict[str, Tensor]) -> Videos:
+    """A collated batch's videos; what only CBVA reads is left empty."""
+    empty = torch.zeros(0)
+    return Videos(inputs["in_frame_video_features"], inputs["in_clip_video_features"], inputs["in_merge_size"], empty, empty)
 
 
 def gradients(model: DualBranch) -> dict[str, Tensor]:

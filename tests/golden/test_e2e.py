@@ -117,11 +117,11 @@ def test_scores_ranks_and_recalls(bare: Bare) -> None:
     decided = ~tied(found.split.videos.frames)
     assert decided.float().mean() >= 0.5  # the rest are ties, which are left out of what is compared below
     truth = found.split.queries.video[order]
-    clip, frame = ranked.scores.clip[order], ranked.scores.frame[order]
+    clip, frame = ranked.scores.branches["clip"][order], ranked.scores.branches["frame"][order]
     bare.golden.close(clip[:, decided], expected["val_scores_clip"][:, decided], "small.clip_scores")
     bare.golden.close(frame, expected["val_scores_frame"], "small.frame_scores")
     bare.golden.close(ranked.scores.fused[order][:, decided], expected["val_scores"][:, decided], "small.frame_scores")
-    bare.golden.close(F.normalize(ranked.encoded[order], dim=-1), expected["val_query"], "small.query")
+    bare.golden.close(F.normalize(ranked.queries["pooled"][order], dim=-1), expected["val_query"], "small.query")
     assert found.split.queries.teacher is not None
     torch.testing.assert_close(F.normalize(found.split.queries.teacher[order], dim=-1), expected["val_eos"], rtol=0, atol=1e-6)
 
@@ -134,7 +134,9 @@ def test_scores_ranks_and_recalls(bare: Bare) -> None:
         if decided.all() or branch == "frame":
             assert metrics["recalls"][branch] == ours
     with open_store(bare.layout.evaluation(*RUN)) as store:
-        np.testing.assert_array_equal(store.table("queries")["rank_frame"], ranks(ranked.scores.frame, found.split.queries.video))
+        np.testing.assert_array_equal(
+            store.table("queries")["rank_frame"], ranks(ranked.scores.branches["frame"], found.split.queries.video)
+        )
 
 
 def test_similarity_structure(bare: Bare) -> None:

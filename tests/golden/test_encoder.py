@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config.method import Model, Objectives
+from pipeline.config.method import Objectives
+from pipeline.config.models import Msc as Model
 from pipeline.interchange.released_names import from_released, to_released
+from pipeline.models.base import Dims, Words
 from pipeline.models.cpu import kernels
 from pipeline.models.layers import gaussian_window
 from pipeline.models.msc import DualBranch
@@ -30,25 +32,21 @@ def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     return request.param
 
 
-def _videos(inputs: dict) -> tuple:
-    return inputs["in_frame_video_features"], inputs["in_clip_video_features"], inputs["in_merge_size"]
-
-
 def test_small_outputs(golden: Golden, form: str) -> None:
     model, inputs, expected = released_model.small(golden), golden("small_inputs"), golden("small_outputs")
-    tokens = model.encode_video(*_videos(inputs))
-    golden.close(tokens.frames, expected["out_enc_frame"], "small.enc_frame")
-    golden.close(tokens.clips, expected["out_enc_clip"], "small.enc_clip")
-    golden.close(model.project(tokens.frames), expected["out_vproj_frame"], "small.vproj_frame")
-    golden.close(model.project(tokens.clips), expected["out_vproj_clip"], "small.vproj_clip")
+    tokens = model.encode_videos(released_model.videos(inputs))
+    golden.close(tokens["frames"], expected["out_enc_frame"], "small.enc_frame")
+    golden.close(tokens["clips"], expected["out_enc_clip"], "small.enc_clip")
+    golden.close(model.project(tokens["frames"]), expected["out_vproj_frame"], "small.vproj_frame")
+    golden.close(model.project(tokens["clips"]), expected["out_vproj_clip"], "small.vproj_clip")
     words, mask = inputs["in_text_feat"], inputs["in_text_mask"]
-    golden.close(model.encode_query(words, mask), expected["out_query"], "small.query")
+    golden.close(model.encode_queries(Words(words, mask))["pooled"], expected["out_query"], "small.query")
     golden.close(model.query.words(words, mask), expected["out_query_tokens"], "small.query_tokens")
 
 
 def test_small_intermediates(golden: Golden, form: str) -> None:
     model, inputs, expected = released_model.small(golden), golden("small_inputs"), golden("small_intermediate")
-    frames, clips, sizes = _videos(inputs)
+    frames, clips, sizes, *_ = released_model.videos(inputs)
     for branch, rows, bias in (("frame", frames, None), ("clip", clips, sizes.log())):
         part = getattr(model, branch)
         embedded = part.positions(part.projection(rows))
@@ -113,11 +111,13 @@ def _norms(golden: Golden, found: dict[str, torch.Tensor], values: torch.Tensor,
 def test_published_size_outputs(golden: Golden, form: str) -> None:
     model, stored = released_model.big(golden), golden("big768")
     with torch.no_grad():
-        tokens = model.encode_video(*_videos(stored))
-        golden.close(tokens.frames, stored["out_enc_frame"], "big.enc_frame")
-        golden.close(tokens.clips, stored["out_enc_clip"], "big.enc_clip")
-        golden.close(model.project(tokens.clips), stored["out_vproj_clip"], "big.vproj_clip")
-        golden.close(model.encode_query(stored["in_text_feat"], stored["in_text_mask"]), stored["out_query"], "big.query")
+        tokens = model.encode_videos(released_model.videos(stored))
+        golden.close(tokens["frames"], stored["out_enc_frame"], "big.enc_frame")
+        golden.close(tokens["clips"], stored["out_enc_clip"], "big.enc_clip")
+        golden.close(model.project(tokens["clips"]), stored["out_vproj_clip"], "big.vproj_clip")
+        golden.close(
+            model.encode_queries(Words(stored["in_text_feat"], stored["in_text_mask"]))["pooled"], stored["out_query"], "big.query"
+        )
 
 
 def test_published_size_loss_and_gradients(golden: Golden) -> None:
@@ -155,5 +155,5 @@ def test_released_names_both_ways(golden: Golden) -> None:
     back = to_released(ours)
     assert set(back) == set(weights)
     assert all(back[name] is weights[name] for name in weights)
-    model = DualBranch(Model(), 768, 768)
+    model = DualBranch(Model(), Dims(768, 768))
     assert set(ours) == set(model.state_dict()) == {name for name, _ in model.named_parameters()}

@@ -17,9 +17,12 @@ from pipeline.clips.context import choose, levels_of, ratio, similarities
 from pipeline.clips.op_tome import op_tome
 from pipeline.clips.pooling import average_to_fixed_length
 from pipeline.config.method import Objectives
+from pipeline.models.base import Dims
 from pipeline.models.cpu import kernels
 from pipeline.models.msc import DualBranch
-from pipeline.objectives import cbva, retrieval, tcpl
+from pipeline.objectives import cbva, tcpl
+from pipeline.objectives.nce import nce
+from pipeline.objectives.triplet import triplet
 from pipeline.ranking.metrics import ranks, recalls
 from pipeline.training.optimizer import BertAdam, schedule
 from tests.golden import make_own, released_model
@@ -110,8 +113,8 @@ def test_contexts() -> None:
 
 
 LOSSES: dict[str, tuple[str, Callable[[Tensor, Own], Tensor]]] = {
-    "nce": ("dot", lambda x, own: retrieval.nce(x, own.tensor("labels"))),
-    "triplet": ("cosine", lambda x, own: retrieval.triplet(x, own.tensor("labels"), 0.2, hard=True, pool=1)),
+    "nce": ("dot", lambda x, own: nce(x, own.tensor("labels"))),
+    "triplet": ("cosine", lambda x, own: triplet(x, own.tensor("labels"), 0.2, hard=True, pool=1)),
     "tcpl_distance": ("student", lambda x, own: tcpl.distance(x, own.tensor("teacher"))),
     "tcpl_angle": ("student", lambda x, own: tcpl.angle(x, own.tensor("teacher"))),
 }
@@ -158,7 +161,7 @@ def test_optimiser_and_schedule() -> None:
         [schedule(step, make_own.TOTAL, make_own.WARMUP) for step in range(15)], own.expected("schedule"), atol=1e-12
     )
     named = {name: torch.nn.Parameter(own.tensor(name)) for name in ("weight", "bias")}
-    optimizer = BertAdam(named.items(), learning_rate=1e-2, total_steps=make_own.TOTAL, warmup=make_own.WARMUP)
+    optimizer = BertAdam(named.items(), lambda name: name != "bias", learning_rate=1e-2, total_steps=make_own.TOTAL, warmup=make_own.WARMUP)
     values: dict[str, list[Tensor]] = {"weight": [], "bias": []}
     for step in range(6):
         for name, parameter in named.items():
@@ -192,7 +195,7 @@ OBJECTIVES = Objectives.model_validate({"triplet": {"margin": 0.2, "hard_pool": 
 
 def _model() -> tuple[Own, DualBranch, dict[str, Tensor]]:
     own = Own("model")
-    model = DualBranch(make_own.SETTINGS, make_own.VIDEO, make_own.TEXT).eval()
+    model = DualBranch(make_own.SETTINGS, Dims(make_own.VIDEO, make_own.TEXT)).eval()
     model.load_state_dict({n.removeprefix("weights/"): torch.from_numpy(v) for n, v in own.given.items() if n.startswith("weights/")})
     return own, model, {name: own.tensor(f"batch/{of}") for name, of in BATCH.items()}
 
@@ -217,7 +220,12 @@ def test_steps_of_training(form: str) -> None:
     own, model, inputs = _model()
     before = {name: value.detach().clone() for name, value in sorted(model.named_parameters())}
     optimizer = BertAdam(
-        model.named_parameters(), learning_rate=make_own.RATE, total_steps=make_own.TOTAL, warmup=make_own.WARMUP, weight_decay=0.01
+        model.named_parameters(),
+        model.decays,
+        learning_rate=make_own.RATE,
+        total_steps=make_own.TOTAL,
+        warmup=make_own.WARMUP,
+        weight_decay=0.01,
     )
     losses = []
     for _ in range(make_own.STEPS):

@@ -29,7 +29,9 @@ def test_trajectory(golden: Golden) -> None:
     rate, warmup, total, decay = expected["cfg"]
     model, inputs = released_model.small(golden), golden("small_inputs")
     before = {name: value.clone() for name, value in to_released(dict(model.named_parameters())).items()}
-    optimizer = BertAdam(model.named_parameters(), learning_rate=rate, total_steps=int(total), warmup=warmup, weight_decay=decay)
+    optimizer = BertAdam(
+        model.named_parameters(), model.decays, learning_rate=rate, total_steps=int(total), warmup=warmup, weight_decay=decay
+    )
     for step, theirs in enumerate(expected["terms"]):
         optimizer.zero_grad()
         loss, terms = released_model.loss(model, inputs, SMALL, 0.75)

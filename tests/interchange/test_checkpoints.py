@@ -14,6 +14,7 @@ from pipeline.core.errors import BundleError, WeightsError
 from pipeline.interchange.checkpoints import dimensions, export_checkpoint, import_checkpoint, read_released
 from pipeline.interchange.pickles import read_pickle
 from pipeline.interchange.released_names import to_released
+from pipeline.models.base import Dims
 from pipeline.models.checkpoint import load_model
 from pipeline.models.msc import DualBranch
 
@@ -27,7 +28,7 @@ def small(config: Config) -> Config:
 
 def weights_of(config: Config, seed: int = 0) -> dict[str, torch.Tensor]:
     torch.manual_seed(seed)
-    return to_released(DualBranch(config.experiment("main").model, 6, 4).state_dict(), len(config.model.widths))
+    return to_released(DualBranch(config.experiment("main").model, Dims(6, 4)).state_dict(), len(config.model.widths))
 
 
 def saved(path: Path, weights: dict[str, torch.Tensor], **entries: Any) -> Path:

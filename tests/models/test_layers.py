@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.method import Model
+from pipeline.config.models import Msc as Model
 from pipeline.core.errors import WeightsError
 from pipeline.interchange.released_names import from_released, to_released
+from pipeline.models.base import Dims, Videos, Words
 from pipeline.models.blocks import EncoderLayer, GaussianMixtureBlock
 from pipeline.models.cpu import fused, kernels
 from pipeline.models.cpu.kernels import Masks
@@ -31,7 +32,7 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_parameter_counts(video: int, text: int, words: int, parameters: int) -> None:
     with torch.device("meta"):  # TVR, CLIP-L, QVHighlights (docs/method.md 5.8)
-        model = DualBranch(Model(max_words=words), video, text)
+        model = DualBranch(Model(max_words=words), Dims(video, text))
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
@@ -127,30 +128,39 @@ def test_folded_consolidation_equals_the_literal_one() -> None:
         torch.testing.assert_close(a, b)
 
 
+def seen(frames: torch.Tensor, clips: torch.Tensor, sizes: torch.Tensor) -> Videos:
+    """Videos whose contexts nobody reads."""
+    return Videos(frames, clips, sizes, torch.zeros(0), torch.zeros(0))
+
+
+def pooled(model: DualBranch, words: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    return model.encode_queries(Words(words, mask))["pooled"]
+
+
 def test_uniform_sizes_change_nothing() -> None:
-    model = DualBranch(TINY, 5, 4, frames=8, clips=4).eval()
+    model = DualBranch(TINY, Dims(5, 4, 8, 4)).eval()
     frames, clips = torch.randn(3, 8, 5), torch.randn(3, 4, 5)
-    one, four = (model.encode_video(frames, clips, torch.full((3, 4), size)) for size in (1.0, 4.0))
-    torch.testing.assert_close(one.clips, four.clips)
-    sized = model.encode_video(frames, clips, torch.tensor([[1.0, 2.0, 3.0, 2.0]] * 3))
-    assert not torch.allclose(sized.clips, four.clips)
-    torch.testing.assert_close(sized.frames, four.frames)
+    one, four = (model.encode_videos(seen(frames, clips, torch.full((3, 4), size))) for size in (1.0, 4.0))
+    torch.testing.assert_close(one["clips"], four["clips"])
+    sized = model.encode_videos(seen(frames, clips, torch.tensor([[1.0, 2.0, 3.0, 2.0]] * 3)))
+    assert not torch.allclose(sized["clips"], four["clips"])
+    torch.testing.assert_close(sized["frames"], four["frames"])
 
 
 def test_padding_does_not_change_a_query() -> None:
-    model = DualBranch(TINY, 5, 4, frames=8, clips=4).eval()
+    model = DualBranch(TINY, Dims(5, 4, 8, 4)).eval()
     words = torch.randn(2, 3, 4)
     padded = torch.cat([words, torch.zeros(2, 3, 4)], 1)
     mask = torch.tensor([[1.0, 1, 1, 0, 0, 0]] * 2)
-    torch.testing.assert_close(model.encode_query(padded, mask), model.encode_query(words, torch.ones(2, 3)))
+    torch.testing.assert_close(pooled(model, padded, mask), pooled(model, words, torch.ones(2, 3)))
 
 
 def test_one_video_and_one_query() -> None:
-    model = DualBranch(TINY, 5, 4, frames=8, clips=4).train()
-    tokens = model.encode_video(torch.randn(1, 8, 5), torch.randn(1, 4, 5), torch.ones(1, 4))
-    assert tokens.frames.shape == (1, 8, 8)
-    assert tokens.clips.shape == (1, 4, 8)
-    assert model.encode_query(torch.randn(1, 1, 4), torch.ones(1, 1)).shape == (1, 8)
+    model = DualBranch(TINY, Dims(5, 4, 8, 4)).train()
+    tokens = model.encode_videos(seen(torch.randn(1, 8, 5), torch.randn(1, 4, 5), torch.ones(1, 4)))
+    assert tokens["frames"].shape == (1, 8, 8)
+    assert tokens["clips"].shape == (1, 4, 8)
+    assert pooled(model, torch.randn(1, 1, 4), torch.ones(1, 1)).shape == (1, 8)
 
 
 def test_windows() -> None:
@@ -187,19 +197,19 @@ def test_bfloat16_is_near(plain: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if plain:
         monkeypatch.setattr(kernels, "fast", lambda _: False)
     torch.manual_seed(0)
-    model = DualBranch(TINY, 5, 4, frames=8, clips=4).eval()
-    inputs = torch.randn(3, 8, 5), torch.randn(3, 4, 5), torch.ones(3, 4)
-    exact = model.encode_video(*inputs)
+    model = DualBranch(TINY, Dims(5, 4, 8, 4)).eval()
+    inputs = seen(torch.randn(3, 8, 5), torch.randn(3, 4, 5), torch.ones(3, 4))
+    exact = model.encode_videos(inputs)["frames"]
     with torch.autocast("cpu", torch.bfloat16):
-        near = model.encode_video(*inputs)
-        near.frames.float().square().sum().backward()
-    assert near.frames.dtype == torch.float32
-    assert (near.frames - exact.frames).norm() / exact.frames.norm() < 0.03
+        near = model.encode_videos(inputs)["frames"]
+        near.float().square().sum().backward()
+    assert near.dtype == torch.float32
+    assert (near - exact).norm() / exact.norm() < 0.03
     assert all(p.grad.dtype == torch.float32 for p in model.frame.parameters() if p.grad is not None)
 
 
 def test_released_names_are_complete() -> None:
-    model = DualBranch(TINY, 5, 4, frames=8, clips=4)
+    model = DualBranch(TINY, Dims(5, 4, 8, 4))
     released = to_released(model.state_dict(), 2)
     assert set(from_released(released, 2)) == set(model.state_dict())
     with pytest.raises(WeightsError, match="belong to no part"):
@@ -212,4 +222,4 @@ def test_released_names_are_complete() -> None:
 
 def test_a_hidden_size_the_heads_do_not_divide() -> None:
     with pytest.raises(ValueError, match="not divisible by 3 heads"):
-        DualBranch(Model(hidden=8, heads=3), 5, 4)
+        DualBranch(Model(hidden=8, heads=3), Dims(5, 4))

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import literal
-from pipeline.objectives import retrieval
-from pipeline.objectives.scores import max_similarity
+from pipeline.models.scores import max_similarity
+from pipeline.objectives.nce import nce
+from pipeline.objectives.triplet import triplet
 
 SEEDS = st.integers(0, 10_000)
 
@@ -45,7 +46,7 @@ def test_scores_of_zero_rows_are_zero_and_pass_finite_gradients() -> None:
 def test_nce_equals_the_literal_form(seed: int, videos: int) -> None:
     scores, labels = _batch(seed, videos)
     ours, theirs = scores.clone().requires_grad_(), scores.clone().requires_grad_()
-    loss, expected = retrieval.nce(ours, labels), literal.nce(theirs, labels)
+    loss, expected = nce(ours, labels), literal.nce(theirs, labels)
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(torch.autograd.grad(loss, ours)[0], torch.autograd.grad(expected, theirs)[0])
 
@@ -54,7 +55,7 @@ def test_nce_equals_the_literal_form(seed: int, videos: int) -> None:
 def test_hard_triplet_equals_the_literal_form(seed: int, videos: int) -> None:
     scores, labels = _batch(seed, videos, std=0.3)
     ours, theirs = scores.clone().requires_grad_(), scores.clone().requires_grad_()
-    loss = retrieval.triplet(ours, labels, 0.2, hard=True, pool=1)
+    loss = triplet(ours, labels, 0.2, hard=True, pool=1)
     expected = literal.triplet(theirs, labels, 0.2, hard=True, pool=1)
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(torch.autograd.grad(loss, ours)[0], torch.autograd.grad(expected, theirs)[0])
@@ -66,7 +67,7 @@ def _negatives(scores: torch.Tensor, labels: torch.Tensor, **options: object) ->
     generator = torch.Generator().manual_seed(0)
     for _ in range(400):
         given_scores = scores.clone().requires_grad_()
-        retrieval.triplet(given_scores, labels, 100.0, generator=generator, **options).backward()
+        triplet(given_scores, labels, 100.0, generator=generator, **options).backward()
         counts += given_scores.grad.clamp_min(0)
     own = labels[:, None] == torch.arange(scores.shape[1])
     return counts, own
@@ -97,7 +98,7 @@ def test_a_pool_of_all_videos_is_the_uniform_draw() -> None:
 
 def test_the_same_generator_gives_the_same_loss() -> None:
     scores, labels = _batch(2, 8)
-    first, second, other = (retrieval.triplet(scores, labels, 0.2, generator=torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    first, second, other = (triplet(scores, labels, 0.2, generator=torch.Generator().manual_seed(s)) for s in (1, 1, 2))
     assert first == second
     assert first != other
 
@@ -106,19 +107,19 @@ def test_one_video_in_the_batch() -> None:
     scores = torch.randn(3, 1, requires_grad=True)
     labels = torch.zeros(3, dtype=torch.long)
     for hard in (False, True):
-        loss = retrieval.triplet(scores, labels, 0.2, hard=hard)
+        loss = triplet(scores, labels, 0.2, hard=hard)
         assert loss == 0
         assert (torch.autograd.grad(loss, scores)[0] == 0).all()
-    assert retrieval.nce(scores, labels).item() == pytest.approx(0, abs=1e-6)
+    assert nce(scores, labels).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_a_video_without_a_query_is_only_a_negative() -> None:
     scores, labels = torch.randn(4, 3, dtype=torch.float64, requires_grad=True), torch.tensor([0, 0, 2, 2])
-    for loss in (retrieval.nce(scores, labels), retrieval.triplet(scores, labels, 0.2, hard=True)):
+    for loss in (nce(scores, labels), triplet(scores, labels, 0.2, hard=True)):
         gradient = torch.autograd.grad(loss, scores)[0]
         assert torch.isfinite(loss)
         assert torch.isfinite(gradient).all()
-    asked = retrieval.nce(scores, labels) - literal.nce(scores[:, [0, 2]], labels // 2)
+    asked = nce(scores, labels) - literal.nce(scores[:, [0, 2]], labels // 2)
     assert asked > 0, "it adds a negative to the text side"
 
 
@@ -126,7 +127,7 @@ def test_a_video_without_a_query_is_only_a_negative() -> None:
 def test_large_logits_do_not_overflow(dtype: torch.dtype) -> None:
     scores, labels = _batch(3, 8, std=500.0)
     scores = scores.to(dtype).requires_grad_()
-    loss = retrieval.nce(scores, labels)
+    loss = nce(scores, labels)
     assert torch.isfinite(loss)
     assert torch.isfinite(torch.autograd.grad(loss, scores)[0]).all()
 
@@ -135,6 +136,6 @@ def test_permuting_videos_changes_nothing() -> None:
     scores, labels = _batch(4, 6)
     order = torch.tensor([2, 0, 5, 1, 4, 3])
     moved = order.argsort()[labels]
-    torch.testing.assert_close(retrieval.nce(scores, labels), retrieval.nce(scores[:, order], moved))
+    torch.testing.assert_close(nce(scores, labels), nce(scores[:, order], moved))
     hard = {"hard": True, "pool": 1}
-    torch.testing.assert_close(retrieval.triplet(scores, labels, **hard), retrieval.triplet(scores[:, order], moved, **hard))
+    torch.testing.assert_close(triplet(scores, labels, **hard), triplet(scores[:, order], moved, **hard))

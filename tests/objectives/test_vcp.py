@@ -9,8 +9,10 @@ import torch
 
 from pipeline.config.method import Cbva, Nce, Objectives, Tcpl, Triplet, Vcp
 from pipeline.config.reading import load
+from pipeline.core.errors import ConfigError
 from pipeline.objectives import tcpl, vcp
-from pipeline.objectives.total import total
+from pipeline.objectives.total import Total
+from tests.objectives.test_total import fields
 
 LABELS = torch.tensor([0, 0, 1, 2, 2, 2])
 
@@ -40,16 +42,15 @@ def test_it_is_tcpl_between_rows(rows: str) -> None:
         tcpl=Tcpl(distance=2, angle=3),
         vcp=Vcp(weight=0.5, rows=rows),
     )
-    fields = {"query": query, "frames": frames, "clips": frames, "labels": LABELS, "teacher": torch.randn(6, 4, generator=noise).double()}
-    _, terms = total(settings, **fields, frozen_frames=frozen)
+    step = fields()._replace(labels=LABELS, query={"pooled": query}, video={"frames": frames}, scores={})
+    step = step._replace(videos=step.videos._replace(frames=frozen))
+    terms = Total(settings).objectives["vcp"](step)
     chosen = vcp.retrieved(query, frames, LABELS) if rows == "retrieved" else vcp.spread(LABELS, 16)
     student, taught = frames[LABELS, chosen], frozen[LABELS, chosen]
-    torch.testing.assert_close(terms["vcp_distance"], tcpl.distance(student, taught).detach())
-    torch.testing.assert_close(terms["vcp_angle"], 1.5 * tcpl.angle(student, taught).detach())
-    with pytest.raises(ValueError, match="frozen_frames"):
-        total(settings, **fields)
-    with pytest.raises(ValueError, match="both 0"):
-        total(settings.model_copy(update={"tcpl": Tcpl(distance=0, angle=0)}), **fields, frozen_frames=frozen)
+    torch.testing.assert_close(terms["vcp_distance"], tcpl.distance(student, taught))
+    torch.testing.assert_close(terms["vcp_angle"], 1.5 * tcpl.angle(student, taught))
+    with pytest.raises(ConfigError, match="both 0"):
+        Total(settings.model_copy(update={"tcpl": Tcpl(distance=0, angle=0)}))
 
 
 def test_table_2_exchanges_cbva_for_it(root: Path) -> None:

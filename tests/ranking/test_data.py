@@ -32,12 +32,12 @@ def test_a_batch_holds_what_the_store_holds(world: miniature.World) -> None:
     split = load(world)
     chosen = torch.tensor([3, 0])
     batch = Batches(split, 6, CPU).gather(chosen)
-    assert batch.videos == ["t3", "t0"]
+    assert batch.ids == ["t3", "t0"]
     assert batch.labels.tolist() == [0, 0, 0, 1, 1, 1]
     with open_store(world.layout.text("clip")) as store:
         tokens = store.ragged("tokens")
     for row, (query, words, mask) in enumerate(
-        zip(["t3#0", "t3#1", "t3#2", "t0#0", "t0#1", "t0#2"], batch.words, batch.word_mask, strict=True)
+        zip(["t3#0", "t3#1", "t3#2", "t0#0", "t0#1", "t0#2"], batch.words.rows, batch.words.mask, strict=True)
     ):
         raw = tokens[query].astype(np.float32)
         expected = raw[:6] / (np.linalg.norm(raw[:6], axis=1, keepdims=True) + 1e-5)
@@ -46,9 +46,9 @@ def test_a_batch_holds_what_the_store_holds(world: miniature.World) -> None:
         assert mask.sum() == len(expected)
         # the teacher is [EOS], also of a query cut to the word limit
         np.testing.assert_allclose(batch.teacher[row], raw[-1] / (np.linalg.norm(raw[-1]) + 1e-5), atol=1e-6)
-    np.testing.assert_allclose(batch.frames.norm(dim=-1), 1, atol=1e-3)
-    assert batch.sizes.sum(1).tolist() == [128, 128]
-    assert batch.clips.shape == (2, 32, miniature.DIM)
+    np.testing.assert_allclose(batch.videos.frames.norm(dim=-1), 1, atol=1e-3)
+    assert batch.videos.sizes.sum(1).tolist() == [128, 128]
+    assert batch.videos.clips.shape == (2, 32, miniature.DIM)
 
 
 def test_an_epoch_sees_every_video_once_and_is_seeded() -> None:

@@ -1,12 +1,13 @@
 """Scores in chunks equal the literal double loop, whatever the chunk size."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from pipeline.config.models import ModelSettings
+from pipeline.models.base import Dims, Encoded, Retriever, Scores, Videos, Words
+from pipeline.models.scores import max_cosine, max_similarity, token_cosines
 from pipeline.ranking import gallery as ranking
 
 
@@ -24,7 +25,7 @@ def test_max_cosine_equals_the_double_loop_at_any_chunk(
     literal = torch.stack([torch.stack([F.cosine_similarity(q[None], video, dim=-1).max() for video in tokens]) for q in queries])
     for chunks in ((2048, 32), (3, 2), (1, 1)):
         torch.testing.assert_close(
-            ranking.max_cosine(queries, tokens, query_chunk=chunks[0], video_chunk=chunks[1]),
+            max_cosine(queries, tokens, query_chunk=chunks[0], video_chunk=chunks[1]),
             literal,
         )
 
@@ -35,38 +36,56 @@ def test_best_frame_is_the_argmax_in_the_chosen_video(
     queries, tokens = tensors
     videos = torch.tensor([0, 4, 2, 2, 1, 3, 0])
     expected = [int(F.cosine_similarity(q[None], tokens[v], dim=-1).argmax()) for q, v in zip(queries, videos, strict=True)]
-    assert ranking.frame_similarity(queries, tokens, videos).argmax(-1).tolist() == expected
-    assert ranking.frame_similarity(queries, tokens, videos, chunk=2).equal(ranking.frame_similarity(queries, tokens, videos))
+    assert token_cosines(queries, tokens[videos]).argmax(-1).tolist() == expected
 
 
-class Doubling(nn.Module):
+class Doubling(Retriever):
     """A model of the contract with dropout, to see that encoding switches it off and restores the mode."""
 
+    branches = ("whole",)
+    provides = frozenset({"query.pooled", "video.frames"})
+
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(ModelSettings(kind="tests.doubling", max_words=3), Dims(3, 3))
         self.drop = nn.Dropout(0.5)
 
-    def encode_video(self, frames: torch.Tensor, clips: torch.Tensor, sizes: torch.Tensor) -> SimpleNamespace:
-        return SimpleNamespace(frames=self.drop(2 * frames), clips=self.drop(2 * clips * sizes[..., None]))
+    def encode_videos(self, videos: Videos) -> Encoded:
+        return {"frames": self.drop(2 * videos.frames), "width": videos.sizes.sum(1)}
 
-    def encode_query(self, words: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        return self.drop((words * mask[..., None]).sum(1))
+    def encode_queries(self, words: Words) -> Encoded:
+        return {"pooled": self.drop((words.rows * words.mask[..., None]).sum(1))}
+
+    def score(self, queries: Encoded, videos: Encoded, own: torch.Tensor | None = None) -> dict[str, Scores]:
+        return {"whole": Scores(*max_similarity(queries["pooled"], videos["frames"]))}
+
+
+def seen(frames: torch.Tensor, sizes: torch.Tensor) -> Videos:
+    return Videos(frames, frames[:, :2], sizes, torch.zeros(len(frames)), torch.zeros(len(frames)))
 
 
 def test_encoding_is_deterministic_in_order_and_restores_the_mode() -> None:
     model = Doubling().train()
-    frames, clips, sizes = torch.randn(5, 4, 3), torch.randn(5, 2, 3), torch.ones(5, 2)
-    whole = ranking.encode_videos(model, [(frames, clips, sizes)])
-    split = ranking.encode_videos(
-        model,
-        ((frames[i : i + 2], clips[i : i + 2], sizes[i : i + 2]) for i in (0, 2, 4)),
-    )
+    frames, sizes = torch.randn(5, 4, 3), torch.ones(5, 2)
+    whole = ranking.encode_videos(model, [seen(frames, sizes)])
+    split = ranking.encode_videos(model, (seen(frames[i : i + 2], sizes[i : i + 2]) for i in (0, 2, 4)))
     assert model.training
-    assert len(whole) == 5
-    torch.testing.assert_close(vars(whole), vars(split), rtol=0, atol=0)
-    torch.testing.assert_close(whole.frames.norm(dim=-1), torch.ones(5, 4))
-    queries = ranking.encode_queries(model, [(frames, torch.ones(5, 4))])
-    scores = ranking.score(queries, whole, clip_weight=0.4, frame_weight=0.6)
-    torch.testing.assert_close(scores.fused, 0.4 * scores.clip + 0.6 * scores.frame)
+    assert ranking.count(whole) == 5
+    torch.testing.assert_close(whole, split, rtol=0, atol=0)
+    torch.testing.assert_close(whole["frames"], 2 * frames)
     with pytest.raises(ValueError, match="no video"):
         ranking.encode_videos(model, [])
+
+
+def test_a_model_of_any_branches_is_scored_in_chunks_and_located() -> None:
+    model = Doubling()
+    gallery = ranking.encode_videos(model, [seen(torch.randn(5, 4, 3), torch.ones(5, 2))])
+    queries = ranking.encode_queries(model, [Words(torch.randn(7, 2, 3), torch.ones(7, 2))])
+    scores = ranking.score(model, queries, gallery, {"whole": 0.5})
+    chunked = ranking.score(model, queries, gallery, {"whole": 0.5}, query_chunk=3, video_chunk=2)
+    literal = [[F.cosine_similarity(q[None], video, dim=-1).max() for video in gallery["frames"]] for q in queries["pooled"]]
+    torch.testing.assert_close(scores.branches["whole"], torch.tensor(literal))
+    torch.testing.assert_close(scores.fused, 0.5 * scores.branches["whole"])
+    torch.testing.assert_close(chunked.fused, scores.fused)
+    where = ranking.locate(model, queries, gallery, torch.tensor([0, 4, 2, 2, 1, 3, 0]))
+    assert where.shape == (7, 4)
+    torch.testing.assert_close(where.amax(1), scores.branches["whole"][range(7), [0, 4, 2, 2, 1, 3, 0]])

@@ -92,3 +92,6 @@ def _clips(path: Path, ids: list[str], meaning: dict, chosen: Any, random: np.ra
         writer.array("sizes", merged.sizes.numpy())
         writer.array("frame_to_clip", merged.frame_to_clip.numpy().astype(np.uint8))
         writer.array("context", found.assignment.numpy().astype(np.uint8))
+        edges = np.linspace(0, 30, 129, dtype=np.float32)
+        for name, side in (("start", edges[:-1]), ("end", edges[1:])):
+            writer.array(name, np.tile(side, (len(ids), 1)))

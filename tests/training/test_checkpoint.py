@@ -13,7 +13,8 @@ import torch
 
 from pipeline.config.method import Experiment
 from pipeline.core.errors import StoreError, StoreSchema
-from pipeline.models.checkpoint import dimensions, load_model, save_model
+from pipeline.models.base import Dims
+from pipeline.models.checkpoint import load_model, save_model
 from pipeline.models.msc import DualBranch
 from pipeline.training.checkpoint import random_states, restore_random, seed_everything
 
@@ -22,11 +23,11 @@ SETTINGS = Experiment.model_validate({"features": ["a"], "text": "a", "model": {
 
 @pytest.fixture
 def model() -> DualBranch:
-    return DualBranch(SETTINGS.model, 5, 4, frames=8, clips=4)
+    return DualBranch(SETTINGS.model, Dims(5, 4, 8, 4))
 
 
 def test_a_model_comes_back(model: DualBranch, tmp_path: Path) -> None:
-    save_model(tmp_path / "c.h5", model.state_dict(), SETTINGS, dimensions(model), epoch=3, notes=["one"])
+    save_model(tmp_path / "c.h5", model.state_dict(), SETTINGS, model.dims, epoch=3, notes=["one"])
     again, settings, attrs = load_model(tmp_path / "c.h5")
     assert settings == SETTINGS
     assert (attrs["epoch"], attrs["notes"], attrs["dims"]["clips"]) == (3, ["one"], 4)
@@ -36,17 +37,17 @@ def test_a_model_comes_back(model: DualBranch, tmp_path: Path) -> None:
 
 def test_the_same_weights_make_the_same_bytes(model: DualBranch, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        save_model(tmp_path / name, model.state_dict(), SETTINGS, dimensions(model))
+        save_model(tmp_path / name, model.state_dict(), SETTINGS, model.dims)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_weights_of_another_model_are_refused(model: DualBranch, tmp_path: Path) -> None:
     weights = model.state_dict()
     del weights["token"]
-    save_model(tmp_path / "c.h5", weights, SETTINGS, dimensions(model))
+    save_model(tmp_path / "c.h5", weights, SETTINGS, model.dims)
     with pytest.raises(StoreSchema, match="token"):
         load_model(tmp_path / "c.h5")
-    save_model(tmp_path / "c.h5", model.state_dict(), SETTINGS, {**dimensions(model), "video_dim": 6})
+    save_model(tmp_path / "c.h5", model.state_dict(), SETTINGS, model.dims._replace(video_dim=6))
     with pytest.raises(StoreSchema, match="do not fit"):
         load_model(tmp_path / "c.h5")
 
@@ -61,7 +62,7 @@ def test_a_strangers_checkpoint_runs_no_code(model: DualBranch, tmp_path: Path) 
     (tmp_path / "pickle.h5").write_bytes(trap)
     with pytest.raises(StoreError):
         load_model(tmp_path / "pickle.h5")
-    save_model(tmp_path / "c.h5", model.state_dict(), SETTINGS, dimensions(model))
+    save_model(tmp_path / "c.h5", model.state_dict(), SETTINGS, model.dims)
     with h5py.File(tmp_path / "c.h5", "a") as file:
         del file["model/token"]
         file.create_dataset("model/token", data=np.void(trap))

@@ -10,13 +10,16 @@ import torch
 
 from pipeline.config.method import Experiment
 from pipeline.core.errors import TrainingError
-from pipeline.models.msc import DualBranch
+from pipeline.models.base import Dims, build
+from pipeline.objectives import triplet
+from pipeline.objectives.total import Total
 from pipeline.ranking.measure import measure as ranked
 from pipeline.training import loop
 from pipeline.training.advice import advice
 from pipeline.training.batches import Batches, Sampler
 from pipeline.training.checkpoint import State, seed_everything
 from pipeline.training.optimizer import BertAdam
+from pipeline.training.trainee import Trainee
 from tests.ranking.test_data import CPU, load
 from tests.training import miniature
 
@@ -29,18 +32,23 @@ class Run:
         self.settings = self.world.config.experiment("main")
         seed_everything(0)
         self.split = load(self.world)
-        self.model = DualBranch(self.settings.model, miniature.DIM, miniature.TEXT)
+        self.model = build("msc", self.settings.model, Dims(miniature.DIM, miniature.TEXT))
+        self.trainee = Trainee(self.model, Total(self.settings.objectives))
         self.sampler = Sampler(len(self.split.videos), self.settings.training.batch_videos, 0)
         steps = self.settings.training.epochs * len(self.sampler)
         options = self.settings.training
         self.optimizer = BertAdam(
-            self.model.named_parameters(), learning_rate=options.learning_rate, total_steps=steps, warmup=options.warmup
+            self.trainee.named_parameters(),
+            self.trainee.decays,
+            learning_rate=options.learning_rate,
+            total_steps=steps,
+            warmup=options.warmup,
         )
         self.said: list[str] = []
 
     def train(self, measure=None) -> State:
         return loop.train(
-            self.model,
+            self.trainee,
             self.optimizer,
             Batches(self.split, self.settings.model.max_words, CPU),
             self.sampler,
@@ -111,10 +119,10 @@ def test_a_collapsed_model_is_noticed(tmp_path: Path) -> None:
 def test_hard_negatives_start_at_their_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(tmp_path, training={"epochs": 4}, objectives={"triplet": {"hard_start_epoch": 2}})
     seen = []
-    original = loop.total
-    monkeypatch.setattr(loop, "total", lambda *a, **k: seen.append(k["hard"]) or original(*a, **k))
+    original = triplet.triplet
+    monkeypatch.setattr(triplet, "triplet", lambda *a, **k: seen.append(k["hard"]) or original(*a, **k))
     run.train()
-    assert seen == [False, False, True, True]
+    assert seen == [False] * 4 + [True] * 4  # both branches
 
 
 @pytest.mark.parametrize(
@@ -130,8 +138,8 @@ def test_one_video_with_one_query_trains(tmp_path: Path) -> None:
     world = miniature.make(tmp_path, train=1, val=2, events=1, shards=1)
     split, settings = load(world), world.config.experiment("main")
     batch = Batches(split, settings.model.max_words, CPU).gather(torch.tensor([0]))
-    model = DualBranch(settings.model, miniature.DIM, miniature.TEXT)
-    loss, terms = loop.loss_of(model, batch, settings, hard=False)
+    model = build("msc", settings.model, Dims(miniature.DIM, miniature.TEXT))
+    loss, terms = loop.loss_of(Trainee(model, Total(settings.objectives)), batch, settings, epoch=0)
     loss.backward()
     assert math.isfinite(loss.item())
     assert terms["triplet_clip"] == terms["tcpl_distance"] == 0

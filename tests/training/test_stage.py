@@ -68,7 +68,7 @@ def test_the_checkpoint_tells_its_story(tmp_path: Path, capsys: pytest.CaptureFi
     assert history["epoch"].tolist() == [1, 2, 3, 4]
     assert history["SumR"].max() == attrs["SumR"] == history["SumR"][attrs["epoch"] - 1]
     assert "6 queries of 2 videos" in capsys.readouterr().err
-    assert model.video_dim == miniature.DIM
+    assert model.dims.video_dim == miniature.DIM
 
 
 def test_resumed_runs_end_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:

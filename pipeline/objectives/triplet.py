@@ -1,25 +1,33 @@
-"""The retrieval losses: InfoNCE with several positives per video, and the triplet ranking loss."""
+"""The triplet ranking loss, on every branch of the model."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from pipeline.config.method import Objectives
+from pipeline.config.method import Triplet as Settings
+from pipeline.objectives.base import Objective, Step, own_queries
 
-def nce(dot: Tensor, labels: Tensor) -> Tensor:
-    """Symmetric InfoNCE: each query against all videos, each video against all queries with its own ones as joint positives.
 
-    mean_q[lse_v S_qv - S_q,y(q)] + mean_v[lse_q S_qv - lse_{q of v} S_qv]; videos no query belongs to are only negatives.
+class TripletRanking(Objective):
+    """The weighted triplet of every branch; hard negatives from `hard_start_epoch` on. Source: docs/method.md 6.3."""
 
-    Shapes: `dot` [Q, B] un-normalised scores S, `labels` [Q] index of each query's video -> scalar. Source: docs/method.md 6.2.
-    """
-    own = _own(labels, dot.shape[1])
-    asked = own.any(dim=0)
-    text_to_video = dot.logsumexp(dim=1) - dot.gather(1, labels[:, None]).squeeze(1)
-    # The fill is finite, so a video without a query yields a finite value, which is then left out.
-    positives = dot.masked_fill(~own, torch.finfo(dot.dtype).min / 2).logsumexp(dim=0)
-    video_to_text = torch.where(asked, dot.logsumexp(dim=0) - positives, 0.0)
-    return text_to_video.mean() + video_to_text.sum() / asked.sum()
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def __call__(self, step: Step) -> dict[str, Tensor]:
+        settings, hard = self.settings, step.epoch >= self.settings.hard_start_epoch
+        terms = {}
+        for branch, scores in step.scores.items():
+            value = triplet(scores.cosine, step.labels, settings.margin, hard=hard, pool=settings.hard_pool, generator=step.generator)
+            terms[f"triplet_{branch}"] = settings.weight * value
+        return terms
+
+
+def build(settings: Settings, among: Objectives) -> TripletRanking:
+    """The objective of `objectives.triplet`."""
+    return TripletRanking(settings)
 
 
 def triplet(
@@ -35,7 +43,7 @@ def triplet(
     videos = cosine.shape[1]
     if videos == 1:
         return cosine.sum() * 0.0
-    own = _own(labels, videos)
+    own = own_queries(labels, videos)
     asked = own.any(dim=0)
     positive = (cosine * own).sum(dim=0) / own.sum(dim=0).clamp_min(1)
     others = cosine.masked_fill(own, float("-inf"))
@@ -51,11 +59,6 @@ def triplet(
     video_to_text = torch.where(asked, (margin + query_negative - positive).clamp_min(0), 0.0)
     text_to_video = (margin + video_negative - cosine.gather(1, labels[:, None]).squeeze(1)).clamp_min(0)
     return video_to_text.sum() / asked.sum() + text_to_video.mean()
-
-
-def _own(labels: Tensor, videos: int) -> Tensor:
-    """Which query belongs to which video. Shapes: [Q] -> bool [Q, B]."""
-    return labels[:, None] == torch.arange(videos, device=labels.device)
 
 
 def _uniform(shape: torch.Size, device: torch.device, generator: torch.Generator | None) -> Tensor:
