@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 from pipeline.cli import exchange, run, stages, tools
 from pipeline.core.errors import PrvrError, system_error
 from pipeline.core.install import run_command
+from pipeline.core.signals import ENDING, attend, leave
 
 app = typer.Typer(
     help="From a folder of raw videos to a trained, measured, searchable partially-relevant-video-retrieval model.",
@@ -27,8 +27,8 @@ exchange.register(app)
 
 
 def main() -> None:
-    """Run a command; a typed error is printed in full and exits with 2, an interruption ends at once with 130 or 143."""
-    signal.signal(signal.SIGTERM, _terminate)
+    """Run a command; a typed error is printed in full and exits with 2, an interruption ends at once with 129, 130 or 143."""
+    attend(ENDING, leave)
     try:
         app()
     except PrvrError as error:
@@ -61,8 +61,3 @@ def _say(message: str) -> None:
         print(message, file=sys.stderr, flush=True)
     except OSError:
         print(message, flush=True)
-
-
-def _terminate(*_: object) -> None:
-    # An exception instead of sudden death: temporary files are removed and child processes ended on the way out.
-    sys.exit(143)

@@ -8,6 +8,11 @@ import re
 from pathlib import Path
 
 
+def printable(path: str | Path) -> str:
+    """A path as text that can be printed and stored: bytes of a file name that are no UTF-8 are written as `\\xe9`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 class PrvrError(Exception):
     """A failure with a stable `code` (a heading of docs/troubleshooting.md), its place, and its mend.
 

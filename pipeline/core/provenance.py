@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import functools
 import hashlib
 import json
@@ -15,6 +16,8 @@ from typing import Any
 from pipeline.core import plugins
 from pipeline.core.atomic import write_json
 
+UNUSABLE = "unusable-"  # begins the fingerprint of a video that cannot be looked at; the decoding says why, in the quarantine
+_OURS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # what this process lacks says nothing about a file
 WHOLE = 8 << 20  # bytes of a video that are read for its fingerprint at most: the whole of most
 SAMPLES = 64
 PACKAGE = Path(__file__).parents[1]
@@ -102,9 +105,19 @@ def listing(folder: Path) -> str:
 
 
 def fingerprint(path: str | Path, cache: FileCache) -> str:
-    """A file's content fingerprint; a folder's (extracted frames) `listing`, looked at again when a name in it appears or goes."""
-    status = os.stat(path)
-    return cache.get(path, listing if stat.S_ISDIR(status.st_mode) else content, status)
+    """A file's content fingerprint; a folder's (extracted frames) `listing`, looked at again when a name in it appears or goes.
+
+    A pipe, a socket or a device is never opened: that may wait for ever. It, and what cannot be read, has a constant (UNUSABLE).
+    """
+    try:
+        status = os.stat(path)
+        if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+            return cache.get(path, listing if stat.S_ISDIR(status.st_mode) else content, status)
+    except OSError as error:
+        if error.errno in _OURS:
+            raise
+        return f"{UNUSABLE}{errno.errorcode.get(error.errno or 0, 'unreadable')}"
+    return f"{UNUSABLE}special"
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.core.atomic import write_text
-from pipeline.core.errors import DatasetError
+from pipeline.core.errors import DatasetError, printable
 from pipeline.datasets.rows import Rows, Video, refuse
 
 _KINDS = "mp4 m4v mov mkv webm avi ts mts m2ts mpg mpeg vob wmv asf flv f4v 3gp 3g2 ogv ogg gif mjpeg mxf h264 y4m"
@@ -21,7 +21,7 @@ EXTENSIONS = frozenset(f".{kind}" for kind in _KINDS.split(" "))
 
 @dataclass(frozen=True)
 class File:
-    """One video found: `key` is its path relative to the folder, without extension, with `/`."""
+    """One video found: `key` is its path relative to the folder, without extension, with `/`; what is no UTF-8 in it is escaped."""
 
     key: str
     path: str
@@ -64,10 +64,12 @@ def scan(root: str | Path, frame_folders: Collection[str] = ()) -> list[File]:
         relative = os.path.relpath(base, root)
         prefix = "" if relative == "." else relative + os.sep
         taken = [name for name in folders if name in frame_folders]
-        found += [File(unicodedata.normalize("NFC", (prefix + name).replace(os.sep, "/")), os.path.join(base, name)) for name in taken]
+        found += [
+            File(unicodedata.normalize("NFC", printable(prefix + name).replace(os.sep, "/")), os.path.join(base, name)) for name in taken
+        ]
         folders[:] = sorted(name for name in folders if name not in frame_folders and not name.startswith("."))
         found += [
-            File(key_of(prefix + name), os.path.join(base, name))
+            File(key_of(printable(prefix + name)), os.path.join(base, name))
             for name in names
             if os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith(".")
         ]
@@ -112,7 +114,7 @@ class FolderFiles:
                 return "", "", f"path {path!r} is a folder"
             key, extension = key_of(relative), os.path.splitext(relative)[1]
             key += extension if key in self.shared else ""
-            return key, str(self.root / relative), "" if os.path.isfile(absolute) else f"no file {path!r}"
+            return key, str(self.root / relative), "" if os.path.lexists(absolute) else f"no file {path!r}"
         given = unicodedata.normalize("NFC", video_id)
         key = given if given in self.by_key else key_of(video_id)
         files = self.by_key.get(key, [])

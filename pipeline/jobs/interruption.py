@@ -1,4 +1,4 @@
-"""Ends and locks of a run: SIGTERM ends the jobs too, and a folder left locked by a run that is gone is explained and unlocked."""
+"""Ends and locks of a run: a signal ends the jobs too, and a folder left locked by a run that is gone is explained and unlocked."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import psutil
 
 from pipeline.core.atomic import write_json
 from pipeline.core.errors import LockedError
+from pipeline.core.signals import ENDING, attend
 
 STATE = Path(".snakemake")
 PATIENCE = 10.0  # seconds a job gets to end before it is killed
@@ -32,23 +33,34 @@ def note_run(local: bool, state: Path = STATE) -> None:
 
 
 def end_on_signals(local: bool) -> None:
-    """Make SIGTERM and Ctrl-C end the run within seconds. After SIGTERM Snakemake alone waits for the running jobs, which may take hours.
+    """Make Ctrl-C, SIGTERM and a closed terminal end the run within seconds. After SIGTERM Snakemake alone waits for the running jobs,
+    which may take hours; a closed terminal ends it with its lock held.
 
-    `local`: the jobs are children of this process and are ended; else both are as Ctrl-C, on which an executor cancels its jobs.
+    `local`: the jobs are children of this process and are ended; else all are as Ctrl-C, on which an executor cancels its jobs.
     """
     graceful: Any = signal.getsignal(signal.SIGTERM)
+    terminal = [descriptor for descriptor in range(3) if os.isatty(descriptor)]
 
-    def end(number: int, frame: Any) -> None:
+    def begin(number: int) -> None:
+        if number == signal.SIGHUP:
+            _let_go(terminal)
         if local:
-            # In a thread: Snakemake's handler takes a lock that the code interrupted here may hold.
-            if number == signal.SIGTERM and callable(graceful):
-                Thread(target=graceful, args=(number, None), daemon=True).start()  # no new jobs
             Thread(target=_end_children, daemon=True).start()
+            if number != signal.SIGINT and callable(graceful):
+                graceful(number, None)  # no new jobs
+
+    def interrupt(number: int) -> None:
         if number == signal.SIGINT or not local:
             raise KeyboardInterrupt
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
+    attend(ENDING, interrupt, at_once=begin)
+
+
+def _let_go(terminal: list[int]) -> None:
+    """Write into nothing from here on: a closed terminal answers with an error, which would end the run before it has tidied up."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in terminal:
+        os.dup2(nothing, descriptor)
 
 
 def _end_children() -> None:

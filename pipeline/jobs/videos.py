@@ -8,7 +8,7 @@ import math
 from pipeline.config.schema import Config
 from pipeline.core.errors import DatasetError
 from pipeline.core.layout import Layout
-from pipeline.core.provenance import FileCache, fingerprint
+from pipeline.core.provenance import UNUSABLE, FileCache, fingerprint
 from pipeline.core.source import Source
 from pipeline.datasets.readers import read
 from pipeline.demo.world import world
@@ -64,6 +64,8 @@ def _all_imported(config: Config) -> None:
 
 
 def _content(files: tuple[str, ...], cache: FileCache) -> str:
-    """One fingerprint for the files of a video: that of the only one, or of all in order."""
+    """One fingerprint for the files of a video: that of the only one, or of all in order; of one that cannot be used if there is one."""
     each = [fingerprint(file, cache) for file in files]
+    if unusable := [one for one in each if one.startswith(UNUSABLE)]:
+        return unusable[0]
     return each[0] if len(each) == 1 else hashlib.sha256(" ".join(each).encode()).hexdigest()[:16]

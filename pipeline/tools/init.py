@@ -14,7 +14,7 @@ import yaml
 
 from pipeline.config.inputs import Dataset
 from pipeline.core import install
-from pipeline.core.errors import ConfigError, DatasetError, PrvrError
+from pipeline.core.errors import ConfigError, DatasetError, PrvrError, printable
 from pipeline.datasets import caption_list, table
 from pipeline.datasets.folder import locate
 from pipeline.datasets.own import read as read_own
@@ -210,16 +210,26 @@ def _manifest(path: Path, rows: Rows, dataset: Dataset) -> None:
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["path", "query", "split", "start", "end"])
-            writer.writerows([os.path.relpath(video.files[0], dataset.videos), "", "", "", ""] for video in rows.videos)
+            # A name that is no text can be in no CSV; the workflow has a line about it in the quarantine.
+            paths = [os.path.relpath(video.files[0], dataset.videos) for video in rows.videos]
+            writer.writerows([path, "", "", "", ""] for path in paths if printable(path) == path)
         return
     queries = Counter(query.video_id for query in rows.queries)
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, delimiter="\t", lineterminator="\n")
         table.writerow(["video_id", "split", "queries", "seconds", "bytes", "files"])
         for video in rows.videos:
-            size = sum(os.path.getsize(name) for name in video.files) if video.files else ""
+            size = sum(_size(name) for name in video.files) if video.files else ""
             seconds = "" if video.duration != video.duration else f"{video.duration:g}"
             table.writerow([video.video_id, video.split, queries[video.video_id], seconds, size, "; ".join(video.files)])
+
+
+def _size(name: str) -> int:
+    """Bytes of a file, 0 when it cannot be looked at (a link to nowhere)."""
+    try:
+        return os.path.getsize(name)
+    except OSError:
+        return 0
 
 
 def _says(manifest: Path) -> str:

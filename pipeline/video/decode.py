@@ -13,6 +13,7 @@ from pipeline.config.streams import Stream
 from pipeline.core.errors import VideoError
 from pipeline.video.choose import Choice, choose
 from pipeline.video.grids import instants, tolerance
+from pipeline.video.opening import check_name
 from pipeline.video.picture import square
 from pipeline.video.probe import Probe, probe
 from pipeline.video.readers import ClockError, DecordError, Folder, Frames, decord, pyav
@@ -110,6 +111,7 @@ def inspect(
     """
     parts = []
     for path in paths:
+        check_name(path)
         if os.path.isdir(path):
             parts.append(_Part(Folder(path, frames_fps), Choice("frames", f"a folder of frames, {frames_fps:g} per second")))
             continue

@@ -8,7 +8,7 @@ from typing import Any
 
 import av
 
-from pipeline.core.errors import VideoError
+from pipeline.core.errors import VideoError, printable
 from pipeline.video.containers import Structure
 from pipeline.video.packets import codec_name, words
 
@@ -50,14 +50,18 @@ def one_thread(stream: Any) -> Any:
     return stream.codec_context
 
 
+def check_name(path: str) -> None:
+    """Errors: VideoError BAD_NAME when the name is no text: neither decoders nor the files that list videos can hold it."""
+    if printable(path) != path:
+        raise VideoError("BAD_NAME", "its name is not UTF-8 text", where=printable(path), fix="rename it")
+
+
 def size_of(path: str) -> int:
     """Bytes of a file. Errors: VideoError MISSING, NOT_VIDEO (a device, a pipe), EMPTY."""
     try:
         status = os.stat(path)
     except OSError as error:
-        raise VideoError(
-            "MISSING", f"the file cannot be read: {error.strerror}", where=path, fix="restore the file, or drop its rows"
-        ) from error
+        raise unreadable(path, error) from error
     if not stat.S_ISREG(status.st_mode):
         raise VideoError("NOT_VIDEO", "neither a file nor a folder of frames", where=path, fix="point the row at a video file")
     if status.st_size == 0:
@@ -65,12 +69,18 @@ def size_of(path: str) -> int:
     return status.st_size
 
 
+def unreadable(path: str, error: OSError) -> VideoError:
+    """What is said of a file that is gone, that a link does not reach, or that may not be read."""
+    fix = "give read permission" if isinstance(error, PermissionError) else "restore the file, or drop its rows"
+    return VideoError("MISSING", f"the file cannot be read: {words(error)}", where=path, fix=fix)
+
+
 def open_video(path: str, found: Structure) -> Any:
     """The container of a video file, whose structure is `found`. Errors: VideoError MISSING, TRUNCATED, DECODE_ERROR, NOT_VIDEO."""
     try:
         container = open_container(path)
-    except PermissionError as error:
-        raise VideoError("MISSING", "the file may not be read", where=path, fix="give read permission") from error
+    except (PermissionError, FileNotFoundError) as error:
+        raise unreadable(path, error) from error
     except (av.FFmpegError, EOFError, ValueError) as error:
         if found.missing:
             raise VideoError("TRUNCATED", f"cannot be opened: {found.missing}", where=path, fix=_AGAIN) from error

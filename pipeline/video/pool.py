@@ -22,6 +22,7 @@ from pipeline.core.errors import DecoderError, StoreError, system_error
 from pipeline.video import worker
 
 _START = 120.0  # seconds a process may take to start on a busy machine
+_LONGEST_WAIT = 3600.0  # seconds; poll(2) takes milliseconds as an int, some 24 days
 _START_TRIES = 3
 _KILLED = (-signal.SIGKILL, -signal.SIGTERM)  # by someone else
 _NO_MEMORY = ("bad_alloc", "MemoryError", "Cannot allocate memory")
@@ -167,7 +168,7 @@ class Pool:
         """The children that have something to say, or whose time is up."""
         busy = [child for child in self._children if child.job or not child.ready]
         wait = max(0.0, min((child.deadline for child in busy), default=time.monotonic()) - time.monotonic())
-        heard = [key.data for key, _ in selector.select(wait)]
+        heard = [key.data for key, _ in selector.select(min(wait, _LONGEST_WAIT))]
         late = [child for child in busy if child.deadline <= time.monotonic() and child not in heard]
         return heard + late
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.core.errors import VideoError
+from pipeline.video import lengths
 from pipeline.video.containers import Structure, structure
-from pipeline.video.opening import open_video, size_of, video_stream
+from pipeline.video.opening import open_video, size_of, unreadable, video_stream
 from pipeline.video.packets import Packets
 
 
@@ -92,7 +93,10 @@ def probe(path: str) -> Probe:
     (the container is damaged), SHORT (no frame, or frames that cover no time). A truncated file that opens is returned, `truncated` said.
     """
     size = size_of(path)
-    found = structure(path)
+    try:
+        found = structure(path)
+    except OSError as error:
+        raise unreadable(path, error) from error
     with open_video(path, found) as container:
         stream = video_stream(container, found, path)
         packets = Packets(container, stream)
@@ -121,6 +125,7 @@ def _probe(path: str, size: int, found: Structure, container: Any, stream: Any, 
     running, last = packets.running(), packets.last()
     if max(shown[-1] if len(shown) else 0.0, running[-1]) + last <= 0:
         raise VideoError("SHORT", "one frame that is shown for no time", where=path, fix="download or record it again")
+    lengths.check(path, shown if len(shown) else running, last, lengths.declared(container))
     context = stream.codec_context
     return Probe(
         path=path,

@@ -16,7 +16,7 @@ from typing import Any
 
 from pipeline.config.schema import Config
 from pipeline.core.atomic import write_text
-from pipeline.core.errors import QuarantineError
+from pipeline.core.errors import QuarantineError, printable
 from pipeline.core.layout import Layout
 
 COLUMNS = ["id", "path", "code", "message", "decoder", "bytes", "when"]
@@ -28,7 +28,7 @@ def row(video_id: str, path: str, code: str, message: str, decoder: str) -> dict
         size = Path(path).stat().st_size
     except OSError:
         size = 0
-    return {"id": video_id, "path": path, "code": code, "message": " ".join(message.split()), "decoder": decoder, "bytes": size}
+    return {"id": video_id, "path": printable(path), "code": code, "message": " ".join(message.split()), "decoder": decoder, "bytes": size}
 
 
 def collect(config: Config, layout: Layout, shards: Sequence[str], encoders: Sequence[str]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import shutil
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from pipeline.config.streams import Stream
 from pipeline.core.atomic import write_json
 from pipeline.core.layout import Layout
 from pipeline.core.progress import Meter
+from pipeline.core.provenance import UNUSABLE
 from pipeline.core.source import Source
 from pipeline.core.store import Ragged, Writer, create, recipe_hash
 from pipeline.video.grids import rows
@@ -98,6 +100,11 @@ def _decode(config: Config, sources: list[Source], streams: dict[str, Stream], s
     with pool, Meter(len(jobs), "decode", "video") as meter:
         for outcome in pool.run(jobs):
             source = todo[outcome.job.video_id]
+            if not outcome.code and source.fingerprint.startswith(UNUSABLE):
+                # It came while the run was at work. What is stored under that fingerprint would be taken for any other such file's.
+                outcome = replace(
+                    outcome, code="MISSING", message="it could not be read when the run began; run again", path=source.paths[0]
+                )
             if outcome.code:
                 shutil.rmtree(outcome.job.folder, ignore_errors=True)
                 bad[source.video_id] = row(source.video_id, outcome.path, outcome.code, outcome.message, outcome.decoder)

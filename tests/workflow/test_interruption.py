@@ -5,21 +5,26 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import pty
 import random
+import select
 import shutil
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
 import pytest
 
 from pipeline.core.store import open_store
+from tests.signals import deliver, threads
 from tests.workflow.workspace import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
+OWN_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
 # Run it longer: PRVR_KILLS=50 PRVR_SEED=3 pytest -s tests/workflow/test_interruption.py -k random
 KILLS, SEED = int(os.environ.get("PRVR_KILLS", "5")), int(os.environ.get("PRVR_SEED", "11"))
 
@@ -68,10 +73,12 @@ def start() -> Iterator[Callable[..., subprocess.Popen]]:
     """Starts the workflow in a process group of its own, which is gone after the test."""
     runs: list[subprocess.Popen] = []
 
-    def begin(work: Workspace, *args: str) -> subprocess.Popen:
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        environment = {**os.environ, **work.env}
-        runs.append(subprocess.Popen(work.command(*args), cwd=work.folder, env=environment, start_new_session=True, **quiet))
+    def begin(work: Workspace, *args: str, terminal: int = subprocess.DEVNULL, before: Sequence[str] = ()) -> subprocess.Popen:
+        places = dict.fromkeys(("stdin", "stdout", "stderr"), terminal)
+        command, environment = [*before, *work.command(*args)], {**os.environ, **work.env}
+        if terminal != subprocess.DEVNULL:
+            command = [sys.executable, "-c", OWN_TERMINAL, *command]
+        runs.append(subprocess.Popen(command, cwd=work.folder, env=environment, start_new_session=True, **places))
         return runs[-1]
 
     yield begin
@@ -185,20 +192,51 @@ def test_a_decoding_process_killed(finished: Workspace, encoding: Workspace, sta
     assert leftovers(encoding) == []
 
 
-@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM"])
+def ends(run: subprocess.Popen, work: Workspace) -> float:
+    """Seconds the run takes to end in good order after it was asked to."""
+    asked = time.monotonic()
+    assert run.wait(timeout=60) != 0
+    took = time.monotonic() - asked
+    until(lambda: processes(work) == [], 10)
+    assert not list((work.folder / ".snakemake").glob("locks/*"))
+    whole(work)
+    return took
+
+
+# To a process, whose kernel chooses the thread; to the last of its threads, which is no other than any but the main one; to all of a group.
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM", "SIGTERM, another thread", "SIGINT, another thread"])
 def test_ends_within_seconds(training: Workspace, start: Callable[..., subprocess.Popen], how: str) -> None:
     run = start(training)
     until(lambda: trains(training))
-    asked = time.monotonic()
     if how == "Ctrl-C":
         os.killpg(run.pid, signal.SIGINT)  # a terminal sends it to the whole group
-    else:
+    elif how == "SIGTERM":
         run.terminate()
-    assert run.wait(timeout=60) != 0
-    assert time.monotonic() - asked < 30
-    until(lambda: processes(training) == [], 10)
-    assert not list((training.folder / ".snakemake").glob("locks/*"))
-    whole(training)
+    else:
+        deliver(run.pid, threads(run.pid)[-1], signal.Signals[how.split(",")[0]])
+    assert ends(run, training) < 30
+
+
+def test_terminal_closed(training: Workspace, start: Callable[..., subprocess.Popen]) -> None:
+    """The kernel sends SIGHUP to the terminal's processes, and whoever writes to it from then on gets an error."""
+    ours, theirs = pty.openpty()
+    run = start(training, terminal=theirs)
+    os.close(theirs)
+    said = b""
+    while not trains(training):  # a terminal that nobody reads blocks its writers
+        if select.select([ours], [], [], 0.05)[0]:
+            said += os.read(ours, 1 << 16)
+    assert b"rule train" in said
+    os.close(ours)
+    assert ends(run, training) < 30
+
+
+def test_terminal_closed_under_nohup(finished: Workspace, encoding: Workspace, start: Callable[..., subprocess.Popen]) -> None:
+    run = start(encoding, "extract", before=["nohup"])
+    until(lambda: decodes(encoding))
+    os.killpg(run.pid, signal.SIGHUP)
+    assert run.wait(timeout=200) == 0
+    assert digests(encoding, "features") == digests(finished, "features")
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from pipeline.config.reading import read, validate
 from pipeline.config.schema import merge
 from pipeline.jobs.dag import Dag as Plan, gpus_per_job
 from pipeline.core.errors import PrvrError, system_error
+from pipeline.core.signals import ENDING, attend, leave
 from pipeline.jobs.interruption import end_on_signals, note_run
 from pipeline.jobs.resources import Requests
 from pipeline.jobs.upkeep import adopt, move_to_shards, publish_config, settle
@@ -22,6 +23,10 @@ from pipeline.jobs.upkeep import adopt, move_to_shards, publish_config, settle
 # depends on (pipeline/jobs/dag.py), and what follows a job that runs, runs. The settings are not there yet while this is read.
 TRIGGERS = frozenset([RerunTrigger.PARAMS, RerunTrigger.CODE])
 type(workflow).rerun_triggers = property(lambda self: TRIGGERS)
+
+# Planning may take minutes and holds the lock; from the first job on `end_on_signals` takes over.
+if workflow.is_main_process:
+    attend(ENDING, leave)
 
 # A --configfile replaces config.yaml (the demo) instead of being laid on top of it; --config values are laid on top of either.
 if not workflow.configfiles:

@@ -1,0 +1,59 @@
+"""Signals to a process are noticed at once, whichever of its threads the kernel gives them to.
+
+The kernel may deliver a signal to any thread. Python then only notes it, and runs the handler once the main thread runs Python again: when
+that sits in a lock or in `poll`, not before something else wakes it. Source: docs of `signal.set_wakeup_fd`, signal(7).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Collection
+
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # `kill`, Ctrl-C, a closed terminal
+_POKE = signal.SIGURG  # nobody sends it, and a process without a handler ignores it
+_AGAIN = 0.05  # seconds between two pokes: one that comes just before the main thread goes to sleep wakes nobody
+
+
+def attend(numbers: Collection[int], handler: Callable[[int], None], at_once: Callable[[int], None] | None = None) -> None:
+    """Within moments of a signal run `at_once(number)` in a thread of our own, and `handler(number)` in the main thread.
+
+    What the process was told to ignore stays ignored (`nohup`). Call it in the main thread; a second call replaces the first.
+    """
+    heard = {number for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
+    poked = threading.Event()
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def watch(descriptor: int) -> None:
+        while True:
+            for number in heard.intersection(os.read(descriptor, 4096)):
+                if at_once is not None:
+                    at_once(number)
+                poked.clear()
+                while not poked.is_set():
+                    signal.pthread_kill(main, _POKE)
+                    poked.wait(_AGAIN)
+
+    readable, writable = os.pipe()
+    os.set_blocking(writable, False)
+    for number in heard:
+        signal.signal(number, lambda number, frame: handler(number))
+    # Python runs the handlers of lower numbers first, so once this one has run, so has the one that was waited for.
+    signal.signal(_POKE, lambda number, frame: poked.set())
+    signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+    os.register_at_fork(after_in_child=_forget)  # a child's signals are not its parent's
+    threading.Thread(target=watch, args=(readable,), name="signals", daemon=True).start()
+
+
+def _forget() -> None:
+    signal.set_wakeup_fd(-1)
+
+
+def leave(number: int) -> None:
+    """A handler: an exception instead of sudden death, so that temporary files and locks are removed and child processes ended."""
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(128 + number)
