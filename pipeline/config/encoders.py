@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -264,6 +265,58 @@ class SlowFast(Encoder):
         return flops * (self.size / 224) ** 2 * self.frames / 32, width
 
 
+class Transformers(Encoder):
+    """A motion encoder of transformers (`pip install 'prvr[transformers]'`): VideoMAE or V-JEPA 2."""
+
+    kind: Literal["transformers"] = "transformers"
+    architecture: str = Field("", description="Left empty: `config.json` says.")
+    weights: str = Field(..., description="A folder with `config.json` and `model.safetensors`, as the model's page has them.")
+    size: PositiveInt = Field(224, description="Side of the square input, pixels; must be the model's (V-JEPA 2: 256).")
+    frames: PositiveInt = Field(16, description="Frames per window; VideoMAE's must be the model's, V-JEPA 2's even.")
+    fps: PositiveFloat = Field(8.0, description="Rate the window is read at, frames per second; past its end the last is repeated.")
+
+    shaped_by: ClassVar[tuple[str, ...]] = ("size", "frames")
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        return ("transformers",)
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """The model's `config.json`; empty when it is not here."""
+        return _json(self.folder / self.config_file) if self.folder is not None else {}
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """How the model's pictures are prepared: `side`, `interpolation`, `mean`, `std`, by its processor's file or its defaults."""
+        folder = self.folder
+        places = [folder / name for name in ("video_preprocessor_config.json", "preprocessor_config.json")] if folder else []
+        said = next((_json(place) for place in places if place.is_file()), {})
+        sides = said["size"] if isinstance(said.get("size"), dict) else {}
+        # V-JEPA 2's processor takes this share of its crop, whatever its file says.
+        side = self.size * 256 // 224 if self.model.get("model_type") == "vjepa2" else sides.get("shortest_edge") or self.size
+        interpolation = {2: "bilinear", 3: "bicubic"}.get(said.get("resample", 2), "bilinear")
+        half = self.model.get("model_type") == "videomae"  # its processor's own defaults
+        mean, std = ((0.5,) * 3, (0.5,) * 3) if half else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        return {"side": side, "interpolation": interpolation, "mean": said.get("image_mean", mean), "std": said.get("image_std", std)}
+
+    @property
+    def stream(self) -> Stream:
+        said = self.described
+        side = 0 if said["side"] == self.size else int(said["side"])
+        window = Stream(self.sampling.every, "window", self.size, self.frames, self.fps, 1, side=side, exact=True, corner="floor")
+        return replace(window, interpolation=said["interpolation"])
+
+    @property
+    def cost(self) -> tuple[float, int]:
+        model = self.model
+        if not model:
+            return _UNKNOWN
+        patches = (self.size // model.get("patch_size", 16)) ** 2 * self.frames // model.get("tubelet_size", 2)
+        width, layers = model.get("hidden_size", 768), model.get("num_hidden_layers", 12)
+        return float(layers * (24 * patches * width**2 + 4 * patches**2 * width)), int(width)
+
+
 class Imported(Section):
     """Features or query states of a published bundle, put here by `prvr import`; nothing is computed."""
 
@@ -273,7 +326,7 @@ class Imported(Section):
 if TYPE_CHECKING:
     AnyEncoder = Encoder | Imported
 else:
-    AnyEncoder = of_kind("encoders", Encoder, OpenClip, SlowFast, Imported)
+    AnyEncoder = of_kind("encoders", Encoder, OpenClip, SlowFast, Transformers, Imported)
 
 
 def home() -> Path:

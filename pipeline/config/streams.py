@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+_LATER = ("resize", "side", "interpolation", "exact", "corner")
+
 
 @dataclass(frozen=True)
 class Stream:
@@ -15,7 +17,8 @@ class Stream:
 
     `resize`: `shortest` brings the short side to `side` (0: `size`) and cuts the square from the centre, `squash` makes the whole picture
     a square. `interpolation`: `bicubic` or `bilinear`, antialiased. Stills are resized as Pillow does, windows faster and 0.1 to 0.5 of 255
-    off (pipeline/video/picture.py), unless they are `exact` too.
+    off (pipeline/video/picture.py), unless they are `exact` too. `corner`: where the central square begins when an odd number of pixels is
+    left over, at the `nearest` even one as torchvision rounds, or at the `floor` as transformers does.
     """
 
     every: float
@@ -28,6 +31,7 @@ class Stream:
     side: int = 0
     interpolation: str = "bicubic"
     exact: bool = False
+    corner: str = "nearest"
 
     @property
     def name(self) -> str:
@@ -35,13 +39,14 @@ class Stream:
         kind = f"still-{self.at}" if self.count == 1 else f"window{self.count}x{self.stride}at{self.fps:g}"
         resized = [self.resize if self.resize != "shortest" else "", f"of{self.side}" if self.side else ""]
         resized += [self.interpolation if self.interpolation != "bicubic" else "", "exact" if self.exact else ""]
+        resized += [self.corner if self.corner != "nearest" else ""]
         return "-".join([kind, f"every{self.every:g}s", f"{self.size}px", *filter(None, resized)])
 
     @property
     def recipe(self) -> dict[str, Any]:
         """What decides its frames; what was added later only where it differs, so that older files stay current."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        later = {field.name: field.default for field in fields(self) if field.name in ("resize", "side", "interpolation", "exact")}
+        later = {field.name: field.default for field in fields(self) if field.name in _LATER}
         return {name: value for name, value in values.items() if name not in later or value != later[name]}
 
     @property

@@ -165,12 +165,12 @@ def _serve(rows: dict[str, _Rows], until: float, current: tuple[float, Callable[
         stop = row.before(until)
         if stop <= row.done:
             continue
-        wanted = row.stream
-        kind = wanted.size, wanted.precise, wanted.resize, wanted.side, wanted.interpolation
+        look = row.stream
+        kind = look.size, look.precise, look.resize, look.side, look.interpolation, look.corner
         if kind not in squares:
             rgb = current[1]() if rgb is None else rgb
-            size, exact, resize, side, interpolation = kind
-            squares[kind] = square(rgb, size, exact=exact, resize=resize, side=side, interpolation=interpolation)
+            size, exact, resize, side, interpolation, corner = kind
+            squares[kind] = square(rgb, size, exact=exact, resize=resize, side=side, interpolation=interpolation, corner=corner)
         sink.add(name, squares[kind])
         row.windows[row.done : stop] = len(row.taken)
         row.taken.append(current[0])

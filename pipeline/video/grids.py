@@ -65,6 +65,8 @@ def scaled(width: int, height: int, size: int) -> tuple[int, int]:
     return int(size * width / height), size
 
 
-def centre(width: int, height: int, size: int) -> tuple[int, int]:
-    """(left, top) of the central square, as torchvision's CenterCrop rounds it."""
+def centre(width: int, height: int, size: int, corner: str = "nearest") -> tuple[int, int]:
+    """(left, top) of the central square, rounded as torchvision's CenterCrop does, or (`floor`) down."""
+    if corner == "floor":
+        return (width - size) // 2, (height - size) // 2
     return round((width - size) / 2.0), round((height - size) / 2.0)

@@ -113,7 +113,7 @@ def test_each_stream_is_resized_its_own_way(tmp_path: Path) -> None:
     path = make(BY_FILE["plain.mp4"], tmp_path)
     ways = [{}, {"resize": "squash"}, {"interpolation": "bilinear"}, {"side": 80}, {"resize": "squash", "interpolation": "bilinear"}]
     streams = [Stream(0.4, "middle", 64, **way) for way in ways]  # type: ignore[arg-type]
-    streams += [Stream(0.4, "window", 64, 4, 10.0, 1, interpolation="bilinear", exact=exact) for exact in (True, False)]
+    streams += [Stream(0.4, "window", 64, 4, 10.0, 1, interpolation="bilinear", exact=exact, corner="floor") for exact in (True, False)]
     assert len({stream.name for stream in streams}) == len(streams)
     with Pool(1, timeout=60.0, timeout_per_second=1.0, memory_mb=4096) as pool:
         named = {stream.name: stream.recipe for stream in streams}
@@ -124,7 +124,7 @@ def test_each_stream_is_resized_its_own_way(tmp_path: Path) -> None:
     rgb = next(iter(part.frames()))[1]()
     for stream in streams:
         frames = np.fromfile(tmp_path / "out" / f"{stream.name}.frames", np.uint8).reshape(-1, 64, 64, 3)
-        given = {"resize": stream.resize, "side": stream.side, "interpolation": stream.interpolation}
+        given = {"resize": stream.resize, "side": stream.side, "interpolation": stream.interpolation, "corner": stream.corner}
         decoded = decode([part], {"it": stream}, whole)
         np.testing.assert_array_equal(frames, whole.frames["it"])
         if decoded.streams["it"].time[0] == 0:

@@ -11,10 +11,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+import yaml
+from torchvision.models import convnext_tiny
 
 from pipeline.config.reading import load
 from pipeline.core.provenance import content
 from pipeline.core.shards import shard_names, shard_of
+from pipeline.core.store import open_store
 from pipeline.jobs.dag import Dag
 from tests.workflow.workspace import ROOT, Workspace
 
@@ -243,6 +247,36 @@ def reworded(text: str) -> str:
     return '"""Other words."""\n' + text.split('"""\n', 1)[1] + "\n\n# an afterthought\n"
 
 
+def own_encoder_edited(work: Workspace) -> None:
+    """An encoder of the user's own, copied from the page, is added and run first; that leaves the others' features as they were."""
+    page = (ROOT / "docs" / "extending.md").read_text().partition("## A video encoder")[2].partition("\n## ")[0]
+    code, entry = (re.search(rf"```{kind}\n(.*?)```", page, flags=re.S)[1] for kind in ("python", "yaml"))
+    assert 25 <= len(code.splitlines()) <= 45
+    file = work.folder / "my_encoders" / "convnext.py"
+    file.parent.mkdir()
+    file.write_text(code)
+    (name, settings), *others = yaml.safe_load(entry)["encoders"].items()
+    assert not others
+    torch.manual_seed(1)
+    torch.save(convnext_tiny().half().state_dict(), work.folder / settings["weights"])
+    clip = work.config["features"][0]
+    work.config["encoders"][name] = settings
+    work.config["experiments"]["mine"] = {"features": [clip, name]}
+    work.write()
+    assert dict(work.planned()) == {"frames": S, "features": S, "quarantine": 1, "clips": S, "train": 1, "evaluate": X + 1, "table": 1}
+    before = {path: path.stat().st_mtime_ns for path in (work.results / "features").rglob("*.h5")}
+    work.snakemake()
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    made = sorted((work.results / "features" / name).glob("*.h5"))
+    assert len(made) == S
+    with open_store(made[0], stage="features") as store:
+        assert store.attrs["dim"] == store.ragged("features").values.shape[1] == 768
+        assert store.attrs["recipe"]["encoder"]["kind"] == settings["kind"]
+    assert json.loads((work.results / "runs" / "mine" / "seed9527" / "metrics.json").read_text())["gallery"]["videos"] == 4
+    file.write_text(code.replace("convnext_tiny()\n", "convnext_tiny(stochastic_depth_prob=0.0)\n", 1))
+    assert file.read_text() != code
+
+
 SHARED = [
     path.relative_to(ROOT).as_posix() for room in ("core", "config", "jobs") for path in sorted((ROOT / "pipeline" / room).glob("*.py"))
 ]
@@ -285,7 +319,14 @@ TABLE: list[tuple[str, Change, dict[str, int]]] = [
     ("one more experiment with the same clips", another_experiment, {"train": 1, "evaluate": 1, "table": 1}),
     ("code in `datasets/`", code("pipeline/datasets/own.py"), QUERIES),
     ("code in `video/`", code("pipeline/video/decode.py"), features(E, S)),
-    ("code in `encoders/`", code("pipeline/encoders/preprocess.py"), features(E, S, text=1)),
+    ("code in `encoders/` that all kinds use", code("pipeline/encoders/preprocess.py"), features(E, S, text=1)),
+    ("code of SlowFast", code("pipeline/encoders/slowfast.py"), {**features(1, S), "clips": S, "train": 1}),
+    ("code of open_clip's encoders", code("pipeline/encoders/open_clip.py"), features(2, S, text=1)),
+    (
+        "code of a user's own encoder",
+        own_encoder_edited,
+        {"frames": S, "features": S, "quarantine": 1, "clips": S, "train": 1, "evaluate": X + 1, "table": 1},
+    ),
     ("code in `clips/`", code("pipeline/clips/op_tome.py"), FROM_CLIPS),
     ("code in `models/`", code("pipeline/models/cpu/branches.py"), FROM_TRAIN),
     ("code in `objectives/`", code("pipeline/objectives/tcpl.py"), FROM_TRAIN),
