@@ -71,8 +71,7 @@ def frames(shard: Shard, config: Config = "config.yaml", threads: Threads = 1) -
     dag.check_division()
     from pipeline.video import stage
 
-    wanted = {s.video_id for s in dag.shards[shard]} if dag.config.video.keep_frames else dag.wanted(shard)
-    recipe = recipes.frames(dag.config, dag.streams)
+    recipe, wanted = recipes.frames(dag.config, dag.streams), dag.to_decode(shard)
     stage.run(dag.config, dag.layout, shard, dag.shards[shard], dag.streams, wanted, recipe, workers=dag.config.video.workers or threads)
     product(dag, "frames", shard=shard).finish(dag)
 

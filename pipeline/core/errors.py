@@ -144,6 +144,12 @@ class LockedError(PrvrError):
     code = "LOCKED"
 
 
+class PlanError(PrvrError):
+    """Snakemake's dry run failed, or says something that cannot be read."""
+
+    code = "PLAN"
+
+
 class DiskError(PrvrError):
     """The disk is full or may not be written to."""
 

@@ -36,6 +36,11 @@ class Layout:
         return self.root / "shards.json"
 
     @property
+    def logs(self) -> Path:
+        """What every job said."""
+        return self.root / "logs"
+
+    @property
     def benchmarks(self) -> Path:
         """What every job took, as Snakemake measures it."""
         return self.root / "benchmarks"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,10 +16,14 @@ from pipeline.config.schema import Config
 from pipeline.config.streams import Stream
 from pipeline.core.errors import DatasetError
 from pipeline.core.layout import Layout
+from pipeline.core.provenance import FileCache, content
 from pipeline.core.shards import ShardStore, assign, key
 from pipeline.core.source import Source
 from pipeline.jobs import recipes, resharding
 from pipeline.jobs.videos import videos
+
+Targets = Sequence[str]
+TARGETS: Targets = ("table", "ablation", "sweeps")
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ class Collection:
     def _memo(self) -> dict[tuple, Any]:
         return {}
 
-    def _once(self, key: tuple, make: Callable[[], Any]) -> Any:
+    def once(self, key: tuple, make: Callable[[], Any]) -> Any:
+        """What `make` gives, made the first time only."""
         # A large collection asks for the same recipe once a shard, and a recipe looks at weights on disk.
         if key not in self._memo:
             self._memo[key] = make()
@@ -71,14 +76,33 @@ class Collection:
 
     def experiment(self, name: str) -> Experiment:
         """The named experiment, put together once."""
-        found: Experiment = self._once(("experiment", name), lambda: self.config.experiment(name))
-        return found
+        experiment: Experiment = self.once(("experiment", name), lambda: self.config.experiment(name))
+        return experiment
+
+    def names(self, targets: Targets = ("table",)) -> list[str]:
+        """The experiments of these targets."""
+        return list(dict.fromkeys(name for target in targets for name, _ in self.config.group(target)))
 
     @functools.cached_property
     def video_encoders(self) -> list[str]:
-        """Encoders whose features some experiment uses, in the order they are configured."""
-        used = {name for experiment in self.config.experiments for name in self.experiment(experiment).features}
-        return [name for name in self.config.encoders if name in used]
+        """Encoders whose features some experiment of the table uses, in the order they are configured."""
+        return self._used(("table",))
+
+    def _used(self, targets: Targets) -> list[str]:
+        used = {encoder for name in self.names(targets) for encoder in self.experiment(name).features}
+        return [encoder for encoder in self.config.encoders if encoder in used]
+
+    def encoders_to_run(self, targets: Targets = ("table",)) -> list[str]:
+        """Those whose features jobs make."""
+        return [name for name in self._used(targets) if not self.imported(name)]
+
+    def text_encoders(self, targets: Targets = ("table",)) -> list[str]:
+        """Encoders of queries, in order of their names."""
+        return sorted({text for name in self.names(targets) for text in self.texts(name)})
+
+    def clip_recipes(self, targets: Targets = ("table",)) -> list[str]:
+        """Folders of clips."""
+        return sorted({self.clips(name) for name in self.names(targets)})
 
     @property
     def computed(self) -> list[str]:
@@ -129,7 +153,7 @@ class Collection:
 
     def clips(self, experiment: str) -> str:
         """Folder of an experiment's clips: experiments with the same features and merging share it."""
-        return str(self._once(("clips", experiment), lambda: recipe_name(self.experiment(experiment))))
+        return str(self.once(("clips", experiment), lambda: recipe_name(self.experiment(experiment))))
 
     def owner(self, recipe: str) -> str:
         """The first experiment whose clips lie in `recipe`."""
@@ -138,7 +162,21 @@ class Collection:
     def content(self, shard: str) -> str:
         """Digest of the videos of a shard: their ids and contents."""
         pairs = [(source.video_id, source.fingerprint) for source in self.shards[shard]]
-        return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:12]
+        return str(self.once(("content", shard), lambda: hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:12]))
+
+    def imported_content(self, path: Path) -> str:
+        """Digest of an imported store. Errors: DatasetError when it is not there."""
+        if not path.exists():
+            raise DatasetError("an imported encoder has no such file", where=path, fix="put it there with `prvr import`")
+        return FileCache(self.layout.fingerprints).get(path, content)
+
+    def members(self, of: Mapping[str, str]) -> list[Source]:
+        """The videos a job of these wildcards is about: of its shard, or of the collection."""
+        return self.shards[of["shard"]] if "shard" in of else [source for shard in self.shards.values() for source in shard]
+
+    def to_decode(self, shard: str) -> set[str]:
+        """The videos whose frames a job decodes: those wanted, or all when frames are kept."""
+        return {source.video_id for source in self.shards[shard]} if self.config.video.keep_frames else self.wanted(shard)
 
     def wanted(self, shard: str) -> set[str]:
         """The videos of a shard that some encoder has no current features of, of ablations and sweeps too: one job decodes for all."""
@@ -147,14 +185,14 @@ class Collection:
 
     def features_recipe(self, encoder: str) -> dict[str, Any]:
         """What the features of an encoder are made by, put together once."""
-        found: dict[str, Any] = self._once(("features", encoder), lambda: recipes.features(self.config, encoder))
-        return found
+        recipe: dict[str, Any] = self.once(("features", encoder), lambda: recipes.features(self.config, encoder))
+        return recipe
 
     def missing(self, encoder: str, shard: str) -> set[str]:
         """The videos of a shard that an encoder has no current features of, in files of a former division neither."""
         recipe = self.features_recipe(encoder)
         path = self.layout.features(encoder, shard)
-        former = self._once(("former", encoder), lambda: {} if self._settled else resharding.donors(path.parent, self.place))
+        former = self.once(("former", encoder), lambda: {} if self._settled else resharding.donors(path.parent, self.place))
         store = ShardStore(path, stage="features", recipe=recipe, group="features", also=former.get(shard, ()))
         return {s.video_id for s in self.shards[shard] if not store.has(key(s.fingerprint, recipe))}
 

@@ -1,44 +1,58 @@
-"""How long a stage will take and how much disk it fills: from this run's own finished jobs where there are any, else from arithmetic.
+"""What a job takes: seconds, memory and disk, as arithmetic on what it has before it. The only place that knows such numbers.
 
-The arithmetic is rough (within a factor of three or so): operations of the encoder over an assumed rate. It says so wherever it is used.
+The schedulers' requests (resources.py), `prvr plan` and `prvr doctor` read them through the stages. They are rough, within a factor of
+three or so for a stage (a test holds them against a finished run), and say so wherever they are shown.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from pipeline.config.encoders import Encoder, Imported
 from pipeline.config.method import Experiment
+from pipeline.config.schema import Config
 from pipeline.config.streams import Stream
-from pipeline.core.source import Source
+from pipeline.jobs.collection import Collection
 
+MEGA = 1e6
+CHUNK = 2**18  # bytes of a chunk of rows in a store, which lies there whole (pipeline/core/store.py)
 CPU_FLOPS = 4e10  # arithmetic one thread does in an encoder, 32 bits, a second
 GPU_FLOPS = 6e13  # one data-centre GPU, 16 bits
 DECODED_PIXELS = 2e8  # one thread decodes and scales down in a second
 UNKNOWN_VIDEO = 30.0 * 1280 * 720  # pixels a second of a video that was not looked at
 STEP_SECONDS = {True: 0.5, False: 12.0}  # one training step of 128 videos and 384 hidden values, on a GPU or not
 TOKENS = 16  # words of a caption, with start and end
-CLIP_SECONDS = 0.01  # pooling and merging one video
-RUN_BYTES = 5.2e8  # 32 million weights in the best checkpoint, and with both moments in the last one
-_PROBED = 48  # files opened to guess the mean length where none is annotated
-_LOOK = """
-import sys, av
-for line in sys.stdin.read().splitlines():
-    try:
-        with av.open(line) as file:
-            video = file.streams.video[0]
-            print(file.duration / 1e6, float(video.average_rate) * video.width * video.height, flush=True)
-    except Exception:
-        pass
-"""
+CLIP_SECONDS = 0.02  # pooling and merging one video
+RUN_BYTES = 1.5e5  # of a run's plots and measures
+RANKS_BYTES = 7e3  # of an evaluated query: its best hundred videos, its moments
+TRAINING_SHARE = 0.75  # of the videos and queries, in every benchmark about; the rest is the gallery
+PYTHON = (1.0, 1500.0)  # seconds to start, MB: an interpreter with the numeric libraries
+DECODING = (2.0, 1500.0)  # without its processes' memory
+TORCH = (8.0, 5000.0)  # with torch, a CUDA context and an encoder of 1.2 GB in 32 bits
+IMPORTED = 768  # values of a row of imported features, which are read by their own stage only: those of CLIP ViT-L/14
+DECODER_MB = 1200  # one decoding process on a 1080-line video
+
+
+class Needs(NamedTuple):
+    """What a job takes: wall seconds, memory in MB, bytes on disk."""
+
+    seconds: float
+    memory: float
+    disk: float
+
+
+class Load(NamedTuple):
+    """What a job has before it: videos, their seconds, and queries."""
+
+    videos: int
+    seconds: float
+    queries: float
 
 
 @dataclass(frozen=True)
-class Speeds:
-    """What the arithmetic assumes about this machine."""
+class Machine:
+    """What the arithmetic assumes about where a job runs."""
 
     threads: int
     gpu: bool
@@ -49,59 +63,94 @@ class Speeds:
         return GPU_FLOPS if self.gpu else CPU_FLOPS * self.threads
 
 
-def width(encoder: Encoder | Imported) -> int:
-    """Values of one row; those of CLIP ViT-L/14 for imported features, which are read by their own stage only."""
-    return 768 if isinstance(encoder, Imported) else encoder.cost[1]
+@dataclass(frozen=True)
+class Costs:
+    """The arithmetic of one configuration on one machine; `pixels` a second of its videos."""
+
+    collection: Collection
+    machine: Machine
+    pixels: float = UNKNOWN_VIDEO
+
+    @property
+    def config(self) -> Config:
+        return self.collection.config
+
+    def row(self, encoder: str) -> tuple[float, int]:
+        """(operations, values) of one row of an encoder."""
+        row: tuple[float, int] = self.collection.once(("cost", encoder), lambda: self.config.network(encoder).cost)
+        return row
+
+    def encode(self, encoder: str, load: Load) -> Needs:
+        """Encoding the rows of the load's seconds."""
+        flops, width = self.row(encoder)
+        rows = load.seconds / self.config.network(encoder).sampling.every
+        return self._network(rows * flops, _chunks(rows * width * 2.0) + 2 * _chunks(rows * 8.0))  # the rows, their start and end
+
+    def encode_text(self, encoder: str, load: Load) -> Needs:
+        """Encoding the load's queries."""
+        flops, width = self.config.network(encoder).text_cost
+        return self._network(load.queries * flops, _chunks(load.queries * TOKENS * width * 2.0))
+
+    def _network(self, operations: float, size: float) -> Needs:
+        start, memory = TORCH
+        return Needs(start + operations / self.machine.flops, memory + 2 * size / MEGA, size)
+
+    def decode(self, load: Load) -> Needs:
+        """Decoding the load's seconds for every stream."""
+        video, (start, memory) = self.config.video, DECODING
+        memory += (video.workers or self.machine.threads) * min(DECODER_MB, video.memory_mb)
+        size = sum(frame_bytes(stream, load.seconds) for stream in self.collection.streams.values())
+        return Needs(start + load.seconds * self.pixels / (DECODED_PIXELS * self.machine.threads), memory, size)
+
+    def merge(self, experiment: Experiment, load: Load) -> Needs:
+        """Pooling and merging the load's videos into clips."""
+        every = [1.0 if self.collection.imported(name) else self.config.network(name).sampling.every for name in experiment.features]
+        rows = load.seconds / min(every) * self.width(experiment) * 2.0
+        size, (start, memory) = self.clip_bytes(experiment, load.videos), TORCH
+        return Needs(start + load.videos * CLIP_SECONDS, memory + 2 * (rows + size) / MEGA, size)
+
+    def train(self, experiment: Experiment, load: Load) -> Needs:
+        """All epochs, none saved by early stopping."""
+        videos, batch = max(1.0, load.videos * TRAINING_SHARE), experiment.training.batch_videos
+        step = STEP_SECONDS[self.machine.gpu] * min(videos, batch) / 128 * experiment.model.hidden / 384
+        steps = experiment.training.epochs * -(-videos // batch)
+        return Needs(TORCH[0] + steps * step, TORCH[1] + self.split_bytes(experiment, load) / MEGA, self.model_bytes(experiment))
+
+    def evaluate(self, experiment: Experiment, load: Load) -> Needs:
+        """Scoring every query of the gallery against every video of it."""
+        queries = load.queries * (1 - TRAINING_SHARE)
+        pairs = load.videos * (1 - TRAINING_SHARE) * queries
+        memory = self.split_bytes(experiment, load) + 5 * pairs * 4.0  # two branches, their fusion, zero-shot, and one at work
+        return Needs(2 * TORCH[0] + pairs * 1e7 / self.machine.flops, TORCH[1] + memory / MEGA, RUN_BYTES + queries * RANKS_BYTES)
+
+    def model_bytes(self, experiment: Experiment) -> float:
+        """Bytes of a model's weights: its projections of the rows and words, and the blocks of its two branches (an upper guess)."""
+        hidden, blocks = experiment.model.hidden, len(getattr(experiment.model, "widths", ())) or 8
+        return 4.0 * hidden * (2 * self.width(experiment) + 768 + 25 * blocks * hidden)
+
+    def width(self, experiment: Experiment) -> int:
+        """Values of a row of an experiment's joined encoders."""
+        return sum(IMPORTED if self.collection.imported(name) else self.row(name)[1] for name in experiment.features)
+
+    def clip_bytes(self, experiment: Experiment, videos: float) -> float:
+        """Bytes of the clips of that many videos."""
+        per_value = 2.0 if experiment.clips.dtype == "float16" else 4.0
+        return videos * (experiment.clips.frames + experiment.clips.clips) * self.width(experiment) * per_value
+
+    def split_bytes(self, experiment: Experiment, load: Load) -> float:
+        """Bytes of all clips and query states in memory."""
+        return self.clip_bytes(experiment, load.videos) + load.queries * TOKENS * 768 * 2.0
+
+
+def _chunks(size: float) -> float:
+    """Bytes on disk of an array of `size` bytes."""
+    return math.ceil(size / CHUNK) * float(CHUNK)
 
 
 def frame_bytes(stream: Stream, seconds: float) -> float:
     """Bytes of the temporary frames of that many seconds of video: every frame some row looks at, uncompressed."""
     distinct = 1.0 if stream.count == 1 else min(stream.count, stream.every * stream.fps / stream.stride)
     return seconds / stream.every * distinct * 3 * stream.size**2
-
-
-def decode_seconds(seconds: float, pixels: float, speeds: Speeds) -> float:
-    """Wall seconds to decode that many seconds of video of `pixels` pixels a second."""
-    return seconds * pixels / (DECODED_PIXELS * speeds.threads)
-
-
-def train_seconds(experiment: Experiment, videos: int, speeds: Speeds) -> float:
-    """Wall seconds of all epochs, none saved by early stopping."""
-    batch = min(videos, experiment.training.batch_videos)
-    steps = experiment.training.epochs * -(-videos // max(1, batch))
-    return steps * STEP_SECONDS[speeds.gpu] * batch / 128 * experiment.model.hidden / 384
-
-
-def look(paths: list[str], timeout: float = 60.0) -> list[tuple[float, float]]:
-    """(seconds, pixels a second) of those files whose headers say so, read in a child process that is killed when it takes too long."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", _LOOK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    try:
-        said, _ = child.communicate("\n".join(paths), timeout=timeout)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        said, _ = child.communicate()
-    found = [(float(seconds), float(pixels)) for seconds, pixels in (line.split() for line in said.splitlines())]
-    return [(seconds, pixels) for seconds, pixels in found if 0 < seconds < 1e6 and 0 < pixels < 1e10]
-
-
-def lengths(sources: list[Source]) -> tuple[dict[str, float], str, float]:
-    """video id -> seconds, where they come from, and mean pixels a second.
-
-    A sample of the files is opened; videos of unknown length get its mean.
-    """
-    known = {source.video_id: source.duration for source in sources if source.duration}
-    unknown = [source for source in sources if source.video_id not in known]
-    sampled = unknown or sources
-    sample = [path for source in sampled[:: max(1, len(sampled) // _PROBED)] for path in source.paths if os.path.isfile(path)]
-    found = look(sample)
-    pixels = sum(rate for _, rate in found) / len(found) if found else UNKNOWN_VIDEO
-    if not unknown:
-        return known, "as annotated", pixels
-    mean = sum(seconds for seconds, _ in found) / len(found) if found else 0.0
-    whence = f"estimated from {len(found)} files" if len(found) < len(unknown) else "as the files say"
-    return known | {source.video_id: mean for source in unknown}, whence, pixels
 
 
 def spell_time(seconds: float) -> str:

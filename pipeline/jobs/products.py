@@ -14,20 +14,9 @@ from typing import Any
 
 from pipeline.core.atomic import write_json
 from pipeline.core.layout import Layout
+from pipeline.jobs.collection import TARGETS
 from pipeline.jobs.dag import Dag
-
-PLACES = {
-    "world": "world",
-    "annotations": "annotations",
-    "frames": "frames/{shard}",
-    "features": "features/{encoder}/{shard}",
-    "text": "text/{encoder}",
-    "quarantine": "quarantine",
-    "clips": "clips/{recipe}/{shard}",
-    "train": "train/{experiment}/seed{seed}",
-    "evaluate": "evaluate/{experiment}/seed{seed}",
-    "table": "{target}",
-}
+from pipeline.jobs.stages import STAGES
 
 
 @dataclass(frozen=True)
@@ -42,7 +31,7 @@ class Product:
     def declared(self, layout: Layout) -> list[Path]:
         """The files whose times Snakemake looks at: the manifest, a table, and what the job took."""
         table = [layout.table(**self.of)] if self.stage == "table" else []
-        return [self.manifest, *table, layout.benchmarks / f"{PLACES[self.stage].format(**self.of)}.tsv"]
+        return [self.manifest, *table, STAGES[self.stage].benchmark(layout, self.of)]
 
     def read(self) -> dict[str, Any] | None:
         """The manifest; None when it is absent or cannot be read."""
@@ -72,48 +61,10 @@ def _size(file: Path) -> int | None:
 
 def product(dag: Dag, stage: str, **of: str) -> Product:
     """What the job of a stage with these wildcards leaves."""
-    layout = dag.layout
-    if stage == "world":
-        return Product(stage, of, layout.world / "world.json")
-    if stage == "annotations":
-        return Product(stage, of, layout.annotations_manifest, (layout.annotations,))
-    if stage == "frames":
-        return Product(stage, of, layout.frames_manifest(**of))
-    if stage == "features":
-        return Product(stage, of, layout.features_manifest(**of), (layout.features(**of),))
-    if stage == "text":
-        return Product(stage, of, layout.text_manifest(**of), (layout.text(**of),))
-    if stage == "clips":
-        return Product(stage, of, layout.clips_manifest(**of), (layout.clips(**of),))
-    if stage == "quarantine":
-        return Product(stage, of, layout.quarantine_checked)
-    if stage == "table":
-        return Product(stage, of, layout.table_manifest(**of), (layout.table(**of), layout.table(**of).with_suffix(".csv")))
-    run = of["experiment"], int(of["seed"])
-    if stage == "train":
-        return Product(stage, of, layout.checkpoint_manifest(*run), (layout.checkpoint(*run),))
-    return Product(stage, of, layout.evaluation_manifest(*run), (layout.evaluation(*run), layout.metrics(*run)))
+    return Product(stage, of, STAGES[stage].manifest(dag.layout, of), STAGES[stage].files(dag.layout, of))
 
 
 def products(dag: Dag) -> Iterator[Product]:
     """What all jobs of a configuration leave, those of ablations and sweeps too, whether it is there or not; nothing imported."""
-    config, shards, kind = dag.config, list(dag.shards), dag.config.dataset.kind
-    computed = [name for name in dag.computed]
-    if kind == "demo":
-        yield product(dag, "world")
-    if kind != "bundle":
-        yield product(dag, "annotations")
-    yield product(dag, "quarantine")
-    for shard in shards:
-        yield product(dag, "frames", shard=shard)
-        yield from (product(dag, "features", encoder=name, shard=shard) for name in computed)
-        yield from (product(dag, "clips", recipe=recipe, shard=shard) for recipe in sorted({dag.clips(e) for e in config.models}))
-    for text in sorted({text for name in config.models for text in dag.texts(name) if not dag.imported(text)}):
-        yield product(dag, "text", encoder=text)
-    for target in ("table", "ablation", "sweeps"):
-        yield product(dag, "table", target=target)
-        for experiment, seed in config.group(target):
-            of = {"experiment": experiment, "seed": str(seed)}
-            if not dag.imported_run(**of):
-                yield product(dag, "train", **of)
-            yield product(dag, "evaluate", **of)
+    for stage in STAGES.values():
+        yield from (product(dag, stage.name, **of) for of in stage.jobs(dag, TARGETS))

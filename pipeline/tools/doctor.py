@@ -17,6 +17,7 @@ from pipeline.config.schema import Config
 from pipeline.core import install
 from pipeline.core.errors import PrvrError
 from pipeline.core.layout import Layout
+from pipeline.jobs.estimates import spell_bytes
 
 LIBRARIES = ("torch", "torchvision", "open_clip_torch", "pytorchvideo", "decord", "av", "h5py", "snakemake")
 
@@ -122,33 +123,17 @@ def _folder(config: Config, layout: Layout) -> Iterator[Check]:
 
 
 def _disk(config: Config, layout: Layout) -> Iterator[Check]:
-    from pipeline.jobs.dag import Dag
+    from pipeline.jobs.dag import Dag, gpus_per_job
+    from pipeline.jobs.estimates import Costs, Machine
+    from pipeline.jobs.lengths import Lengths, sampled
+    from pipeline.jobs.resources import disk
 
-    dag = Dag.of(config)
-    needed = estimate_bytes(dag)
+    dag, cores = Dag.of(config), os.cpu_count() or 1
+    guess, pixels, _ = sampled([source for members in dag.shards.values() for source in members])
+    costs = Costs(dag, Machine(config.runtime.threads, bool(gpus_per_job(config))), pixels)
+    needed = disk(costs, Lengths(dag, guess), at_once=max(1, cores // config.runtime.threads))
     free = shutil.disk_usage(layout.root).free
-    yield Check("free disk", free > needed, f"{free / 2**30:.1f} GiB free, about {needed / 2**30:.1f} GiB needed at most at once")
-
-
-def estimate_bytes(dag: Any, seconds: float = 120.0) -> float:
-    """Upper estimate of the disk a run needs: features and clips of every video, and the frames of one shard per core.
-
-    Videos of unknown duration count as `seconds` long.
-    """
-    frames = features = 0.0
-    largest = max((len(members) for members in dag.shards.values()), default=0)
-    videos = sum(len(members) for members in dag.shards.values())
-    known = [s.duration for members in dag.shards.values() for s in members if s.duration]
-    mean = sum(known) / len(known) if known else seconds
-    for stream in dag.streams.values():
-        per_second = 1 / stream.every if stream.count == 1 else stream.fps / stream.stride
-        frames += largest * mean * per_second * 3 * stream.size**2
-    for name in (n for n in dag.video_encoders if not dag.imported(n)):
-        encoder = dag.config.network(name)
-        features += videos * mean / encoder.sampling.every * encoder.cost[1] * 2
-    recipes = {dag.clips(name) for name in dag.config.experiments}
-    clips = videos * (dag.config.clips.frames + dag.config.clips.clips) * 3072 * 2 * len(recipes)
-    return frames * (os.cpu_count() or 1) + features + clips
+    yield Check("free disk", free > needed, f"{spell_bytes(free)} free, about {spell_bytes(needed)} needed at most at once")
 
 
 def _workflow(config: Config, layout: Layout) -> Iterator[Check]:

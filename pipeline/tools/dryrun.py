@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core import install
-from pipeline.core.errors import ConfigError
+from pipeline.core.errors import PlanError
 
 _REASONS = {
     "Missing output files": "not made yet",
@@ -29,40 +30,68 @@ _PARAMS = {
 }
 
 
+_NOTHING = "Nothing to be done"
+_TARGETS = ("all",)  # rules without a shell command: they only ask for files
+_UNREADABLE = "look at `snakemake --dry-run` yourself; this version of Snakemake prints it otherwise than the one prvr was tested with"
+
+
 @dataclass(frozen=True)
-class Job:
+class PlannedJob:
     """A job that would run: its rule, its wildcards, and the reason in words."""
 
     rule: str
     wildcards: dict[str, str]
     why: str
 
-    def of(self, name: str) -> str:
-        """One wildcard, empty when the rule has none of that name."""
-        return self.wildcards.get(name, "")
-
 
 def dry_run(config_file: str | Path) -> str:
-    """What `snakemake --dry-run` prints. ConfigError with its last words when it refuses."""
+    """What `snakemake --dry-run` prints. PlanError with its last words when it refuses."""
     command = [*install.snakemake(), "--configfile", str(config_file), "--dry-run", "--cores", "all"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = "\n".join(f"{done.stdout}\n{done.stderr}".strip().splitlines()[-20:])
-        raise ConfigError(f"the dry run failed:\n{last}", where=config_file, fix="mend what it says, then plan again")
+        raise PlanError(f"the dry run failed:\n{last}", where=config_file, fix="mend what it says, then plan again")
     return done.stdout + done.stderr
 
 
-def jobs(printed: str) -> list[Job]:
-    """The jobs of a dry run's text."""
-    found = []
-    for block in re.split(r"\n(?=(?:local)?rule \w+:\n)", "\n" + printed):
-        rule = re.match(r"\n*(?:local)?rule (\w+):\n", block)
-        reason = re.search(r"^    reason: (.*?)(?=^    \w+: |^\S|\n\n|\Z)", block, flags=re.M | re.S)
-        if rule and reason:
-            line = re.search(r"^    wildcards: (.*)$", block, flags=re.M)
-            wildcards = dict(pair.split("=", 1) for pair in line[1].split(", ")) if line else {}
-            found.append(Job(rule[1], wildcards, in_words(reason[1])))
-    return found
+def planned_jobs(printed: str) -> list[PlannedJob]:
+    """The jobs of a dry run's text, target rules left out.
+
+    Errors: PlanError when they are not as many of each rule as Snakemake counts, or when nothing in the text says what would run.
+    """
+    blocks = re.split(r"\n(?=(?:local)?rule \w+:\n)", "\n" + printed)
+    jobs = [job for block in blocks if (job := _job(block)) is not None]
+    read, counted = Counter(job.rule for job in jobs), _counts(printed)
+    if read != counted:
+        different = ", ".join(
+            f"{rule}: {read[rule]} of {counted[rule]}" for rule in sorted(read.keys() | counted) if read[rule] != counted[rule]
+        )
+        raise PlanError(f"jobs of the dry run that could not be read: {different}", fix=_UNREADABLE)
+    return [job for job in jobs if job.rule not in _TARGETS]
+
+
+def _job(block: str) -> PlannedJob | None:
+    """The job a block of the text describes; None when it is none."""
+    rule = re.match(r"\n*(?:local)?rule (\w+):\n", block)
+    reason = re.search(r"^    reason: (.*?)(?=^    \w+: |^\S|\n\n|\Z)", block, flags=re.M | re.S)
+    if not rule or not reason:
+        return None
+    line = re.search(r"^    wildcards: (.*)$", block, flags=re.M)
+    return PlannedJob(rule[1], dict(pair.split("=", 1) for pair in line[1].split(", ")) if line else {}, in_words(reason[1]))
+
+
+def _counts(printed: str) -> Counter[str]:
+    """rule -> how many jobs of it Snakemake says it would run. PlanError when it says nothing, or something that does not add up."""
+    table = re.search(r"^Job stats:\njob +count\n[- ]+\n((?:\w+ +\d+\n)+)", printed, flags=re.M)
+    if table is None:
+        if _NOTHING in printed:
+            return Counter()
+        raise PlanError("the dry run says neither which jobs would run nor that there are none", fix=_UNREADABLE)
+    counts = Counter({rule: int(count) for rule, count in (line.split() for line in table[1].splitlines())})
+    total = counts.pop("total", 0)
+    if total != counts.total():
+        raise PlanError(f"the dry run lists {counts.total()} jobs and counts {total}", fix=_UNREADABLE)
+    return counts
 
 
 def in_words(reason: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from pipeline.config.schema import Config
 from pipeline.core.atomic import write_json
 from pipeline.core.source import Source
 from pipeline.jobs.dag import Dag
-from pipeline.jobs.resources import SECONDS, Requests
+from pipeline.jobs.lengths import SECONDS
+from pipeline.jobs.resources import Requests
+from pipeline.jobs.stages import STAGES
 
-RULES = ["world", "annotations", "frames", "features", "text", "quarantine", "clips", "train", "evaluate", "table"]
 ENCODERS = {"clip-b16": {"kind": "open_clip"}, "slowfast": {"kind": "slowfast"}}
 
 
@@ -39,7 +41,7 @@ def ask(of: dict[str, Callable[..., int]], attempt: int = 1, **wildcards: str) -
 def test_longer_videos_ask_for_more(tmp_path: Path, rule: str, wildcards: dict[str, str]) -> None:
     needs = requests(tmp_path, {"000": [60.0] * 50, "001": [600.0] * 100})
     if rule == "clips":
-        wildcards = {"recipe": needs.dag.clips("main")}
+        wildcards = {"recipe": needs.costs.collection.clips("main")}
     small, large = (ask(needs.of(rule), shard=shard, **wildcards) for shard in ("000", "001"))
     assert all(a <= b for a, b in zip(small, large, strict=True))
     assert large[2] > 1.5 * small[2]
@@ -62,15 +64,19 @@ def test_frames_on_disk(tmp_path: Path) -> None:
 
 def test_unknown_lengths_come_from_the_manifest_once_decoded(tmp_path: Path) -> None:
     needs = requests(tmp_path, {"000": [None, None]})
-    assert needs.seconds("000") == 2 * SECONDS
-    write_json(needs.dag.layout.frames_manifest("000"), {"videos": {"000-0": {"duration": 20.0}, "000-1": {"duration": None}}})
-    assert needs.seconds("000") == 20 + SECONDS
+    assert needs.lengths.shard("000") == 2 * SECONDS
+    write_json(needs.costs.collection.layout.frames_manifest("000"), {"videos": {"000-0": {"duration": 20.0}, "000-1": {"duration": None}}})
+    assert needs.lengths.shard("000") == 20 + SECONDS
 
 
 def test_every_rule_asks(root: Path) -> None:
     text = "".join(path.read_text() for path in (root / "workflow" / "rules").glob("*.smk"))
-    assert all(f'**NEEDS.of("{rule}")' in text for rule in RULES)
-    assert text.count("\nrule ") + text.count("    rule ") == len(RULES)
+    assert set(re.findall(r"^ *rule (\w+):", text, flags=re.M)) == STAGES.keys()
+    for name, stage in STAGES.items():
+        (rule,) = re.findall(rf"rule {name}:\n.*?(?=^ *rule |\Z)", text, flags=re.M | re.S)
+        for said in (f'**NEEDS.of("{name}")', f'params_of("{name}")', f'log_of("{name}")', f'benchmark_of("{name}")'):
+            assert said in rule
+        assert ("gpu=GPU" in rule) == stage.gpu
 
 
 @pytest.mark.parametrize("name", ["slurm", "generic"])
@@ -79,9 +85,5 @@ def test_remote_profiles_repeat_the_default_one(root: Path, name: str) -> None:
     profiles = {n: yaml.safe_load((root / "profiles" / n / "config.yaml").read_text()) for n in ("default", name)}
     same = {k: v for k, v in profiles["default"].items() if k != "printshellcmds"}
     assert json.dumps(same, sort_keys=True) == json.dumps({k: profiles[name].get(k) for k in same}, sort_keys=True)
-    assert {rule for rule, asked in profiles[name]["set-resources"].items() if asked["gpu"] == 1} == {
-        "features",
-        "text",
-        "train",
-        "evaluate",
-    }
+    asked = {rule for rule, resources in profiles[name]["set-resources"].items() if resources["gpu"] == 1}
+    assert asked == {stage.name for stage in STAGES.values() if stage.gpu}

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.config.reading import validate
 from pipeline.jobs.dag import Dag
-from pipeline.tools.status import jobs, stage_times, status
+from pipeline.tools.status import stage_times, status, traces
 from pipeline.video.quarantine import COLUMNS, write
 
 BENCHMARK = "s\th:m:s\tmax_rss\tcpu_time\n{}\t0:00:01\t{}\t{}\n"
@@ -38,7 +38,7 @@ def dag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dag:
 
 
 def test_done_running_failed_waiting_and_quarantined(dag: Dag) -> None:
-    made = jobs(dag)["features"]
+    made = traces(dag)["features"]
     for job in made:
         job.result.parent.mkdir(parents=True, exist_ok=True)
         job.log.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def test_done_running_failed_waiting_and_quarantined(dag: Dag) -> None:
 
 
 def test_a_job_of_another_host_is_known_by_its_log(dag: Dag) -> None:
-    job = jobs(dag)["train"][0]
+    job = traces(dag)["train"][0]
     job.log.parent.mkdir(parents=True)
     assert job.state(set()) == "waiting"
     job.log.write_text("epoch 3\n")
@@ -73,7 +73,7 @@ def test_a_job_of_another_host_is_known_by_its_log(dag: Dag) -> None:
 
 def test_benchmarks_are_summed_by_stage(dag: Dag) -> None:
     place = dag.layout.root / "benchmarks"
-    for name, values in {"features/clip/000": (10, 300, 15), "features/clip/001": (20, 500, 25), "table": (1, 90, 1)}.items():
+    for name, values in {"features/clip/000": (10, 300, 15), "features/clip/001": (20, 500, 25), "table/table": (1, 90, 1)}.items():
         path = place / f"{name}.tsv"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(BENCHMARK.format(*values))

@@ -8,9 +8,9 @@ rule clips:
     output:
         LAYOUT.clips_manifest("{recipe}", "{shard}"),
     log:
-        f"{LOGS}/clips/{{recipe}}/{{shard}}.log",
+        log_of("clips"),
     benchmark:
-        f"{BENCHMARKS}/clips/{{recipe}}/{{shard}}.tsv"
+        benchmark_of("clips")
     conda:
         "../../envs/cpu.yaml"
     threads: CONFIG.runtime.threads

@@ -17,6 +17,7 @@ from pipeline.core.errors import PrvrError, system_error
 from pipeline.core.signals import ENDING, attend, leave
 from pipeline.jobs.interruption import end_on_signals, note_run
 from pipeline.jobs.resources import Requests
+from pipeline.jobs.stages import STAGES
 from pipeline.jobs.upkeep import adopt, move_to_shards, publish_config, settle
 
 # Times and lists of inputs decide nothing, whatever the profile or the command line says: every job's params hold digests of all it
@@ -75,12 +76,6 @@ PREFIX = (
 # Snakemake formats it.
 shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))
 
-EXPERIMENTS = list(CONFIG.experiments)
-SEEDS = CONFIG.seeds
-RECIPES = sorted({JOBS.clips(name) for name in EXPERIMENTS})
-TEXTS = sorted({text for name in EXPERIMENTS for text in JOBS.texts(name)})
-LOGS = f"{LAYOUT.root}/logs"
-BENCHMARKS = LAYOUT.benchmarks
 
 # `gpu` is 0 on a machine without one, so its jobs are bounded by cores alone. The default holds when --resources is not given:
 # without it Snakemake would start as many GPU jobs as there are cores.
@@ -103,8 +98,8 @@ TABLE = LAYOUT.table()
 # Asked for beside the table, so that a lost one is trained again although its results are there.
 CHECKPOINTS = [given([JOBS.checkpoint_file(*run)]) for run in CONFIG.group("table")]
 ALL_FEATURES = [JOBS.features_file(e, s) for e in JOBS.video_encoders for s in SHARDS]
-ALL_TEXTS = [JOBS.text_file(t) for t in TEXTS]
-ALL_CLIPS = [LAYOUT.clips_manifest(r, s) for r in RECIPES for s in SHARDS]
+ALL_TEXTS = [JOBS.text_file(t) for t in JOBS.text_encoders()]
+ALL_CLIPS = [LAYOUT.clips_manifest(r, s) for r in JOBS.clip_recipes() for s in SHARDS]
 
 
 onstart:
@@ -123,6 +118,17 @@ wildcard_constraints:
     target="table|ablation|sweeps",
     encoder=r"[A-Za-z0-9._-]+",
     experiment=r"[A-Za-z0-9._-]+",
+
+
+# Where a stage's jobs write what they say and what they took (pipeline/jobs/stages.py).
+def log_of(stage):
+    """The log of a stage's jobs, with its wildcards."""
+    return LAYOUT.logs / f"{STAGES[stage].place}.log"
+
+
+def benchmark_of(stage):
+    """The measurements of a stage's jobs, with their wildcards."""
+    return LAYOUT.benchmarks / f"{STAGES[stage].place}.tsv"
 
 
 def params_of(stage):

@@ -8,9 +8,9 @@ if CONFIG.dataset.kind == "demo":
         output:
             LAYOUT.world / "world.json",
         log:
-            f"{LOGS}/world.log",
+            log_of("world"),
         benchmark:
-            f"{BENCHMARKS}/world.tsv"
+            benchmark_of("world")
         conda:
             "../../envs/cpu.yaml"
         threads: RENDERERS
@@ -31,9 +31,9 @@ if CONFIG.dataset.kind != "bundle":  # a bundle brings its own
         output:
             LAYOUT.annotations_manifest,
         log:
-            f"{LOGS}/annotations.log",
+            log_of("annotations"),
         benchmark:
-            f"{BENCHMARKS}/annotations.tsv"
+            benchmark_of("annotations")
         conda:
             "../../envs/cpu.yaml"
         resources:

@@ -5,9 +5,9 @@ rule features:
     output:
         LAYOUT.features_manifest("{encoder}", "{shard}"),
     log:
-        f"{LOGS}/features/{{encoder}}/{{shard}}.log",
+        log_of("features"),
     benchmark:
-        f"{BENCHMARKS}/features/{{encoder}}/{{shard}}.tsv"
+        benchmark_of("features")
     conda:
         "../../envs/gpu.yaml"
     threads: CONFIG.runtime.threads
@@ -26,9 +26,9 @@ rule text:
     output:
         LAYOUT.text_manifest("{encoder}"),
     log:
-        f"{LOGS}/text/{{encoder}}.log",
+        log_of("text"),
     benchmark:
-        f"{BENCHMARKS}/text/{{encoder}}.tsv"
+        benchmark_of("text")
     conda:
         "../../envs/gpu.yaml"
     threads: CONFIG.runtime.threads

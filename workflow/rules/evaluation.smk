@@ -9,9 +9,9 @@ rule evaluate:
     output:
         LAYOUT.evaluation_manifest("{experiment}", "{seed}"),
     log:
-        f"{LOGS}/evaluate/{{experiment}}/seed{{seed}}.log",
+        log_of("evaluate"),
     benchmark:
-        f"{BENCHMARKS}/evaluate/{{experiment}}/seed{{seed}}.tsv"
+        benchmark_of("evaluate")
     conda:
         "../../envs/gpu.yaml"
     threads: CONFIG.runtime.threads
@@ -33,9 +33,9 @@ rule table:
         table=LAYOUT.table("{target}"),
         done=LAYOUT.table_manifest("{target}"),
     log:
-        f"{LOGS}/{{target}}.log",
+        log_of("table"),
     benchmark:
-        f"{BENCHMARKS}/{{target}}.tsv"
+        benchmark_of("table")
     conda:
         "../../envs/cpu.yaml"
     resources:

@@ -5,9 +5,9 @@ rule train:
     output:
         LAYOUT.checkpoint_manifest("{experiment}", "{seed}"),
     log:
-        f"{LOGS}/train/{{experiment}}/seed{{seed}}.log",
+        log_of("train"),
     benchmark:
-        f"{BENCHMARKS}/train/{{experiment}}/seed{{seed}}.tsv"
+        benchmark_of("train")
     conda:
         "../../envs/gpu.yaml"
     threads: CONFIG.runtime.threads

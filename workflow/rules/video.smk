@@ -9,9 +9,9 @@ rule frames:
         manifest=LAYOUT.frames_manifest("{shard}"),
         stores=STREAM_FILES if CONFIG.video.keep_frames else temp(STREAM_FILES),
     log:
-        f"{LOGS}/frames/{{shard}}.log",
+        log_of("frames"),
     benchmark:
-        f"{BENCHMARKS}/frames/{{shard}}.tsv"
+        benchmark_of("frames")
     conda:
         "../../envs/cpu.yaml"
     threads: CONFIG.runtime.threads
@@ -29,9 +29,9 @@ rule quarantine:
     output:
         LAYOUT.quarantine_checked,
     log:
-        f"{LOGS}/quarantine.log",
+        log_of("quarantine"),
     benchmark:
-        f"{BENCHMARKS}/quarantine.tsv"
+        benchmark_of("quarantine")
     conda:
         "../../envs/cpu.yaml"
     resources:
