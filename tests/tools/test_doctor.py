@@ -120,7 +120,7 @@ def test_too_little_disk(project: Path, monkeypatch: pytest.MonkeyPatch) -> None
     (project / "results" / "demo").mkdir(parents=True)
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage(2**40, 2**40 - 2**20, 2**20))
-    assert "free disk: 0.0 GiB free" in failed(monkeypatch, "_disk")
+    assert "free disk: 1 MB free" in failed(monkeypatch, "_disk")
 
 
 def test_a_profile_that_goes_by_file_times(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
