@@ -90,6 +90,11 @@ class Encoder(Section):
         return None
 
     @property
+    def vocabulary_page(self) -> str:
+        """Where such a file is published; empty for an encoder that needs none."""
+        return ""
+
+    @property
     def cost(self) -> tuple[float, int]:
         """(floating-point operations, values) of one row; a guess where the layers cannot be read."""
         return _UNKNOWN
@@ -196,6 +201,10 @@ class OpenClip(Encoder):
         places = [folder / "tokenizer.json" for folder in [*near, home() / self.tokenizer.split("/")[-1]]]
         cached = _in_hub_cache(self.tokenizer, "tokenizer.json")
         return next((path for path in places if path.is_file()), cached)
+
+    @property
+    def vocabulary_page(self) -> str:
+        return f"https://huggingface.co/{self.tokenizer}" if self.tokenizer else ""
 
     @property
     def cost(self) -> tuple[float, int]:

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import published
-from pipeline.config.encoders import OpenClip, home
+from pipeline.config.encoders import OpenClip
 from pipeline.core.errors import EncoderError, WeightsError
 from pipeline.encoders import checkpoints, onednn, text
 from pipeline.encoders.base import PRECISIONS, Caption
 from pipeline.encoders.preprocess import Normalisation
 from pipeline.encoders.text import ClipTokenizer, FileTokenizer, Tokenizer
-from pipeline.encoders.weights import Weights, resolve
+from pipeline.encoders.weights import Weights, resolve, vocabulary
 
 TEXT_BATCH = {"cpu": 16, "cuda": 256}  # captions computed at once, always as many: see OpenClipEncoder.encode_texts
 RESIZING = {"resize_mode": ("shortest", "squash"), "interpolation": ("bicubic", "bilinear")}
@@ -264,7 +264,10 @@ def _fitted(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
 
 
 def _tokenizer(config: OpenClip, weights: Weights, cfg: dict[str, Any]) -> Tokenizer:
-    """The tokenizer of the architecture, from local files only. EncoderError when they are not here, or of another vocabulary."""
+    """The tokenizer of the architecture, from local files only.
+
+    Errors: WeightsError when they are not here, EncoderError when they are damaged or of another vocabulary.
+    """
     from open_clip.tokenizer import SimpleTokenizer
 
     text_cfg = cfg["text_cfg"]
@@ -272,16 +275,8 @@ def _tokenizer(config: OpenClip, weights: Weights, cfg: dict[str, Any]) -> Token
     kwargs.pop("reduction_mask", None)  # a training augmentation; here a caption that is too long keeps its beginning
     where: Path | str | None = None
     tokenizer: Tokenizer
-    if named := text_cfg.get("hf_tokenizer_name"):
-        where = config.vocabulary
-        if where is None:
-            place = (weights.folder or weights.file.parent) / "tokenizer.json"
-            raise EncoderError(
-                f"the tokenizer of {config.architecture} is not on this machine",
-                where=place,
-                fix=f"put tokenizer.json and tokenizer_config.json of https://huggingface.co/{named} there, "
-                f"or into {home() / named.split('/')[-1]}/",
-            )
+    if text_cfg.get("hf_tokenizer_name"):
+        where = vocabulary(config)
         if unread := set(kwargs) - {"clean", "strip_sep_token"}:
             raise EncoderError(f"a tokenizer with {', '.join(sorted(unread))} is not supported", fix="use another architecture as `text:`")
         tokenizer = FileTokenizer(where, length, **kwargs)

@@ -97,6 +97,20 @@ def resolve(encoder: Encoder, name: str = "") -> Weights:
     return Weights(file, folder, entry, actual)
 
 
+def vocabulary(encoder: Encoder, name: str = "") -> Path:
+    """The file of a tokenizer that is not the kind's own. Errors: WeightsError when it is not on this machine."""
+    found = encoder.vocabulary
+    if found is None:
+        near = [place if place.is_dir() else place.parent for place in encoder.places if place.exists()] or [home()]
+        page = encoder.vocabulary_page
+        raise WeightsError(
+            f"{name or encoder.architecture}: the tokenizer is not on this machine",
+            where=near[0] / "tokenizer.json",
+            fix=f"put tokenizer.json and tokenizer_config.json of {page} there, or into {home() / page.rsplit('/', 1)[-1]}/",
+        )
+    return found
+
+
 def _where(encoder: Encoder) -> str:
     return "looked for " + ", ".join(str(place) for place in encoder.places)
 
@@ -150,7 +164,8 @@ def _identity(encoder: Encoder) -> str:
 
 def inventory(config: Config) -> list[Needed]:
     """What every configured encoder needs and whether it is here and whole (`prvr weights`)."""
-    lines = []
+    lines, used = [], [config.experiment(name) for name in config.models]
+    texts = {experiment.text for experiment in used} | {experiment.teacher for experiment in used}
     for name, encoder in config.encoders.items():
         if not isinstance(encoder, Encoder) or not encoder.weights:
             continue
@@ -158,6 +173,8 @@ def inventory(config: Config) -> list[Needed]:
         try:
             weights = resolve(encoder, name)
             found, actual = str(weights.file), weights.sha256
+            if name in texts and encoder.vocabulary_page:
+                vocabulary(encoder, name)
         except WeightsError as error:
             problem = str(error)
         file = entry.file or f"{entry.hub_id.split('/')[-1]}/{entry.hub_files[0]}" if entry else encoder.weights

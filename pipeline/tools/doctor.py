@@ -57,11 +57,13 @@ def _python(config: Config, layout: Layout) -> Iterator[Check]:
 
 
 def _libraries(config: Config, layout: Layout) -> Iterator[Check]:
-    for name in LIBRARIES:
+    of_encoders = [name for encoder in config.encoders.values() for name in getattr(encoder, "libraries", ())]
+    for name in dict.fromkeys([*LIBRARIES, *of_encoders]):
         try:
             yield Check(name, True, version(name))
         except PackageNotFoundError:
-            yield Check(name, False, "not installed: run `make env`")
+            fix = "pip install 'prvr[transformers]'" if name == "transformers" else "run `make env`"
+            yield Check(name, False, f"not installed: {fix}")
 
 
 def _device(config: Config, layout: Layout) -> Iterator[Check]:

@@ -19,9 +19,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from pipeline.config.encoders import OpenClip
-from pipeline.core.errors import EncoderError
+from pipeline.config.schema import Config
+from pipeline.core.errors import EncoderError, WeightsError
 from pipeline.encoders import open_clip
-from pipeline.encoders.weights import identity
+from pipeline.encoders.weights import identity, inventory
 from pipeline.video.picture import square
 from tests.encoders.conftest import SIZE, clip_entry, pixels
 from tests.encoders.towers import FAMILIES, OF_HUB, family
@@ -132,8 +133,14 @@ def test_tokenizer_that_is_not_here_is_named(tmp_path: Path, monkeypatch: pytest
     files[0].unlink()
     encoder = open_clip.load(entry)
     assert encoder.encode(pixels(1, SIZE, SIZE, 3)).shape == (1, 24)
-    with pytest.raises(EncoderError, match=r"tokenizer.json and tokenizer_config.json of https://huggingface.co/timm/of-this-folder"):
+    words = r"tokenizer.json and tokenizer_config.json of https://huggingface.co/timm/of-this-folder"
+    with pytest.raises(WeightsError, match=words):
         encoder.encode_texts(["a"])
+    for text, named in (("model", True), ("clip", False)):
+        other = OpenClip(weights=str(family("pe-core", tmp_path / "clip")), architecture="own", size=SIZE)
+        config = Config(encoders={"model": entry, "clip": other}, features=["model"], text=text)
+        problems = [needed.problem for needed in inventory(config)]
+        assert [bool(re.search(words, problem)) for problem in problems] == [named, False], "only an encoder of queries needs one"
 
 
 def test_a_tower_described_on_the_hub_is_refused(tmp_path: Path) -> None:
