@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -109,8 +110,9 @@ def import_checkpoint(
 
     settings = load(config)
     checkpoints.import_checkpoint(settings, settings.layout, experiment, seed, path)
+    words = ["prvr", "evaluate", "--experiment", experiment, "--seed", str(seed), "--config", config]
     print(f"wrote {settings.layout.checkpoint(experiment, seed)}")
-    print(f"next: prvr evaluate --experiment {experiment} --seed {seed} --config {config}")
+    print(f"next: {shlex.join(words)}")
 
 
 def export_checkpoint(
@@ -118,10 +120,12 @@ def export_checkpoint(
     experiment: Experiment,
     seed: Seed = 9527,
     config: Config = "config.yaml",
-    like: Annotated[Path | None, typer.Option("--like", help="A released checkpoint that lends its configuration object.")] = None,
+    like: Annotated[Path | None, typer.Option("--like", help="A released checkpoint that lends its configuration.")] = None,
 ) -> None:
-    """Write a run's weights under the released names."""
+    """Write a run as a checkpoint that the released code evaluates (docs/interchange.md)."""
     from pipeline.interchange import checkpoints
 
-    checkpoints.export_checkpoint(load(config).layout, experiment, seed, path, like=like)
+    left_out = checkpoints.export_checkpoint(load(config).layout, experiment, seed, path, like=like)
     print(f"wrote {path}")
+    for line in left_out:
+        print(f"left out of what {like} lends, for it would be run when the file is opened: {line}")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
 import zipfile
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,16 +12,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from pipeline.core.errors import WeightsError
+from pipeline.core.pickles import Inert, read_archive
 
-_STORAGES = {
-    "FloatStorage": torch.float32,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "DoubleStorage": torch.float64,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "BoolStorage": torch.bool,
-}
 _WRAPPERS = ("state_dict", "model_state", "model")  # keys under which training scripts keep the parameters
 
 
@@ -63,53 +53,20 @@ def is_torchscript(path: Path) -> bool:
         return any("/code/" in name for name in archive.namelist())
 
 
-class _Object(dict):
-    """Stands for any TorchScript object: keeps its attributes, runs nothing."""
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self.update(state)
-
-
-class _TorchScriptUnpickler(pickle.Unpickler):
-    """Reads only tensors, storages and attribute dictionaries; any other global is refused."""
-
-    def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
-        super().__init__(archive.open(f"{root}/data.pkl"))
-        self._archive, self._root = archive, root
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module.startswith("__torch__"):
-            return _Object
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _tensor
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if module == "torch" and name.endswith("Storage"):
-            return name
-        raise pickle.UnpicklingError(f"refused to load {module}.{name}")
-
-    def persistent_load(self, pid: Any) -> Tensor:
-        _, storage, key, _, _ = pid
-        return torch.frombuffer(bytearray(self._archive.read(f"{self._root}/data/{key}")), dtype=_STORAGES[storage])
-
-
-def _tensor(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
-    return storage.as_strided(size, stride, offset)
-
-
 def _torchscript(path: Path) -> dict[str, Tensor]:
-    with zipfile.ZipFile(path) as archive:
-        root = next(name for name in archive.namelist() if name.endswith("/data.pkl")).removesuffix("/data.pkl")
-        tree = _TorchScriptUnpickler(archive, root).load()
+    """The tensors of a TorchScript archive by the names its modules have; nothing of its code is read."""
     found: dict[str, Tensor] = {}
 
-    def visit(node: Mapping[str, Any], prefix: str) -> None:
-        for key, value in node.items():
+    def visit(node: Any, prefix: str) -> None:
+        for key, value in (node.state if isinstance(node.state, Mapping) else {}).items():
             if isinstance(value, Tensor):
                 found[prefix + key] = value
-            elif isinstance(value, _Object):
+            elif isinstance(value, Inert):
                 visit(value, f"{prefix}{key}.")
 
+    tree = read_archive(path)
+    if not isinstance(tree, Inert):
+        raise ValueError("no module in the archive")
     visit(tree, "")
     return found
 

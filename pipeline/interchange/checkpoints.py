@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,28 +13,18 @@ from pipeline.config.models import Msc
 from pipeline.config.schema import Config
 from pipeline.core.errors import BundleError
 from pipeline.core.layout import Layout
-from pipeline.interchange.pickles import Inert, read_pickle, stand_in, write_pickle
+from pipeline.core.pickles import write_archive
+from pipeline.core.store import open_store
+from pipeline.interchange import released_file
 from pipeline.interchange.released_names import from_released, to_released
 from pipeline.models import base as models
 from pipeline.models.base import Dims, Retriever
 from pipeline.models.checkpoint import load_model, save_model
 
-WEIGHTS = ("state_dict", "model", "model_state_dict")  # entries a checkpoint may keep its weights under
-
-
-def _weights(content: Any, path: Path) -> tuple[dict[str, Tensor], str | None]:
-    """The parameters of an unpickled checkpoint, and the entry they lie under (None: they are the whole of it)."""
-    candidates = [(content.get(key), key) for key in WEIGHTS] + [(content, None)] if isinstance(content, Mapping) else []
-    for found, key in candidates:
-        if isinstance(found, Mapping) and found and all(isinstance(value, Tensor) for value in found.values()):
-            return {str(name).removeprefix("module."): value for name, value in found.items()}, key
-    held = ", ".join(map(str, content)) if isinstance(content, Mapping) else type(content).__name__
-    raise BundleError(f"no weights among: {held}", where=path, fix=f"they are expected under one of {', '.join(WEIGHTS)}")
-
 
 def read_released(path: str | Path) -> dict[str, Tensor]:
     """The parameters of a released checkpoint by their released names. Errors: BundleError."""
-    return _weights(read_pickle(path), Path(path))[0]
+    return released_file.read(path).weights
 
 
 def dimensions(weights: Mapping[str, Tensor]) -> dict[str, int]:
@@ -106,51 +95,52 @@ def import_checkpoint(config: Config, layout: Layout, experiment: str, seed: int
     Errors: BundleError, WeightsError. Source: docs/method.md 10 (released checkpoints are pickles).
     """
     chosen = config.experiment(experiment)
-    model = build(read_released(path), chosen, path)
-    attrs: dict[str, Any] = {"epoch": 0, "selection_split": "unknown (imported)", "imported": Path(path).name}
+    released = released_file.read(path)
+    model = build(released.weights, chosen, path)
+    attrs: dict[str, Any] = {"epoch": released.epoch, "selection_split": "unknown (imported)", "imported": Path(path).name}
+    if released.recalls:
+        attrs["recalls"] = released.recalls
     save_model(layout.checkpoint(experiment, seed), model.state_dict(), chosen, model.dims, **attrs)
 
 
-def export_checkpoint(layout: Layout, experiment: str, seed: int, path: str | Path, *, like: str | Path | None = None) -> None:
-    """Write a run's checkpoint as the released code reads it: `state_dict` under the released names.
+def export_checkpoint(layout: Layout, experiment: str, seed: int, path: str | Path, *, like: str | Path | None = None) -> list[str]:
+    """Write a run's checkpoint with everything that the released code's `--eval --resume` reads (released_file.py).
 
-    `like`, a released checkpoint of the same dataset, lends everything else it holds (its configuration object, untouched and unread);
-    without it the `config` entry is an EasyDict with the sizes this project knows. The optimiser's state is never written.
+    `like`, a released checkpoint of the same sizes, lends what else it holds, its `config` first of all, in the order and the types of its
+    weights: plain values only. Returns what of it was left out, a line each. The epoch and the recalls are the run's own.
     Errors: StoreError, BundleError.
     """
-    model, chosen, attrs = load_model(layout.checkpoint(experiment, seed))
-    weights = OrderedDict(sorted(to_released(model.state_dict(), len(_settings(chosen, path).widths)).items()))
+    file = layout.checkpoint(experiment, seed)
+    model, chosen, attrs = load_model(file)
+    weights = dict(sorted(to_released(model.state_dict(), len(_settings(chosen, file).widths)).items()))
+    config = released_file.config(chosen, visual_feat_dim=model.dims.video_dim, q_feat_size=model.dims.text_dim)
+    entry, extra, left_out = "state_dict", dict[str, Any](), list[str]()
     if like is not None:
-        content = read_pickle(like)
-        theirs, key = _weights(content, Path(like))
-        differ = sorted(set(theirs) ^ set(weights)) or sorted(n for n, value in theirs.items() if value.shape != weights[n].shape)
-        if differ:
-            lines = "\n  ".join(differ)
-            raise BundleError(f"parameters that do not fit the model to be like:\n  {lines}", where=like, fix="use one of the same sizes")
-        weights = OrderedDict((name, weights[name].to(theirs[name].dtype)) for name in theirs)
-        content = {**content, key: weights} if key is not None else weights
-        # The optimiser's moments belong to the other weights.
-        content.pop("optimizer", None)
-    else:
-        content = {"state_dict": weights, "config": _config(model, _settings(chosen, path), chosen), "epoch": int(attrs.get("epoch") or 0)}
-    write_pickle(path, content)
+        lender = released_file.read(like)
+        weights, entry = _as_lent(weights, lender.weights, like), lender.entry or entry
+        extra, left_out = released_file.lent(lender)
+        config = extra.pop("config", config)
+    epoch = int(attrs.get("epoch") or 0)
+    content = released_file.content(weights, config, chosen.training, epoch, attrs.get("recalls") or _recalls(file, epoch))
+    content[entry] = content.pop("state_dict")
+    write_archive(path, {**content, **extra})
+    return left_out
 
 
-def _config(model: Retriever, settings: Msc, chosen: Experiment) -> Inert:
-    """The sizes as MS-SL's line of code spells them, in the class it keeps them in."""
-    values = {
-        "visual_input_size": model.dims.video_dim,
-        "query_input_size": model.dims.text_dim,
-        "hidden_size": settings.hidden,
-        "n_heads": settings.heads,
-        "max_ctx_l": chosen.clips.frames,
-        "max_desc_l": settings.max_words,
-        "sft_factor": settings.consolidation_temperature,
-        "drop": settings.dropout,
-        "input_drop": settings.input_dropout,
-    }
-    easydict = stand_in("easydict", "EasyDict")
-    config = easydict.__new__(easydict)
-    config.update(values)
-    config.state = dict(values)
-    return config
+def _as_lent(weights: Mapping[str, Tensor], theirs: Mapping[str, Tensor], like: str | Path) -> dict[str, Tensor]:
+    """The weights in the order and the types of the lender's. Errors: BundleError listing every difference in name or shape."""
+    differ = sorted(set(theirs) ^ set(weights)) or sorted(n for n, value in theirs.items() if value.shape != weights[n].shape)
+    if differ:
+        lines = "\n  ".join(differ)
+        raise BundleError(f"parameters that do not fit the model to be like:\n  {lines}", where=like, fix="use one of the same sizes")
+    return {name: weights[name].to(theirs[name].dtype) for name in theirs}
+
+
+def _recalls(file: Path, epoch: int) -> dict[str, float]:
+    """The recalls a trained run had on its selection split after its best epoch; empty when they were not kept."""
+    with open_store(file, stage="checkpoint") as store:
+        if "history" not in store:
+            return {}
+        history = store.table("history")
+    row = history[history["epoch"] == epoch]
+    return {name: float(row[name].iloc[0]) for name in released_file.RECALLS if len(row) and name in row}

@@ -15,13 +15,13 @@ from pipeline.clips import stage as clips
 from pipeline.clips.op_tome import op_tome
 from pipeline.clips.recipe import RELEASED_SCHEDULE
 from pipeline.config.schema import Config
+from pipeline.core.pickles import write_archive
 from pipeline.core.store import open_store
 from pipeline.evaluation import inputs
 from pipeline.evaluation import stage as evaluation
 from pipeline.interchange.captioned import open_captioned
 from pipeline.interchange.checkpoints import export_checkpoint, import_checkpoint, read_released
 from pipeline.interchange.importing import import_bundle
-from pipeline.interchange.pickles import write_pickle
 from pipeline.jobs import recipes
 from pipeline.ranking.data import normalised
 from pipeline.ranking.metrics import ranks, recalls
@@ -67,7 +67,7 @@ class Bare:
         for shard in sorted(path.stem for path in self.layout.features("clip", "x").parent.glob("*.h5")):
             clips.run(self.config, self.layout, "main", shard)
         best = self.layout.root / "best.ckpt"
-        write_pickle(best, {"state_dict": self.weights, "epoch": 3})
+        write_archive(best, {"state_dict": self.weights, "epoch": 3})
         import_checkpoint(self.config, self.layout, *RUN, best)
         evaluation.run(self.config, self.layout, *RUN, recipes.evaluation(self.config, RUN[0]))
         return json.loads(self.layout.metrics(*RUN).read_text())
