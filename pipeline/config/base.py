@@ -5,7 +5,18 @@ from __future__ import annotations
 import os
 from typing import Annotated, Any, Union
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, SerializeAsAny, Tag, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SerializeAsAny,
+    Tag,
+    WithJsonSchema,
+    WrapValidator,
+)
 from pydantic_core import PydanticCustomError
 
 from pipeline.core import plugins
@@ -57,6 +68,25 @@ def plugged(room: str, base: type[Section], kinds: tuple[str, ...] = ()) -> Any:
         return plugins.settings(room, kind, base).model_validate(value)
 
     return Annotated[SerializeAsAny[base], BeforeValidator(validated), WithJsonSchema(_USERS_OWN)]  # type: ignore[valid-type, misc]
+
+
+class _OrUsersOwn:
+    """In the JSON schema a user's own kind stands beside the type it is attached to."""
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> Any:
+        return {"anyOf": [handler(core), _USERS_OWN]}
+
+
+def or_plugged(room: str, base: type[Section], ours: type[Section]) -> Any:
+    """The type of settings of one class for all our own kinds, or of a user's module (`plugged`)."""
+
+    def validated(value: Any, ours_only: Any) -> Any:
+        kind = value.get("kind") if isinstance(value, dict) else None
+        if isinstance(kind, str) and "." in kind:
+            return plugins.settings(room, kind, base).model_validate(value)
+        return value if isinstance(value, base) else ours_only(value)
+
+    return Annotated[SerializeAsAny[ours], WrapValidator(validated), _OrUsersOwn()]  # type: ignore[valid-type, misc]
 
 
 def of_kind(room: str, base: type[Section], *own: type[Section], default: str | None = None) -> Any:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from pipeline.config.base import Name, Place, Section, Share
+from pipeline.config.base import Name, Place, Section, Share, or_plugged
 
 
 class Dataset(Section):
-    """Which videos, which queries."""
+    """Which videos, which queries. The `Settings` of a reader of one's own derives from it (docs/extending.md)."""
 
     name: Name = Field("demo", description="Results go to `<results>/<name>/`.")
-    kind: Literal["own", "demo", "qvhighlights", "tvr", "activitynet", "charades", "bundle"] = Field(
-        "own",
-        description="How annotations are read: `own` is a CSV or JSONL; `demo` renders the embedded world and reads it as `own`; "
-        "`bundle` is what `prvr import` read.",
-    )
+    kind: str = "own"
     videos: Place = Field("", description="Folder of the videos (searched recursively). For `demo`, made when empty.")
     annotations: Place = Field(
         "", description="CSV or JSONL of queries for `own`; the folder of the original annotation files for the benchmarks."
@@ -29,6 +25,27 @@ class Dataset(Section):
     include_unlabelled: bool = Field(
         False, description="Own videos: also take in videos of the folder that no query names (for search, never evaluated)."
     )
+
+    @property
+    def original(self) -> bool:
+        """Whether it is read from the files its publisher gives out."""
+        return self.kind not in ("own", "demo", "bundle")
+
+
+class Ours(Dataset):
+    """Which videos, which queries."""
+
+    kind: Literal["own", "demo", "qvhighlights", "tvr", "activitynet", "charades", "bundle"] = Field(
+        "own",
+        description="How annotations are read: `own` is a CSV or JSONL; `demo` renders the embedded world and reads it as `own`; "
+        "`bundle` is what `prvr import` read; the dotted name of a module of your own: docs/extending.md.",
+    )
+
+
+if TYPE_CHECKING:
+    AnyDataset = Dataset
+else:
+    AnyDataset = or_plugged("datasets", Dataset, Ours)
 
 
 class Demo(Section):

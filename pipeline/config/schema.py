@@ -14,7 +14,7 @@ from pipeline.config import variants
 from pipeline.config.ablations import table_3, tables_1_and_2
 from pipeline.config.base import Name, Output, Section
 from pipeline.config.encoders import AnyEncoder, Encoder, Imported
-from pipeline.config.inputs import Dataset, Demo, Video
+from pipeline.config.inputs import AnyDataset, Demo, Ours, Video
 from pipeline.config.method import Clips, Evaluation, Experiment, Objectives, Training
 from pipeline.config.models import Model, Msc
 from pipeline.config.streams import Stream
@@ -35,7 +35,7 @@ class Config(Section):
     """The whole configuration."""
 
     results: Output = Field("results", description="Folder of everything computed.")
-    dataset: Dataset = Dataset()
+    dataset: AnyDataset = Ours()
     demo: Demo = Demo()
     video: Video = Video()
     encoders: dict[Name, AnyEncoder] = Field(

@@ -10,32 +10,35 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.inputs import Dataset
 from pipeline.core.errors import DatasetError
 from pipeline.datasets import caption_list
 from pipeline.datasets.files import document, find, records, require
 from pipeline.datasets.rows import Query, Rows, Video, normalise, refuse, repair
 
 GALLERIES = ("val_1", "mssl")
-FRAME_FOLDERS = False
+TELLTALE = ("train.json", "val_1.json")
+ADVICE = "gallery val_1, the official 4,917 videos; `gallery: mssl` has the 4,430 of the MS-SL bundle: never compare the two"
 MSSL_EVALUATION = "prvr_vcmr_val.jsonl"
 MSSL_LISTS = {"train": "activitynettrain.caption.txt", "test": "activitynetval.caption.txt"}
 
 
-def read(folder: Path, gallery: str | None) -> Rows:
+def read(dataset: Dataset) -> Rows:
     """Train and test. DatasetError when no gallery is chosen: recalls on the two cannot be compared."""
+    folder, gallery = Path(dataset.annotations), dataset.gallery
     if gallery is None:
         raise DatasetError(
             "ActivityNet has two evaluation galleries and none is chosen",
             where="dataset.gallery",
             fix="set it to val_1 (4,917 videos, 17,505 queries) or mssl (4,430 / 15,753); docs/datasets.md says who reports which",
         )
-    train_file, test_file = require(folder, ("train.json", "val_1.json"))
+    train_file, test_file = require(folder, TELLTALE)
     videos: list[Video] = []
     queries: list[Query] = []
     for split, path in (("train", train_file), ("test", test_file)):
-        found = _split(document(path), split, path)
-        videos += found[0]
-        queries += found[1]
+        of_split = _split(document(path), split, path)
+        videos += of_split[0]
+        queries += of_split[1]
     rows = Rows(tuple(videos), tuple(queries), gallery)
     return rows if gallery == "val_1" else _mssl(rows, folder)
 

@@ -10,25 +10,26 @@ import csv
 from collections import Counter
 from pathlib import Path
 
+from pipeline.config.inputs import Dataset
 from pipeline.core.errors import DatasetError
 from pipeline.datasets.files import lines, open_text, require
 from pipeline.datasets.rows import Query, Rows, Video, normalise, refuse, repair
 
 GALLERIES: tuple[str, ...] = ("test",)
-FRAME_FOLDERS = False
+TELLTALE = ("charades_sta_train.txt", "charades_sta_test.txt")
 _FILES = {"train": ("charades_sta_train.txt", "Charades_v1_train.csv"), "test": ("charades_sta_test.txt", "Charades_v1_test.csv")}
 
 
-def read(folder: Path, gallery: str | None) -> Rows:
+def read(dataset: Dataset) -> Rows:
     """Train and test."""
-    paths = require(folder, [name for pair in _FILES.values() for name in pair])
+    paths = require(Path(dataset.annotations), [name for pair in _FILES.values() for name in pair])
     videos: list[Video] = []
     queries: list[Query] = []
     for i, split in enumerate(_FILES):
-        found = _split(paths[2 * i], _lengths(paths[2 * i + 1]), split)
-        videos += found[0]
-        queries += found[1]
-    return Rows(tuple(videos), tuple(queries), gallery or "test")
+        of_split = _split(paths[2 * i], _lengths(paths[2 * i + 1]), split)
+        videos += of_split[0]
+        queries += of_split[1]
+    return Rows(tuple(videos), tuple(queries), dataset.gallery or "test")
 
 
 def _lengths(path: Path) -> dict[str, float]:

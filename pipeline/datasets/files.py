@@ -23,10 +23,10 @@ def require(folder: Path, names: Sequence[str]) -> list[Path]:
     """The files, in order. DatasetError listing every one that is absent."""
     if not folder.is_dir():
         raise DatasetError("the folder of annotation files does not exist", where=folder, fix="set dataset.annotations to a folder")
-    found = [find(folder, name) for name in names]
-    absent = [name for name, path in zip(names, found, strict=True) if path is None]
+    paths = [find(folder, name) for name in names]
+    absent = [name for name, path in zip(names, paths, strict=True) if path is None]
     refuse(absent, what="missing annotation files", where=folder, fix=_FETCH)
-    return [path for path in found if path is not None]
+    return [path for path in paths if path is not None]
 
 
 def open_text(path: Path) -> IO[str]:
@@ -56,7 +56,7 @@ def document(path: Path) -> Any:
 
 def records(path: Path, fields: Sequence[str]) -> list[dict[str, Any]]:
     """The objects of a JSONL file. DatasetError listing every line that is none or lacks one of `fields`."""
-    found, problems = [], []
+    objects, problems = [], []
     for number, line in lines(path):
         try:
             record = json.loads(line)
@@ -67,6 +67,6 @@ def records(path: Path, fields: Sequence[str]) -> list[dict[str, Any]]:
         if absent:
             problems.append(f"line {number}: no {', '.join(absent)}")
         else:
-            found.append(record)
+            objects.append(record)
     refuse(problems, what="bad lines", where=path, fix=_FETCH)
-    return found
+    return objects

@@ -21,7 +21,7 @@ EXTENSIONS = frozenset(f".{kind}" for kind in _KINDS.split(" "))
 
 @dataclass(frozen=True)
 class File:
-    """One video found: `key` is its path relative to the folder, without extension, with `/`; what is no UTF-8 in it is escaped."""
+    """One video of the folder: `key` is its path relative to the folder, without extension, with `/`; what is no UTF-8 in it is escaped."""
 
     key: str
     path: str
@@ -59,21 +59,21 @@ def scan(root: str | Path, frame_folders: Collection[str] = ()) -> list[File]:
     root = Path(root)
     if not root.is_dir():
         raise DatasetError("the folder of videos does not exist", where=root, fix="set dataset.videos to the folder that holds them")
-    found: list[File] = []
+    files: list[File] = []
     for base, folders, names in walk(root):
         relative = os.path.relpath(base, root)
         prefix = "" if relative == "." else relative + os.sep
         taken = [name for name in folders if name in frame_folders]
-        found += [
+        files += [
             File(unicodedata.normalize("NFC", printable(prefix + name).replace(os.sep, "/")), os.path.join(base, name)) for name in taken
         ]
         folders[:] = sorted(name for name in folders if name not in frame_folders and not name.startswith("."))
-        found += [
+        files += [
             File(key_of(printable(prefix + name)), os.path.join(base, name))
             for name in names
             if os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith(".")
         ]
-    return sorted(found, key=lambda file: file.path)
+    return sorted(files, key=lambda file: file.path)
 
 
 class FolderFiles:
@@ -83,13 +83,13 @@ class FolderFiles:
     stem of such files to their ids.
     """
 
-    def __init__(self, found: list[File], root: Path) -> None:
+    def __init__(self, files: list[File], root: Path) -> None:
         self.root = root
-        times = Counter(file.key for file in found)
-        self.all = [replace(file, key=self._with_extension(file)) if times[file.key] > 1 else file for file in found]
+        times = Counter(file.key for file in files)
+        self.all = [replace(file, key=self._with_extension(file)) if times[file.key] > 1 else file for file in files]
         self.shared: dict[str, list[str]] = {}
         self.by_key: dict[str, list[File]] = {}
-        for file, plain in zip(self.all, found, strict=True):
+        for file, plain in zip(self.all, files, strict=True):
             self.by_key.setdefault(file.key, []).append(file)
             if file.key != plain.key:
                 self.shared.setdefault(plain.key, []).append(file.key)
@@ -131,23 +131,23 @@ class FolderFiles:
 def locate(
     rows: Rows, root: str | Path, *, report: Path, allow_missing: bool = False, frame_folders: bool = False
 ) -> tuple[Rows, list[str]]:
-    """The rows with every video's files looked up by name anywhere below `root`, and the lines describing what is missing.
+    """The rows with every video's files looked up below `root`, by name anywhere or by path, and the lines describing what is missing.
 
     Errors: DatasetError listing every name that fits two files; and, unless `allow_missing`, every file that is absent (a long list
     goes to `report`). With `allow_missing` those videos and their queries are left out. A video of several files is missing when one
     of them is: its time line would shift.
     """
     names = {name for video in rows.videos for part in video.parts for name in part}
-    by_stem: dict[str, list[File]] = {}
+    named: dict[str, list[File]] = {}
     for file in scan(root, names if frame_folders else ()):
-        if file.stem in names:
-            by_stem.setdefault(file.stem, []).append(file)
+        for name in names & {file.stem, file.key}:
+            named.setdefault(name, []).append(file)
 
     twice, missing, kept = [], [], []
     for video in rows.videos:
         files: list[str] = []
         for part in video.parts:
-            fits = [file for name in part for file in by_stem.get(name, [])]
+            fits = [file for name in part for file in named.get(name, [])]
             if len(fits) > 1:
                 twice.append(f"{video.video_id}: " + ", ".join(file.path for file in fits))
             if fits:

@@ -20,8 +20,8 @@ COLUMNS = ("path", "video_id", "query", "split", "start", "end", "moments", "que
 _FIX = "mend these rows and run again; docs/own-videos.md describes the columns"
 
 
-def read(dataset: Dataset) -> tuple[Rows, list[str]]:
-    """The videos and queries of an own dataset, and the lines of `allow_missing_videos` describing absent files.
+def read(dataset: Dataset) -> Rows:
+    """The videos and queries of an own dataset.
 
     Errors: DatasetError listing every bad row with its line number (no query, unknown split, bad time, missing file, an id used twice,
     an id that fits two files, a video in two splits), or a file that is no CSV or JSONL.
@@ -37,7 +37,7 @@ def read(dataset: Dataset) -> tuple[Rows, list[str]]:
         videos = tuple(Video(file.key, NO_SPLIT, files=(file.path,)) for file in files.all)
         if not videos:
             raise DatasetError("no video in the folder", where=root, fix="set dataset.videos to the folder that holds them")
-        return Rows(videos, (), notes=(f"{len(videos)} videos without queries: features and search only",)), []
+        return Rows(videos, (), notes=(f"{len(videos)} videos without queries: features and search only",))
 
     reader = _Reader(files, dataset.allow_missing_videos)
     for line, row in _records(Path(dataset.annotations), reader.problems):
@@ -46,7 +46,7 @@ def read(dataset: Dataset) -> tuple[Rows, list[str]]:
     refuse(reader.problems, what="bad rows", where=dataset.annotations, fix=_FIX)
     if not rows.queries:
         raise DatasetError("no row to work with", where=dataset.annotations, fix=_FIX)
-    return check(rows, dataset.annotations), reader.missing
+    return check(rows, dataset.annotations)
 
 
 class _Reader:
@@ -123,7 +123,7 @@ class _Reader:
         if self.missing:
             absent = len({line.split(" (", 1)[0] for line in self.missing})
             notes.append(f"{absent} videos with {len(self.missing)} queries are not on disk and left out")
-        return Rows(tuple(videos), tuple(self.queries), notes=tuple(notes))
+        return Rows(tuple(videos), tuple(self.queries), notes=tuple(notes), missing=tuple(self.missing))
 
 
 def _moments(row: dict[str, Any], bad: list[str]) -> tuple[tuple[float, float], ...]:

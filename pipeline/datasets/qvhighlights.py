@@ -10,11 +10,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.inputs import Dataset
 from pipeline.datasets.files import records, require
 from pipeline.datasets.rows import Query, Rows, Video, normalise, repair
 
 GALLERIES = ("val", "test")
-FRAME_FOLDERS = False
+TELLTALE = ("highlight_train_release.jsonl", "highlight_val_release.jsonl")
+ADVICE = "gallery val, on which the field reports; `gallery: test` keeps it for choosing the epoch (docs/datasets.md)"
 CLIP_SECONDS = 2  # length of one saliency unit
 
 # The field tests on the official val release, whose 474 videos it calls the test set. `test` instead uses the labelled official
@@ -30,13 +32,13 @@ def files(gallery: str | None) -> list[str]:
     return list(_FILES[gallery or "val"].values())
 
 
-def read(folder: Path, gallery: str | None) -> Rows:
+def read(dataset: Dataset) -> Rows:
     """Both splits of the PRVR form. Gallery `val` (the default, the published one) or `test`."""
-    gallery = gallery or "val"
+    gallery = dataset.gallery or "val"
     splits = _FILES[gallery]
     videos: list[Video] = []
     queries: list[Query] = []
-    for split, path in zip(splits, require(folder, files(gallery)), strict=True):
+    for split, path in zip(splits, require(Path(dataset.annotations), files(gallery)), strict=True):
         rows = records(path, ("qid", "query", "duration", "vid"))
         merged, offsets = _merge(rows, split)
         videos += merged
@@ -71,7 +73,7 @@ def _merge(rows: Iterable[dict[str, Any]], split: str) -> tuple[list[Video], dic
 
 
 def _queries(rows: Iterable[dict[str, Any]], split: str, offsets: dict[str, tuple[float, float]]) -> list[Query]:
-    found: list[Query] = []
+    queries: list[Query] = []
     count: Counter[str] = Counter()
     for row in rows:
         vid, source = row["vid"], source_of(row["vid"])[0]
@@ -80,7 +82,7 @@ def _queries(rows: Iterable[dict[str, Any]], split: str, offsets: dict[str, tupl
         extra: dict[str, Any] = {"qid": row["qid"], "vid": vid, "offset": offset, "windows": row.get("relevant_windows", [])}
         if "saliency_scores" in row:
             extra["saliency"] = {"clip_seconds": CLIP_SECONDS, "clip_ids": row["relevant_clip_ids"], "scores": row["saliency_scores"]}
-        found.append(
+        queries.append(
             Query(
                 query_id=str(row["qid"]),
                 video_id=source,
@@ -93,4 +95,4 @@ def _queries(rows: Iterable[dict[str, Any]], split: str, offsets: dict[str, tupl
             )
         )
         count[source] += 1
-    return found
+    return queries

@@ -49,12 +49,16 @@ class Query:
 
 @dataclass(frozen=True)
 class Rows:
-    """A dataset as read: `gallery` names the published evaluation set where there are several; `notes` are facts to print."""
+    """A dataset as read: `gallery` names the published evaluation set where there are several; `notes` are facts to print.
+
+    `missing`: one line for each absent file that `allow_missing_videos` let pass.
+    """
 
     videos: tuple[Video, ...]
     queries: tuple[Query, ...]
     gallery: str = ""
     notes: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 def normalise(text: str) -> str:

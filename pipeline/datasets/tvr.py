@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.inputs import Dataset
 from pipeline.core.errors import DatasetError
 from pipeline.datasets import caption_list
 from pipeline.datasets.files import document, find, records, require
@@ -19,12 +20,14 @@ FRAME_FOLDERS = True
 DURATIONS = "tvr_video2dur_idx.json"
 RELEASES = {"train": "tvr_train_release.jsonl", "val": "tvr_val_release.jsonl"}
 CAPTIONS = "tvrtrain.caption.txt"
+TELLTALE = (DURATIONS, RELEASES["val"])
 _NAMES = {"train": "train", "val": "test"}  # official name -> role in PRVR
 
 
-def read(folder: Path, gallery: str | None) -> Rows:
+def read(dataset: Dataset) -> Rows:
     """Train and test. Where the train release is absent, the bundle's caption list gives the training queries, without moments."""
-    durations_file, val_file = require(folder, (DURATIONS, RELEASES["val"]))
+    folder = Path(dataset.annotations)
+    durations_file, val_file = require(folder, TELLTALE)
     durations = document(durations_file)
     train_file, listing = find(folder, RELEASES["train"]), find(folder, CAPTIONS)
     notes: tuple[str, ...] = ()
@@ -41,7 +44,7 @@ def read(folder: Path, gallery: str | None) -> Rows:
             where=folder,
             fix="fetch one of them as docs/datasets.md says",
         )
-    return Rows(tuple(videos(durations)), (*train, *_queries(val_file, "val", durations)), gallery or "val", notes)
+    return Rows(tuple(videos(durations)), (*train, *_queries(val_file, "val", durations)), dataset.gallery or "val", notes)
 
 
 def videos(durations: dict[str, Any]) -> list[Video]:
@@ -53,7 +56,7 @@ def videos(durations: dict[str, Any]) -> list[Video]:
 
 
 def _queries(path: Path, split: str, durations: dict[str, Any]) -> list[Query]:
-    found: list[Query] = []
+    queries: list[Query] = []
     count: Counter[str] = Counter()
     for row in records(path, ("vid_name", "desc", "desc_id", "ts")):
         name = row["vid_name"]
@@ -62,5 +65,5 @@ def _queries(path: Path, split: str, durations: dict[str, Any]) -> list[Query]:
         cap_id = f"{name}#enc#{count[name]}"
         count[name] += 1
         extra = {"type": row.get("type", ""), "span": row["ts"]}
-        found.append(Query(str(row["desc_id"]), name, _NAMES[split], normalise(row["desc"]), moments, cap_id, flags=flags, extra=extra))
-    return found
+        queries.append(Query(str(row["desc_id"]), name, _NAMES[split], normalise(row["desc"]), moments, cap_id, flags=flags, extra=extra))
+    return queries

@@ -51,8 +51,8 @@ def import_bundle(
     Errors: BundleError listing every problem. Source: docs/datasets.md, bundle layouts.
     """
     differing: list[str] = []
-    if annotations is None and config.dataset.kind in readers.BENCHMARKS and config.dataset.annotations:
-        annotations = table.of(readers.benchmark(config.dataset))
+    if annotations is None and config.dataset.original and config.dataset.annotations:
+        annotations = table.of(readers.annotated(config.dataset))
     if annotations is not None:
         bundle, differing = annotated(bundle, annotations)
     findings = check(bundle, allow_missing=allow_missing)

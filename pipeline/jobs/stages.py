@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.core.layout import Layout
+from pipeline.core.plugins import module_of
 from pipeline.core.provenance import FileCache, sha256
 from pipeline.jobs import recipes
 from pipeline.jobs.collection import Collection, Targets
@@ -36,10 +37,14 @@ class Annotations(Stage):
     """The canonical table of videos and queries."""
 
     name, place, unit = "annotations", "annotations", "queries"
-    modules = ("pipeline.datasets.stage",)
+    modules = ("pipeline.datasets.stage",)  # and the reader
 
     def jobs(self, collection: Collection, targets: Targets = ("table",)) -> list[dict[str, str]]:
         return [] if collection.config.dataset.kind == "bundle" else [{}]  # a bundle brings its own
+
+    def code(self, collection: Collection, of: Wildcards) -> tuple[str, ...]:
+        kind = collection.config.dataset.kind
+        return self.modules if kind == "bundle" else (*self.modules, module_of("datasets", "own" if kind == "demo" else kind))
 
     def manifest(self, layout: Layout, of: Wildcards) -> Path:
         return layout.annotations_manifest

@@ -26,7 +26,7 @@ def videos(config: Config, layout: Layout) -> list[Source]:
     if config.dataset.kind == "bundle":
         return _bundle(layout)
     rows, _ = read(config, layout)
-    if not config.dataset.videos and config.dataset.kind != "own":
+    if not config.dataset.videos and config.dataset.kind != "own" and not any(video.files for video in rows.videos):
         # Features come from a published bundle: there is nothing to look at, and all videos of the annotations count.
         _all_imported(config)
         return [Source(v.video_id, (), "", None if math.isnan(v.duration) else v.duration) for v in rows.videos]

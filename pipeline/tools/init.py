@@ -16,17 +16,13 @@ from pipeline.config.inputs import Dataset
 from pipeline.core import install
 from pipeline.core.errors import ConfigError, DatasetError, PrvrError, printable
 from pipeline.datasets import caption_list, table
+from pipeline.datasets.base import frame_folders, galleries, reader, telltales
 from pipeline.datasets.folder import locate
 from pipeline.datasets.own import read as read_own
-from pipeline.datasets.readers import BENCHMARKS, benchmark
+from pipeline.datasets.readers import annotated
 from pipeline.datasets.rows import Query, Rows, Video
-from pipeline.tools.recognise import TELLTALE, Bundle, Found, look
+from pipeline.tools.recognise import Contents, FeatureBundle, look
 
-_GALLERY = {"activitynet": "val_1", "qvhighlights": "val"}
-_OTHER_GALLERY = {
-    "activitynet": "gallery val_1, the official 4,917 videos; `gallery: mssl` has the 4,430 of the MS-SL bundle: never compare the two",
-    "qvhighlights": "gallery val, on which the field reports; `gallery: test` keeps it for choosing the epoch (docs/datasets.md)",
-}
 _IMPORTED = """\
 encoders:                               # published features, which `prvr import` puts here: nothing is decoded or encoded
   {name}-video:
@@ -47,10 +43,10 @@ def init(root: Path, target: Path, *, kind: str | None = None) -> list[str]:
     a published bundle are used where there are no videos. `kind` chooses where several datasets are recognised. Errors: ConfigError
     when a file of that name is there already or several kinds fit, DatasetError when nothing does.
     """
-    found = look(root)
-    kind = kind or _only_kind(found)
-    bundle = _bundle(found, kind)
-    dataset = _dataset(found, kind, bundle)
+    contents = look(root)
+    kind = kind or _only_kind(contents)
+    bundle = _bundle(contents, kind)
+    dataset = _dataset(contents, kind, bundle)
     config, manifest = target / f"{dataset.name}.yaml", target / f"{dataset.name}.manifest.tsv"
     if kind == "own" and not dataset.annotations:
         manifest = target / f"{dataset.name}.queries.csv"
@@ -61,12 +57,12 @@ def init(root: Path, target: Path, *, kind: str | None = None) -> list[str]:
         )
     rows, notes, first = _rows(dataset, bundle)
     counts = table.of(rows).counts().itertuples() if rows.queries else ()
-    if kind in _OTHER_GALLERY and dataset.kind != "bundle":
-        notes = [_OTHER_GALLERY[kind], *notes]
+    if dataset.original and (advice := getattr(reader(kind), "ADVICE", "")):
+        notes = [advice, *notes]
     target.mkdir(parents=True, exist_ok=True)
     config.write_text(_filled(dataset, bundle), encoding="utf-8")
     _manifest(manifest, rows, dataset)
-    said = [f"{root}:", *(f"  {line}" for line in found.lines()), "", f"{dataset.name} ({dataset.kind})"]
+    said = [f"{root}:", *(f"  {line}" for line in contents.lines()), "", f"{dataset.name} ({dataset.kind})"]
     said += [*(f"  {of.split}: {of.videos:,} videos, {of.queries:,} queries" for of in counts), *notes, ""]
     said += [f"wrote {config}: read it, it explains every value", f"wrote {manifest}: {_says(manifest)}", ""]
     if bundle:
@@ -89,70 +85,74 @@ def init_demo(target: Path) -> list[str]:
     return [f"wrote {config}: the demo, a rendered world of videos; it explains every value", "", "next:", f"  {step}"]
 
 
-def _only_kind(found: Found) -> str:
-    kinds = list(found.benchmarks) + (["own"] if found.queries else [])
-    if not kinds and found.videos:
+def _only_kind(contents: Contents) -> str:
+    kinds = list(contents.benchmarks) + (["own"] if contents.queries else [])
+    if not kinds and contents.videos:
         return "own"
-    if not kinds and len(found.captioned) == 1:
+    if not kinds and len(contents.captioned) == 1:
         return "bundle"
     if len(kinds) == 1:
         return kinds[0]
     if kinds:
-        raise ConfigError(f"several datasets fit: {', '.join(kinds)}", where=found.root, fix="choose one with --kind")
-    if found.bundles:
+        raise ConfigError(f"several datasets fit: {', '.join(kinds)}", where=contents.root, fix="choose one with --kind")
+    if contents.bundles:
         raise DatasetError(
-            "feature bundles and nothing else: " + ", ".join(str(bundle.folder) for bundle in found.bundles),
-            where=found.root,
+            "feature bundles and nothing else: " + ", ".join(str(bundle.folder) for bundle in contents.bundles),
+            where=contents.root,
             fix="name the folder of one with caption lists in TextData; npz features come with `prvr import --npz` and annotation files",
         )
-    raise DatasetError("no video and no annotation file was recognised", where=found.root, fix="name the folder that holds them")
+    raise DatasetError("no video and no annotation file was recognised", where=contents.root, fix="name the folder that holds them")
 
 
-def _bundle(found: Found, kind: str) -> Bundle | None:
+def _bundle(contents: Contents, kind: str) -> FeatureBundle | None:
     """The bundle whose features stand in for videos that are not there."""
-    fitting = [bundle for bundle in found.captioned if kind in ("bundle", bundle.kind)]
+    fitting = [bundle for bundle in contents.captioned if kind in ("bundle", bundle.kind)]
     if kind == "bundle" and len(fitting) != 1:
         raise DatasetError(
             f"{len(fitting)} feature bundles with caption lists" + "".join(f"\n    {bundle.folder}" for bundle in fitting),
-            where=found.root,
+            where=contents.root,
             fix="name the folder of one of them",
         )
-    return fitting[0] if len(fitting) == 1 and (kind == "bundle" or not found.video_root(kind)) else None
+    return fitting[0] if len(fitting) == 1 and (kind == "bundle" or not contents.video_root(kind)) else None
 
 
-def _dataset(found: Found, kind: str, bundle: Bundle | None) -> Dataset:
-    videos = found.video_root(kind)
+def _dataset(contents: Contents, kind: str, bundle: FeatureBundle | None) -> Dataset:
+    videos = contents.video_root(kind)
     if kind == "own":
-        if len(found.queries) > 1:
+        if len(contents.queries) > 1:
             raise ConfigError(
-                "several files of queries: " + ", ".join(map(str, found.queries)), where=found.root, fix="leave one of them in this folder"
+                "several files of queries: " + ", ".join(map(str, contents.queries)),
+                where=contents.root,
+                fix="leave one of them in this folder",
             )
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", found.root.resolve().name).strip("-._") or "own"
-        return Dataset(kind="own", name=name, videos=videos, annotations=str(found.queries[0]) if found.queries else "")
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", contents.root.resolve().name).strip("-._") or "own"
+        return Dataset(kind="own", name=name, videos=videos, annotations=str(contents.queries[0]) if contents.queries else "")
     if kind == "bundle":
         assert bundle is not None
         return Dataset(kind="bundle", name=f"{bundle.kind}-{bundle.short}", gallery=None)
-    if kind not in found.benchmarks:
-        wanted = ", ".join(TELLTALE.get(kind, ())) or f"there is no kind {kind!r}"
+    if kind not in contents.benchmarks:
+        wanted = ", ".join(telltales().get(kind, ())) or f"there is no kind {kind!r}"
         raise DatasetError(
-            f"the annotation files of {kind} are not there ({wanted})", where=found.root, fix="docs/datasets.md says where they are"
+            f"the annotation files of {kind} are not there ({wanted})", where=contents.root, fix="docs/datasets.md says where they are"
         )
+    several = galleries(kind)
+    gallery = several[0] if len(several) > 1 else None
     return Dataset.model_validate(
-        {"kind": kind, "name": kind, "videos": videos, "annotations": str(found.benchmarks[kind]), "gallery": _GALLERY.get(kind)}
+        {"kind": kind, "name": kind, "videos": videos, "annotations": str(contents.benchmarks[kind]), "gallery": gallery}
     )
 
 
-def _rows(dataset: Dataset, bundle: Bundle | None) -> tuple[Rows, list[str], list[str]]:
+def _rows(dataset: Dataset, bundle: FeatureBundle | None) -> tuple[Rows, list[str], list[str]]:
     """The rows with what is on disk, lines about what is not, and what is to be done first (shell comments)."""
     if dataset.kind == "own":
-        rows, _ = read_own(dataset)
+        rows = read_own(dataset)
         lacking = rows.queries and not any(query.split == "val" for query in rows.queries)
         first = ["# no query is of split val: add some, or set training.selection_split: test, knowing that the number was selected for"]
         return rows, list(rows.notes), first if lacking else []
     if dataset.kind == "bundle":
         assert bundle is not None
         return _listed(bundle), [f"features from {bundle.folder}"], []
-    rows = benchmark(dataset)
+    rows = annotated(dataset)
     if bundle:
         return rows, [*rows.notes, f"no videos here: features from {bundle.folder}"], []
     if not dataset.videos:
@@ -161,9 +161,9 @@ def _rows(dataset: Dataset, bundle: Bundle | None) -> tuple[Rows, list[str], lis
             [*rows.notes, "no videos here"],
             ["# name their folder as dataset.videos, or import published features (docs/datasets.md)"],
         )
-    frame_folders = BENCHMARKS[dataset.kind].FRAME_FOLDERS
+    pictures = frame_folders(dataset.kind)
     try:
-        here, missing = locate(rows, dataset.videos, report=Path(os.devnull), allow_missing=True, frame_folders=frame_folders)
+        here, missing = locate(rows, dataset.videos, report=Path(os.devnull), allow_missing=True, frame_folders=pictures)
     except PrvrError as error:
         return rows, [f"videos: {error.what}"], [f"# {error.fix}"]
     files = {video.video_id: video for video in here.videos}
@@ -175,7 +175,7 @@ def _rows(dataset: Dataset, bundle: Bundle | None) -> tuple[Rows, list[str], lis
     return Rows(videos, rows.queries, rows.gallery, rows.notes), notes, first
 
 
-def _listed(bundle: Bundle) -> Rows:
+def _listed(bundle: FeatureBundle) -> Rows:
     """The videos and queries of a bundle's caption lists; a list that repeats an earlier one adds nothing."""
     queries: dict[str, Query] = {}
     for split, path in bundle.lists.items():
@@ -185,7 +185,7 @@ def _listed(bundle: Bundle) -> Rows:
     return Rows(tuple(Video(video, split) for video, split in reversed(videos.items())), tuple(queries.values()), bundle.collection)
 
 
-def _filled(dataset: Dataset, bundle: Bundle | None) -> str:
+def _filled(dataset: Dataset, bundle: FeatureBundle | None) -> str:
     """The preset's text with this dataset's values, its comments kept."""
     kind = bundle.kind if bundle else dataset.kind
     text = (install.PRESETS / f"{'own-videos' if kind == 'own' else kind}.yaml").read_text(encoding="utf-8")

@@ -9,22 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.core.errors import DatasetError
+from pipeline.datasets.base import frame_folders, telltales
 from pipeline.datasets.folder import EXTENSIONS, walk
 
-# The files that tell a benchmark from the others; its reader asks for the rest.
-TELLTALE = {
-    "qvhighlights": ("highlight_train_release.jsonl", "highlight_val_release.jsonl"),
-    "tvr": ("tvr_video2dur_idx.json", "tvr_val_release.jsonl"),
-    "activitynet": ("train.json", "val_1.json"),
-    "charades": ("charades_sta_train.txt", "charades_sta_test.txt"),
-}
 COLLECTIONS = {"tvr": "tvr", "activitynet": "activitynet", "charades": "charades", "qvhighlight": "qvhighlights"}
 _LIST = re.compile(r"^(?P<collection>.+?)(?P<split>train|val|test)\.caption\.txt$")
 _DEEPEST = 6
 
 
 @dataclass(frozen=True)
-class Bundle:
+class FeatureBundle:
     """A published feature bundle: its folder, its `layout` (MSC, MS-SL, npz), and its caption lists by split where it has any."""
 
     folder: Path
@@ -50,7 +44,7 @@ class Bundle:
 
 
 @dataclass
-class Found:
+class Contents:
     """What lies below a folder.
 
     `videos` files by folder; `benchmarks` kind -> the folder of its annotation files; `queries` CSV, TSV and JSONL files an own
@@ -61,17 +55,18 @@ class Found:
     videos: Counter[Path] = field(default_factory=Counter)
     benchmarks: dict[str, Path] = field(default_factory=dict)
     queries: list[Path] = field(default_factory=list)
-    bundles: list[Bundle] = field(default_factory=list)
+    bundles: list[FeatureBundle] = field(default_factory=list)
     frames: Counter[Path] = field(default_factory=Counter)
 
     @property
-    def captioned(self) -> list[Bundle]:
+    def captioned(self) -> list[FeatureBundle]:
         """The bundles that are a whole dataset of a known benchmark: features and caption lists."""
         return [bundle for bundle in self.bundles if bundle.collection in COLLECTIONS]
 
     def video_root(self, kind: str) -> str:
-        """The deepest folder that holds every video (for TVR also every folder of frames); empty when there is none."""
-        places = [*self.videos, *(self.frames if kind == "tvr" else ())]
+        """The deepest folder that holds every video, and every folder of frames where these may be videos; empty when there is none."""
+        frames = self.frames if kind in self.benchmarks and frame_folders(kind) else ()
+        places = [*self.videos, *frames]
         return os.path.commonpath(places) if places else ""
 
     def lines(self) -> list[str]:
@@ -85,42 +80,44 @@ class Found:
         return said
 
 
-def look(root: Path) -> Found:
+def look(root: Path) -> Contents:
     """Walk `root` (at most six levels deep, hidden folders and results left out) and recognise what is there by name and header."""
     if not root.is_dir():
         raise DatasetError("the folder does not exist", where=root, fix="name the folder that holds your videos or a benchmark")
-    found, layouts = Found(root), dict[Path, str]()
+    contents, layouts, tells = Contents(root), dict[Path, str](), telltales()
     for base, folders, names in walk(root):
         place = Path(base)
         depth = len(place.relative_to(root).parts)
         folders[:] = [] if depth >= _DEEPEST else sorted(f for f in folders if not f.startswith(".") and f != "results")
         if names and all(name.lower().endswith((".jpg", ".jpeg", ".png")) for name in names):
-            found.frames[place.parent] += 1
+            contents.frames[place.parent] += 1
             folders.clear()
             continue
         videos = sum(os.path.splitext(name)[1].lower() in EXTENSIONS for name in names)
         if videos:
-            found.videos[place] = videos
+            contents.videos[place] = videos
         plain = {name.removesuffix(".gz") for name in names}
-        found.benchmarks.update({kind: place for kind, wanted in TELLTALE.items() if set(wanted) <= plain and kind not in found.benchmarks})
-        found.queries += [place / name for name in sorted(names) if _is_queries(place / name)]
+        contents.benchmarks.update(
+            {kind: place for kind, wanted in tells.items() if set(wanted) <= plain and kind not in contents.benchmarks}
+        )
+        contents.queries += [place / name for name in sorted(names) if _is_queries(place / name)]
         if {"feature.bin", "shape.txt"} <= plain:
             layouts.setdefault(_above(place, "FeatureData"), "MS-SL")
         elif place.name == "FeatureData" and any(name.endswith((".h5", ".hdf5")) for name in names):
             layouts.setdefault(place.parent, "MSC")
         elif sum(name.endswith(".npz") for name in names) > 1:
             layouts[place] = "npz a video"
-    found.bundles = [_bundle(folder, layout) for folder, layout in layouts.items()]
-    return found
+    contents.bundles = [_bundle(folder, layout) for folder, layout in layouts.items()]
+    return contents
 
 
-def _bundle(folder: Path, layout: str) -> Bundle:
+def _bundle(folder: Path, layout: str) -> FeatureBundle:
     matches = {path: match for path in (folder / "TextData").glob("*.caption.txt") if (match := _LIST.match(path.name))}
     collections = {match["collection"] for match in matches.values()}
     if len(collections) != 1:
-        return Bundle(folder, layout)
+        return FeatureBundle(folder, layout)
     lists = {match["split"]: path for path, match in matches.items()}
-    return Bundle(folder, layout, collections.pop(), {split: lists[split] for split in ("train", "val", "test") if split in lists})
+    return FeatureBundle(folder, layout, collections.pop(), {split: lists[split] for split in ("train", "val", "test") if split in lists})
 
 
 def _is_queries(path: Path) -> bool:

@@ -19,11 +19,12 @@ import numpy as np
 from PIL import Image
 
 from pipeline.config.inputs import Dataset
+from pipeline.datasets.base import telltales
 from pipeline.datasets.files import document, lines, open_text, records
 from pipeline.datasets.qvhighlights import source_of
-from pipeline.datasets.readers import BENCHMARKS, benchmark
+from pipeline.datasets.readers import annotated
 
-KINDS = tuple(BENCHMARKS)
+KINDS = tuple(telltales())
 GALLERY = {"qvhighlights": "val", "tvr": "val", "activitynet": "val_1", "charades": "test"}
 SIZE, FPS = 64, 6  # pixels and frames a second of the generated videos
 TVR_FPS = 3
@@ -89,7 +90,7 @@ def _frames(count: int, fps: int, seed: int) -> Iterable[np.ndarray]:
 
 
 def _videos(kind: str, annotations: Path, folder: Path, real: dict[str, Path]) -> None:
-    rows = benchmark(Dataset(kind=kind, annotations=str(annotations), gallery=GALLERY[kind]))
+    rows = annotated(Dataset(kind=kind, annotations=str(annotations), gallery=GALLERY[kind]))
     lengths = {query.extra["vid"]: query.extra for query in rows.queries if kind == "qvhighlights"}
     for i, video in enumerate(rows.videos):
         for j, names in enumerate(video.parts):

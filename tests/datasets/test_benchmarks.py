@@ -13,7 +13,7 @@ from pipeline.config.inputs import Dataset
 from pipeline.core.errors import DatasetError
 from pipeline.datasets import activitynet, caption_list, qvhighlights, table, tvr
 from pipeline.datasets.files import document, find, records
-from pipeline.datasets.readers import benchmark
+from pipeline.datasets.readers import annotated
 from pipeline.datasets.rows import Query, Rows
 from pipeline.interchange import captioned
 from tests.datasets.miniature import KINDS, build, write_jsonl
@@ -26,7 +26,7 @@ def read(shared: Path):
 
     def reader(kind: str, gallery: str | None = None) -> Rows:
         if (kind, gallery) not in known:
-            known[kind, gallery] = benchmark(Dataset(kind=kind, annotations=str(shared / "annotations" / kind), gallery=gallery))
+            known[kind, gallery] = annotated(Dataset(kind=kind, annotations=str(shared / "annotations" / kind), gallery=gallery))
         return known[kind, gallery]
 
     return reader
@@ -66,7 +66,7 @@ def test_counts_of_tvr(shared: Path) -> None:
 
 def test_the_counts_of_tvr_are_told_without_its_train_release(shared: Path) -> None:
     with pytest.raises(DatasetError, match=r"no query for the 17,435 training videos \(the 2,179 test videos have their 10,895\)"):
-        benchmark(Dataset(kind="tvr", annotations=str(shared / "annotations" / "tvr")))
+        annotated(Dataset(kind="tvr", annotations=str(shared / "annotations" / "tvr")))
 
 
 def test_qvhighlights_moves_moments_to_the_joined_time_line(read) -> None:
@@ -92,7 +92,7 @@ def test_qvhighlights_counts_the_durations_of_clips_not_their_ids(tmp_path: Path
     rows = [{"qid": i, "query": "x", "duration": d, "vid": vid, "relevant_windows": w} for i, (vid, d, w) in enumerate(clips)]
     for name in ("train", "val"):
         write_jsonl(tmp_path / f"highlight_{name}_release.jsonl", rows if name == "train" else [])
-    read = qvhighlights.read(tmp_path, None)
+    read = qvhighlights.read(Dataset(kind="qvhighlights", annotations=str(tmp_path)))
     video = read.videos[0]
     assert (video.video_id, video.duration) == ("_a-b_c", 440)
     assert [part[0] for part in video.parts] == ["_a-b_c_60.0_210.0", "_a-b_c_210.0_360.0", "_a-b_c_1000.0_1150.0"]
@@ -154,7 +154,7 @@ def test_caption_lists_round_trip(read, shared: Path, tmp_path: Path) -> None:
         (again / f"{name}.gz").symlink_to(source / f"{name}.gz")
     (tmp_path / "train.txt").rename(again / "activitynettrain.caption.txt")
     (tmp_path / "test.txt").rename(again / "activitynetval.caption.txt")
-    listed = benchmark(Dataset(kind="activitynet", annotations=str(again), gallery="mssl"))
+    listed = annotated(Dataset(kind="activitynet", annotations=str(again), gallery="mssl"))
     assert (listed.videos, listed.queries) == (rows.videos, rows.queries)
 
 
@@ -200,7 +200,7 @@ def test_every_real_row_survives_the_store(read, shared: Path, tmp_path: Path, k
 def test_absent_annotation_files_are_all_named(kind: str, tmp_path: Path) -> None:
     gallery = "val_1" if kind == "activitynet" else None
     with pytest.raises(DatasetError) as error:
-        benchmark(Dataset(kind=kind, annotations=str(tmp_path), gallery=gallery))
+        annotated(Dataset(kind=kind, annotations=str(tmp_path), gallery=gallery))
     needed = {
         "qvhighlights": ["highlight_train_release.jsonl", "highlight_val_release.jsonl"],
         "tvr": ["tvr_video2dur_idx.json", "tvr_val_release.jsonl"],
@@ -215,11 +215,11 @@ def test_tvr_without_its_train_release(tmp_path: Path) -> None:
     mini = build("tvr", tmp_path)
     (mini.annotations / "tvr_train_release.jsonl.gz").rename(tmp_path / "kept.jsonl.gz")
     with pytest.raises(DatasetError, match=r"neither tvr_train_release.jsonl nor tvrtrain.caption.txt"):
-        benchmark(Dataset(kind="tvr", annotations=str(mini.annotations)))
+        annotated(Dataset(kind="tvr", annotations=str(mini.annotations)))
     rows = records(tmp_path / "kept.jsonl.gz", ("vid_name",))
     captions = [caption_list.Caption(f"{row['vid_name']}#enc#{n}", row["desc"].strip()) for n, row in enumerate(rows)]
     caption_list.write(mini.annotations / "tvrtrain.caption.txt", captions)
-    read = benchmark(Dataset(kind="tvr", annotations=str(mini.annotations)))
+    read = annotated(Dataset(kind="tvr", annotations=str(mini.annotations)))
     train = [query for query in read.queries if query.split == "train"]
     assert len(train) == len(rows)
     assert all(query.moments == () for query in train)
@@ -233,7 +233,7 @@ def test_rows_that_contradict_each_other_are_all_listed(tmp_path: Path) -> None:
     rows += [dict(rows[0]), {**rows[0], "desc_id": 777, "vid_name": "nowhere"}, {**rows[0], "desc_id": 778, "desc": "  "}]
     write_jsonl(path, rows)
     with pytest.raises(DatasetError) as error:
-        benchmark(Dataset(kind="tvr", annotations=str(mini.annotations)))
+        annotated(Dataset(kind="tvr", annotations=str(mini.annotations)))
     assert "rows that contradict each other (3)" in error.value.what
     for part in ("the id is used twice", "query 777: its video nowhere is not in the list", "query 778: no text"):
         assert part in error.value.what
@@ -251,6 +251,6 @@ def test_damaged_annotation_files_are_named(tmp_path: Path, name: str, content: 
     (tmp_path / name).write_text(content)
     (tmp_path / "val_1.json").write_text("{}")
     with pytest.raises(DatasetError, match=message) as error:
-        benchmark(Dataset(kind="activitynet", annotations=str(tmp_path), gallery="val_1"))
+        annotated(Dataset(kind="activitynet", annotations=str(tmp_path), gallery="val_1"))
     assert error.value.where.endswith(name)
     assert find(tmp_path, "train.json") == tmp_path / name

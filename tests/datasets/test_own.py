@@ -38,7 +38,8 @@ def problems(error: pytest.ExceptionInfo[DatasetError]) -> list[str]:
 def test_csv_gives_ids_from_paths_and_clean_text(folder: Path) -> None:
     text = 'path,query,split,start,end,query_id,group,mood\na.mp4,"  a dog,\t runs ",train,1,2.5,q1,pets,happy\n'
     text += "deep/ä clip.v2.webm,x,test,,,,,\n"
-    rows, missing = own.read(dataset(folder, "\ufeff" + text))
+    rows = own.read(dataset(folder, "\ufeff" + text))
+    missing = list(rows.missing)
     assert [video.video_id for video in rows.videos] == ["a", "deep/ä clip.v2"]
     first, second = rows.queries
     assert (first.text, first.moments, first.query_id, first.group, first.extra) == (
@@ -58,14 +59,14 @@ def test_jsonl_and_tsv_say_the_same_as_csv(folder: Path) -> None:
         {"video_id": "a", "query": "one", "split": "train", "start": 0, "end": 3},
         {"video_id": "deep/a", "query": "two", "split": "val"},
     ]
-    jsonl = own.read(dataset(folder, "".join(json.dumps(row) + "\n" for row in rows), ".jsonl"))[0]
-    tsv = own.read(dataset(folder, "video_id\tquery\tsplit\tstart\tend\na\tone\ttrain\t0\t3\ndeep/a\ttwo\tval\t\t\n", ".tsv"))[0]
+    jsonl = own.read(dataset(folder, "".join(json.dumps(row) + "\n" for row in rows), ".jsonl"))
+    tsv = own.read(dataset(folder, "video_id\tquery\tsplit\tstart\tend\na\tone\ttrain\t0\t3\ndeep/a\ttwo\tval\t\t\n", ".tsv"))
     assert jsonl == tsv
     assert [video.video_id for video in tsv.videos] == ["a", "deep/a"]
 
 
 def test_jsonl_takes_several_moments(folder: Path) -> None:
-    rows = own.read(dataset(folder, '{"path": "a.mp4", "query": "x", "split": "test", "moments": [[5, 9], [1, 2]]}\n', ".jsonl"))[0]
+    rows = own.read(dataset(folder, '{"path": "a.mp4", "query": "x", "split": "test", "moments": [[5, 9], [1, 2]]}\n', ".jsonl"))
     assert rows.queries[0].moments == ((1.0, 2.0), (5.0, 9.0))
 
 
@@ -117,14 +118,15 @@ def test_missing_files_are_left_out_only_when_allowed(folder: Path) -> None:
     text = "path,query,split\na.mp4,x,train\ngone.mp4,y,test\ngone.mp4,z,test\n"
     with pytest.raises(DatasetError, match=r"line 3: no file 'gone\.mp4'"):
         own.read(dataset(folder, text))
-    rows, missing = own.read(dataset(folder, text, allow_missing_videos=True))
+    rows = own.read(dataset(folder, text, allow_missing_videos=True))
+    missing = list(rows.missing)
     assert [video.video_id for video in rows.videos] == ["a"]
     assert missing == ["gone (test): line 3: no file 'gone.mp4'", "gone (test): line 4: no file 'gone.mp4'"]
     assert "1 videos with 2 queries are not on disk and left out" in rows.notes
 
 
 def test_a_folder_alone_is_enough_for_features_and_search(folder: Path) -> None:
-    rows, _ = own.read(dataset(folder, None))
+    rows = own.read(dataset(folder, None))
     assert [(video.video_id, video.split) for video in rows.videos] == [
         ("a", "none"),
         ("b", "none"),
@@ -136,7 +138,7 @@ def test_a_folder_alone_is_enough_for_features_and_search(folder: Path) -> None:
 
 def test_videos_without_queries_join_on_request(folder: Path) -> None:
     text = "path,query,split\na.mp4,x,test\n"
-    rows, _ = own.read(dataset(folder, text, include_unlabelled=True))
+    rows = own.read(dataset(folder, text, include_unlabelled=True))
     assert [(video.video_id, video.split) for video in rows.videos] == [
         ("a", "test"),
         ("b", "none"),
@@ -147,9 +149,9 @@ def test_videos_without_queries_join_on_request(folder: Path) -> None:
 
 def test_files_of_one_stem_keep_their_extension(folder: Path) -> None:
     (folder / "b.mov").write_bytes(b"two of them")
-    assert [video.video_id for video in own.read(dataset(folder, None))[0].videos] == ["a", "b.MKV", "b.mov", "deep/a", "deep/ä clip.v2"]
+    assert [video.video_id for video in own.read(dataset(folder, None)).videos] == ["a", "b.MKV", "b.mov", "deep/a", "deep/ä clip.v2"]
     lines = ["path,video_id,query,split", "b.mov,,one,train", ",b.MKV,two,test", ",a.mp4,three,test"]
-    rows, _ = own.read(dataset(folder, "\n".join(lines), include_unlabelled=True))
+    rows = own.read(dataset(folder, "\n".join(lines), include_unlabelled=True))
     named = {video.video_id: Path(video.files[0]).name for video in rows.videos}
     assert named == {"b.mov": "b.mov", "b.MKV": "b.MKV", "a": "a.mp4", "deep/a": "a.mp4", "deep/ä clip.v2": "ä clip.v2.webm"}
     assert [query.query_id for query in rows.queries] == ["b.mov#enc#0", "b.MKV#enc#0", "a#enc#0"]

@@ -159,7 +159,7 @@ def test_stage_writes_the_table_the_own_reader_takes(config: Config, tmp_path: P
     layout = Layout(tmp_path)
     stage.run(config, layout)
     dataset = config.dataset.model_copy(update={"videos": str(layout.world / "videos"), "annotations": str(layout.world / "queries.csv")})
-    found, missing = read(dataset)
-    assert not missing
+    found = read(dataset)
+    assert not found.missing
     assert [video.video_id for video in found.videos] == [spec.video_id for spec in world(SMALL)]
     assert [query.query_id for query in found.queries] == [row["query_id"] for row in rows(SMALL)]

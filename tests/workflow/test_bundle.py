@@ -13,7 +13,7 @@ from pipeline.config.inputs import Dataset
 from pipeline.config.schema import merge
 from pipeline.core.store import create_foreign
 from pipeline.datasets import caption_list
-from pipeline.datasets.readers import benchmark
+from pipeline.datasets.readers import annotated
 from tests.datasets.miniature import GALLERY, Miniature, build
 from tests.workflow.workspace import MODEL, TRAINING, Workspace
 
@@ -24,7 +24,7 @@ COLLECTION = {"activitynet": "activitynet", "tvr": "tvr", "charades": "charades"
 
 def msc(mini: Miniature, folder: Path) -> None:
     """A bundle of the MSC layout with the miniature's captions and random rows."""
-    rows = benchmark(Dataset(kind=mini.kind, annotations=str(mini.annotations), gallery=GALLERY[mini.kind]))
+    rows = annotated(Dataset(kind=mini.kind, annotations=str(mini.annotations), gallery=GALLERY[mini.kind]))
     name, random = COLLECTION[mini.kind], np.random.default_rng(0)
     for split, listed in (("train", "train"), ("test", "val")):
         path = folder / "TextData" / f"{name}{listed}.caption.txt"

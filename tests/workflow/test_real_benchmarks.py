@@ -17,7 +17,7 @@ from pipeline.config.inputs import Dataset
 from pipeline.config.schema import merge
 from pipeline.core.store import open_store
 from pipeline.datasets import table
-from pipeline.datasets.readers import benchmark
+from pipeline.datasets.readers import annotated
 from tests.datasets.miniature import encode
 from tests.workflow.workspace import MODEL, ROOT, TRAINING, Workspace, demo_config
 
@@ -85,8 +85,8 @@ def test_charades(shared: Path, tmp_path: Path) -> None:
     assert refused.returncode != 0
     assert "[TRAINING] split 'train' has no query whose video has clips; queries per split: test (2)" in refused.stdout
     # Two stand-ins under the names of real training videos, and the same command goes on to a result on the real test video.
-    annotated = benchmark(Dataset(kind="charades", annotations=str(shared / "annotations" / "charades")))
-    for i, video in enumerate([video for video in annotated.videos if video.split == "train"][:2]):
+    known = annotated(Dataset(kind="charades", annotations=str(shared / "annotations" / "charades")))
+    for i, video in enumerate([video for video in known.videos if video.split == "train"][:2]):
         encode(tmp_path / "videos" / f"{video.video_id}.mp4", video.duration, i)
     work.snakemake()
     for experiment in ("main", "paper"):

@@ -247,15 +247,21 @@ def reworded(text: str) -> str:
     return '"""Other words."""\n' + text.split('"""\n', 1)[1] + "\n\n# an afterthought\n"
 
 
+def from_page(section: str) -> tuple[str, dict]:
+    """The code and the configuration of a section of docs/extending.md."""
+    page = (ROOT / "docs" / "extending.md").read_text().partition(f"## {section}\n")[2].partition("\n## ")[0]
+    code, entry = (re.search(rf"```{kind}\n(.*?)```", page, flags=re.S)[1] for kind in ("python", "yaml"))
+    return code, yaml.safe_load(entry)
+
+
 def own_encoder_edited(work: Workspace) -> None:
     """An encoder of the user's own, copied from the page, is added and run first; that leaves the others' features as they were."""
-    page = (ROOT / "docs" / "extending.md").read_text().partition("## A video encoder")[2].partition("\n## ")[0]
-    code, entry = (re.search(rf"```{kind}\n(.*?)```", page, flags=re.S)[1] for kind in ("python", "yaml"))
+    code, entry = from_page("A video encoder")
     assert 25 <= len(code.splitlines()) <= 45
     file = work.folder / "my_encoders" / "convnext.py"
     file.parent.mkdir()
     file.write_text(code)
-    (name, settings), *others = yaml.safe_load(entry)["encoders"].items()
+    (name, settings), *others = entry["encoders"].items()
     assert not others
     torch.manual_seed(1)
     torch.save(convnext_tiny().half().state_dict(), work.folder / settings["weights"])
@@ -275,6 +281,50 @@ def own_encoder_edited(work: Workspace) -> None:
     assert json.loads((work.results / "runs" / "mine" / "seed9527" / "metrics.json").read_text())["gallery"]["videos"] == 4
     file.write_text(code.replace("convnext_tiny()\n", "convnext_tiny(stochastic_depth_prob=0.0)\n", 1))
     assert file.read_text() != code
+
+
+def as_didemo(work: Workspace) -> dict[str, list[dict]]:
+    """The queries in DiDeMo's form: five-second segments that two people marked and a third did not."""
+    lists: dict[str, list[dict]] = {"train": [], "val": [], "test": []}
+    for i, row in enumerate(pd.read_csv(work.folder / "data" / "queries.csv").to_dict("records")):
+        run = [int(row["start"] // 5), int(row["end"] // 5)]
+        entry = {"annotation_id": i, "video": row["path"], "description": f" {row['query']} ", "times": [run, [0, 0], run]}
+        lists[row["split"]].append(entry)
+    return lists
+
+
+def own_reader_edited(work: Workspace) -> None:
+    """A dataset reader of the user's own, copied from the page, reads the same videos; it is edited once everything has run."""
+    code, entry = from_page("A dataset reader")
+    assert 25 <= len(code.splitlines()) <= 40
+    file, annotations = work.folder / "my_datasets" / "didemo.py", work.folder / "data" / "annotations"
+    for folder in (file.parent, annotations):
+        folder.mkdir()
+    file.write_text(code)
+    for split, entries in as_didemo(work).items():
+        (annotations / f"{split}_data.json").write_text(json.dumps(entries))
+    work.config["dataset"] = {**entry["dataset"], "name": work.config["dataset"]["name"]}
+    work.write()
+    assert dict(work.planned()) == QUERIES  # the videos are the same ones
+    before = {path: path.stat().st_mtime_ns for path in work.results.glob("[fc]*/*/*.h5")}
+    work.snakemake()
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    with open_store(work.results / "annotations.h5", stage="annotations") as store:
+        moments = store.ragged("moments")
+        assert store.attrs["recipe"]["kind"] == entry["dataset"]["kind"]
+        assert len(moments.ids) == len(pd.read_csv(work.folder / "data" / "queries.csv"))
+        assert all((moments[query] % 5 == 0).all() and len(moments[query]) == 1 for query in moments.ids)
+    file.write_text(code.replace("SECONDS = 5.0", "SECONDS = 2.5 * 2"))
+    assert file.read_text() != code
+
+
+def reader_added(work: Workspace) -> None:
+    """One more reader among ours, and one of the user's own that no configuration names."""
+    project = work.own_project()
+    code, _ = from_page("A dataset reader")
+    for file in (project / "pipeline" / "datasets" / "didemo.py", work.folder / "my_datasets" / "didemo.py"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(code)
 
 
 SHARED = [
@@ -317,7 +367,11 @@ TABLE: list[tuple[str, Change, dict[str, int]]] = [
     ("`video.max_bad_fraction`", config("video", "max_bad_fraction", value=0.5), {"quarantine": 1}),
     ("one more seed", another_seed, {"train": X, "evaluate": X, "table": 1}),
     ("one more experiment with the same clips", another_experiment, {"train": 1, "evaluate": 1, "table": 1}),
-    ("code in `datasets/`", code("pipeline/datasets/own.py"), QUERIES),
+    ("code in `datasets/` that all readers use", code("pipeline/datasets/folder.py"), QUERIES),
+    ("code of the dataset's reader", code("pipeline/datasets/own.py"), QUERIES),
+    ("code of another dataset's reader", code("pipeline/datasets/activitynet.py", "pipeline/datasets/charades.py"), {}),
+    ("a dataset reader added", reader_added, {}),
+    ("code of a user's own dataset reader", own_reader_edited, QUERIES),
     ("code in `video/`", code("pipeline/video/decode.py"), features(E, S)),
     ("code in `encoders/` that all kinds use", code("pipeline/encoders/preprocess.py"), features(E, S, text=1)),
     ("code of SlowFast", code("pipeline/encoders/slowfast.py"), {**features(1, S), "clips": S, "train": 1}),
