@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 import numpy as np
 
 from pipeline.core.errors import BundleError
 from pipeline.datasets.rows import Query
+
+MOST_ROWS = 1_000_000  # of one video: eleven days at a row a second
+MOST_VALUES = 1 << 30  # of one array: 4 GiB in float32
 
 
 class Rows(Protocol):
@@ -80,11 +84,63 @@ def as_rows(array: np.ndarray) -> np.ndarray:
 
 
 def shape_of(rows: Rows, key: str) -> tuple[int, ...]:
-    """The shape `as_rows` would give, without reading the values."""
+    """The shape `as_rows` would give, without reading the values; () for what is no array."""
     shape, _ = rows.peek(key)
+    shape = shape or ()
     if len(shape) == 3 and shape[0] == 1:
         shape = shape[1:]
     return (1, *shape) if len(shape) == 1 else shape
+
+
+def unusable(rows: Rows, key: str) -> str:
+    """Why an array cannot be the rows of a video or caption, in words, from its shape and type alone; empty when it can."""
+    _, dtype = rows.peek(key)
+    shape = shape_of(rows, key)
+    if dtype is None or dtype.kind not in "fiu" or dtype.itemsize > 8:
+        return f"values of type {dtype}"
+    if len(shape) != 2:
+        return f"shape {shape}, rows [n, D] expected"
+    if shape[0] > MOST_ROWS or shape[0] * shape[1] > MOST_VALUES:
+        return f"shape {shape}, more than any video or sentence has"
+    return ""
+
+
+def leaves(name: str) -> bool:
+    """Whether an id, taken as the path of a file below a folder, would lie outside it or could not be a file's name."""
+    path = PurePosixPath(name)
+    return path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name
+
+
+_AGAIN = "fetch the bundle again"
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """The two numbers of a `shape.txt`. BundleError when it holds anything else."""
+    words = path.read_text(encoding="latin-1").split()
+    if len(words) != 2 or not all(word.isascii() and word.isdigit() and int(word[:19]) > 0 for word in words):
+        raise BundleError(f"two numbers expected, it holds {' '.join(words)[:80]!r}", where=path, fix=_AGAIN)
+    count, dim = map(int, words)
+    if not count or not dim:
+        raise BundleError("it says there are no rows", where=path, fix=_AGAIN)
+    return count, dim
+
+
+def _frames(path: Path) -> dict[str, list[str]]:
+    """The frames of each video. A literal, never evaluated: the published reader calls eval on this file. Errors: BundleError."""
+    try:
+        listed = ast.literal_eval(path.read_text(encoding="latin-1"))
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:  # what literal_eval documents
+        raise BundleError(f"not a dictionary literal ({str(error)[:200]})", where=path, fix=_AGAIN) from error
+    if not isinstance(listed, dict):
+        raise BundleError(f"a dictionary of lists of frames expected, it holds a {type(listed).__name__}", where=path, fix=_AGAIN)
+    odd = [
+        f"{video!r}: {str(frames)[:60]}"
+        for video, frames in listed.items()
+        if not isinstance(video, str) or not isinstance(frames, list | tuple) or not all(isinstance(frame, str) for frame in frames)
+    ]
+    if odd:
+        raise BundleError("videos without a list of frame ids:\n  " + "\n  ".join(odd), where=path, fix=_AGAIN)
+    return listed
 
 
 class BigFile:
@@ -96,12 +152,10 @@ class BigFile:
     """
 
     def __init__(self, folder: Path) -> None:
-        import ast
-
-        missing = [name for name in ("shape.txt", "id.txt", "feature.bin", "video2frames.txt") if not (folder / name).exists()]
+        missing = [name for name in ("shape.txt", "id.txt", "feature.bin", "video2frames.txt") if not (folder / name).is_file()]
         if missing:
             raise BundleError(f"files missing: {', '.join(missing)}", where=folder, fix="unpack the bundle again")
-        count, dim = (int(n) for n in (folder / "shape.txt").read_text().split())
+        count, dim = _size(folder / "shape.txt")
         ids = (folder / "id.txt").read_text(encoding="latin-1").split()
         size = (folder / "feature.bin").stat().st_size
         if len(ids) != count or size != count * dim * 4:
@@ -110,15 +164,11 @@ class BigFile:
                 where=folder,
                 fix="the download is incomplete: fetch the bundle again",
             )
+        if len(set(ids)) != len(ids):
+            raise BundleError(f"{len(ids) - len(set(ids))} frame ids are given twice", where=folder / "id.txt", fix=_AGAIN)
         self._values = np.memmap(folder / "feature.bin", dtype="<f4", mode="r", shape=(count, dim))
         index = {name: i for i, name in enumerate(ids)}
-        try:
-            # A literal, never evaluated: the published reader calls eval on this file.
-            listed: dict[str, list[str]] = ast.literal_eval((folder / "video2frames.txt").read_text(encoding="latin-1"))
-        except (SyntaxError, ValueError) as error:
-            raise BundleError(
-                f"not a dictionary literal ({error})", where=folder / "video2frames.txt", fix="fetch the bundle again"
-            ) from error
+        listed = _frames(folder / "video2frames.txt")
         absent = [f"{video}: {frame}" for video, frames in listed.items() for frame in frames if frame not in index]
         if absent:
             raise BundleError(

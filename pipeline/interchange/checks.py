@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.core.errors import BundleError
 from pipeline.core.progress import track
-from pipeline.interchange.bundle import Bundle, Rows, as_rows, shape_of, text_key, video_key
+from pipeline.interchange.bundle import Bundle, Rows, as_rows, leaves, shape_of, text_key, unusable, video_key
 
 LISTED = 200  # instances printed per problem; all of them are counted and kept
 
@@ -58,6 +58,9 @@ def _quantiles(lengths: list[int]) -> dict[str, float]:
 
 def _rows(rows: Rows, keys: dict[str, str], kind: str, findings: Findings, width: int | None) -> None:
     """Widths, lengths, NaN and zero rows of the stored arrays; `keys` is id -> stored key."""
+    odd = {name: reason for name, key in keys.items() if (reason := unusable(rows, key))}
+    findings.add(f"{kind} arrays that cannot be rows", [f"{name}: {reason}" for name, reason in odd.items()])
+    keys = {name: key for name, key in keys.items() if name not in odd}
     shapes = {name: shape_of(rows, key) for name, key in keys.items()}
     widths = Counter(shape[-1] for shape in shapes.values())
     if not widths:
@@ -69,7 +72,8 @@ def _rows(rows: Rows, keys: dict[str, str], kind: str, findings: Findings, width
     findings.add(f"{kind} arrays without rows", [name for name, shape in shapes.items() if shape[0] == 0])
     not_numbers, zero, partly = [], [], 0
     for name, key in track(keys.items(), total=len(keys), label=f"checking {kind} rows"):
-        array = as_rows(rows[key])
+        with np.errstate(over="ignore"):  # a value too large for what is stored becomes infinite, which is a problem below
+            array = as_rows(rows[key]).astype(np.float32, copy=False)
         finite = np.isfinite(array).all(axis=-1)
         if not finite.all():
             not_numbers.append(f"{name}: rows {', '.join(map(str, np.flatnonzero(~finite)[:10]))} of {len(array)}")
@@ -111,6 +115,8 @@ def check(bundle: Bundle, *, allow_missing: bool = False, video_width: int | Non
     findings = Findings()
     captions = list(bundle.captions())
     findings.add("caption ids given twice in one list", _repeated(bundle))
+    ids = dict.fromkeys([*bundle.video_ids(), *(caption.query_id for caption in captions)])
+    findings.add("ids that lead out of a folder when they name a file", [name for name in ids if leaves(name)])
     _overlaps(bundle, findings)
     videos = {video_id: video_key(video_id, bundle.videos) for video_id in bundle.video_ids()}
     texts = {caption.query_id: text_key(caption, bundle.texts) for caption in captions}

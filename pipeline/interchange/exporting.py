@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from pipeline.core.progress import track
 from pipeline.core.store import create_foreign, open_store
 from pipeline.datasets import caption_list, table
 from pipeline.datasets.table import Annotations
+from pipeline.interchange.bundle import leaves
 
 
 def _shards(layout: Layout, encoder: str) -> list[str]:
@@ -54,6 +55,14 @@ def _cap_ids(queries: pd.DataFrame) -> list[str]:
         if all(str(c).startswith(f"{v}#enc#") for c, v in zip(own, queries["video_id"], strict=True)) and len(set(own)) == len(own):
             return own
     return counted
+
+
+def _stay(names: Iterable[str], target: Path) -> None:
+    """BundleError listing every id or name that would be written outside `target`."""
+    if out := [name for name in names if leaves(name)]:
+        raise BundleError(
+            "ids that lead out of the folder:\n  " + "\n  ".join(out), where=target, fix="give these videos or queries other ids"
+        )
 
 
 def _lists(annotations: Annotations, cap_ids: list[str], target: Path, collection: str, rename: dict[str, str]) -> None:
@@ -127,6 +136,9 @@ def export_captioned(
     """
     annotations = table.load(layout.annotations)
     cap_ids = _cap_ids(annotations.queries)
+    if "/" in collection or leaves(collection):
+        raise BundleError(f"{collection!r} cannot be part of a file's name", fix="give another --collection")
+    _stay([*annotations.videos["video_id"], *cap_ids], target)
     (target / "TextData").mkdir(parents=True, exist_ok=True)
     _lists(annotations, cap_ids, target, collection, rename or {})
     rows = track(features(layout, video), total=len(annotations.videos), label="features", unit="video")
@@ -148,19 +160,21 @@ def export_npz(layout: Layout, target: Path, *, video: Sequence[str], text: str)
     Errors: StoreError. Source: docs/datasets.md, bundle layouts.
     """
     annotations = table.load(layout.annotations)
+    _stay([*annotations.videos["video_id"], *annotations.queries["query_id"]], target)
     for encoder in video:
         for name, values in track(features(layout, [encoder]), total=len(annotations.videos), label=encoder, unit="video"):
             path = target / encoder / f"{name}.npz"
             path.parent.mkdir(parents=True, exist_ok=True)
             np.savez(path, features=values)
-    (target / "text").mkdir(parents=True, exist_ok=True)
     with open_store(layout.text(text), stage="text") as store:
         tokens = store.ragged("tokens")
         for i, query_id in enumerate(track(tokens.ids, label="text", unit="query")):
             arrays: dict[str, Any] = {"last_hidden_state": tokens[query_id]}
             if "sentence" in tokens.items:
                 arrays["pooler_output"] = tokens.items["sentence"][i]
-            np.savez(target / "text" / f"qid{query_id}.npz", **arrays)
+            path = target / "text" / f"qid{query_id}.npz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(path, **arrays)
     durations = dict(zip(annotations.videos["video_id"], annotations.videos["duration"], strict=True))
     for split, part in annotations.queries.groupby("split", sort=False):
         lines = [

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +30,7 @@ class NpzFolders:
     def __init__(self, folders: Sequence[Path], keys: Sequence[str], pieces: dict[str, list[str]] | None = None) -> None:
         self._folders, self._keys = list(folders), keys
         available = set.intersection(
-            *({str(p.relative_to(folder))[: -len(".npz")] for p in folder.rglob("*.npz")} for folder in self._folders)
+            *({str(p.relative_to(folder))[: -len(".npz")] for p in folder.rglob("*.npz") if p.is_file()} for folder in self._folders)
         )
         named = pieces if pieces is not None else {name: [name] for name in sorted(available)}
         self._pieces = {name: parts for name, parts in named.items() if all(part in available for part in parts)}
@@ -49,18 +53,51 @@ class NpzFolders:
         return np.concatenate([array[:rows] for array in arrays], axis=1)
 
     def _read(self, path: Path) -> np.ndarray:
-        with np.load(path, allow_pickle=False) as file:
-            key = next((key for key in self._keys if key in file), None)
-            if key is None:
-                raise BundleError(
-                    f"holds {', '.join(file) or 'nothing'}; one of {', '.join(self._keys)} expected", where=path, fix="check the folder"
-                )
-            array = np.asarray(file[key])
+        with _opened(path) as file:
+            array = np.asarray(file[_key(path, file.files, self._keys)])
         return array[None] if array.ndim == 1 else array
 
     def peek(self, name: str) -> tuple[tuple[int, ...], np.dtype]:
-        array = self[name]
-        return array.shape, array.dtype
+        """Shape and type as the headers claim them: of one file its own, else of all together."""
+        seen = [[_header(folder / f"{part}.npz", self._keys) for folder in self._folders] for part in self._pieces[name]]
+        flat = [header for part in seen for header in part]
+        if len(flat) == 1 or any(len(shape) != 2 for shape, _ in flat):
+            return next((header for header in flat if len(header[0]) != 2), flat[0])
+        rows = sum(min(shape[0] for shape, _ in part) for part in seen)
+        return (rows, sum(shape[1] for shape, _ in seen[0])), np.result_type(*(dtype for _, dtype in flat))
+
+
+def _key(path: Path, held: Sequence[str], keys: Sequence[str]) -> str:
+    key = next((key for key in keys if key in held), None)
+    if key is None:
+        raise BundleError(f"holds {', '.join(held) or 'nothing'}; one of {', '.join(keys)} expected", where=path, fix="check the folder")
+    return key
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """An npz file; whatever its damage raises is a BundleError."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not hasattr(file, "files"):
+                raise ValueError("a single array, no npz")
+            yield file
+    except (ValueError, OSError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        raise BundleError(f"not a readable npz file ({str(error)[:200]})", where=path, fix="fetch the file again") from error
+
+
+def _header(path: Path, keys: Sequence[str]) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of the array, read from its header alone: a file of a few bytes may claim terabytes. Errors: BundleError."""
+    with _opened(path) as file:
+        key = _key(path, file.files, keys)
+        with file.zip.open(f"{key}.npy") as stream:
+            version = np.lib.format.read_magic(stream)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(stream)
+            claimed, held = stream.tell() + math.prod(shape) * dtype.itemsize, file.zip.getinfo(f"{key}.npy").file_size
+        if min(shape, default=1) < 0 or (claimed != held and not dtype.hasobject):
+            raise ValueError(f"{key} claims {shape} of {dtype}, the file holds {held} bytes")
+    return (1, *shape) if len(shape) == 1 else shape, dtype
 
 
 @contextmanager
@@ -77,7 +114,7 @@ def open_npz(
     for folder in (*videos, text):
         if not folder.is_dir():
             raise BundleError("no such folder of npz files", where=folder, fix="check the path")
-    rows = {split: read_jsonl(path) for split, path in annotations.items()}
+    rows = {split: read_jsonl(path, "qid", "query", "vid") for split, path in annotations.items()}
     lengths: dict[str, float] = {row["vid"]: float(row.get("duration") or "nan") for found in rows.values() for row in found}
     merged = (
         merge_clips(lengths) if merge else Merged({v: v for v in lengths}, dict.fromkeys(lengths, 0.0), lengths, {v: [v] for v in lengths})
@@ -109,8 +146,8 @@ def open_npz(
 
 def _pooled(text: Path) -> NpzFolders | None:
     """The sentence vectors stored beside the tokens, where the files have them."""
-    first = next(iter(sorted(text.glob("*.npz"))), None)
+    first = next(iter(sorted(path for path in text.rglob("*.npz") if path.is_file())), None)
     if first is None:
         return None
-    with np.load(first, allow_pickle=False) as file:
-        return NpzFolders([text], ("pooler_output",)) if "pooler_output" in file else None
+    with _opened(first) as file:
+        return NpzFolders([text], ("pooler_output",)) if "pooler_output" in file.files else None

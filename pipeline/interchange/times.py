@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.core.errors import BundleError
 from pipeline.datasets.qvhighlights import source_of
 from pipeline.datasets.rows import Query
 
@@ -22,9 +25,53 @@ class Merged:
     pieces: dict[str, list[str]] = field(default_factory=dict)
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """One dictionary per line that is not empty."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+def read_jsonl(path: Path, *fields: str) -> list[dict[str, Any]]:
+    """One dictionary per line that is not empty. BundleError listing every line that is none, lacks one of `fields`, or whose durations
+    and moments are no numbers."""
+    if not path.is_file():
+        raise BundleError("no such file of annotations", where=path, fix="check the path")
+    rows, problems = [], []
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise BundleError(f"not UTF-8 ({error})", where=path, fix="fetch the file again") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            problems.append(f"line {number}: no JSON ({str(error)[:80]})")
+            continue
+        if problem := _problem(row, fields):
+            problems.append(f"line {number}: {problem}")
+        rows.append(row)
+    if problems:
+        raise BundleError("bad lines:\n  " + "\n  ".join(problems), where=path, fix="correct these lines, or fetch the file again")
+    return rows
+
+
+def _problem(row: Any, fields: Sequence[str]) -> str:
+    """What is wrong with a row of annotations, in words; empty when nothing is."""
+    if not isinstance(row, dict):
+        return "no object"
+    if not fields:
+        fields = ("vid_name", "desc", "ts", "duration") if "vid_name" in row else ("vid", "query", "duration")
+    if absent := [name for name in fields if name not in row]:
+        return f"no {', '.join(absent)}"
+    for name in ("vid", "vid_name", "query", "desc"):
+        if not isinstance(row.get(name, ""), str):
+            return f"{name} is a {type(row[name]).__name__}, text is expected"
+    if not _number(row.get("duration") or 0.0):
+        return f"duration is {str(row['duration'])[:40]!r}, a number of seconds is expected"
+    spans = [row["ts"]] if "ts" in row else row.get("relevant_windows") or []
+    if not isinstance(spans, list) or not all(isinstance(s, list) and len(s) == 2 and all(map(_number, s)) for s in spans):
+        return f"moments are {str(spans)[:60]}, pairs of seconds are expected"
+    return ""
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def merge_clips(lengths: dict[str, float]) -> Merged:
