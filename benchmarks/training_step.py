@@ -148,7 +148,7 @@ def stored(videos: list, captions: list) -> Any:
     from pipeline.clips.op_tome import op_tome
     from pipeline.clips.pooling import average_to_fixed_length
     from pipeline.datasets.table import Annotations
-    from pipeline.ranking.data import PooledVideos, Queries, Split, normalised
+    from pipeline.ranking.split import PooledVideos, Queries, Split, normalised
 
     frames = torch.from_numpy(np.stack([average_to_fixed_length(rows, 128, "drop") for rows in videos]))
     merged = op_tome(frames, [80, 52, 32], "dot")

@@ -90,13 +90,13 @@ def levels_of(clips: Tensor, sizes: Tensor, levels: Sequence[int], method: str =
     """
     videos, count, _ = clips.shape
     assignment = torch.arange(count, device=clips.device).expand(videos, count)
-    found = [assignment]
+    assignments = [assignment]
     for target in levels[1:]:
         into = _match(clips, clips.shape[1] - target, method)
         clips, sizes, place = _fold(clips, sizes, into, target)
         assignment = place.gather(1, assignment)
-        found.append(assignment)
-    return torch.stack(found)
+        assignments.append(assignment)
+    return torch.stack(assignments)
 
 
 def _match(rows: Tensor, merges: int, method: str) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn.functional import embedding_bag
 TINY = 1e-12
 
 
-class Clips(NamedTuple):
+class MergedClips(NamedTuple):
     """Clips of a batch of videos, in temporal order.
 
     Shapes: `clips` [V, C, D] un-normalised, `sizes` [V, C] mass of each clip, `frame_to_clip` [V, F] int64, non-decreasing.
@@ -23,13 +23,13 @@ class Clips(NamedTuple):
     frame_to_clip: Tensor
 
 
-def op_tome(frames: Tensor, schedule: Sequence[int], similarity: str = "dot", sizes: Tensor | None = None) -> Clips:
+def op_tome(frames: Tensor, schedule: Sequence[int], similarity: str = "dot", sizes: Tensor | None = None) -> MergedClips:
     """Merge neighbours step by step until `schedule[-1]` clips are left.
 
     A step looks at the disjoint pairs (0, 1), (2, 3), ... of the current sequence (an odd last row stays alone) and merges the most
     similar ones by size-weighted mean; among equal similarities the earlier pair goes first. Order is kept, so clips are contiguous.
 
-    Shapes: `frames` [V, F, D] un-normalised; `sizes` [V, F] mass of each frame (1 by default) -> Clips. `similarity`: "dot" of the raw
+    Shapes: `frames` [V, F, D] un-normalised; `sizes` [V, F] mass of each frame (1 by default). `similarity`: "dot" of the raw
     rows (released) or "cosine" (paper). ValueError for a step that would need more pairs than there are. Source: paper Algorithm 1,
     docs/method.md 3.1.
     """
@@ -43,10 +43,10 @@ def op_tome(frames: Tensor, schedule: Sequence[int], similarity: str = "dot", si
         joined = _most_similar(rows, rows.shape[1] - target, similarity)
         rows, sizes, place = _join(rows, sizes, joined, target)
         labels = place.gather(1, labels)
-    return Clips(rows, sizes, labels)
+    return MergedClips(rows, sizes, labels)
 
 
-def uniform(frames: Tensor, clips: int, sizes: Tensor | None = None) -> Clips:
+def uniform(frames: Tensor, clips: int, sizes: Tensor | None = None) -> MergedClips:
     """Clips of equal length: frame j belongs to clip floor(j * clips / F) (the ablation's and naive CBVA's). Shapes: as `op_tome`."""
     videos, length, width = frames.shape
     labels = (torch.arange(length, device=frames.device) * clips // length).expand(videos, length)
@@ -54,7 +54,7 @@ def uniform(frames: Tensor, clips: int, sizes: Tensor | None = None) -> Clips:
     mass = torch.zeros(videos, clips, dtype=frames.dtype, device=frames.device).scatter_add_(1, labels, weights)
     summed = torch.zeros(videos, clips, width, dtype=frames.dtype, device=frames.device)
     summed.scatter_add_(1, labels[:, :, None].expand_as(frames), frames * weights[:, :, None])
-    return Clips(summed / mass[:, :, None], mass, labels)
+    return MergedClips(summed / mass[:, :, None], mass, labels)
 
 
 def _most_similar(rows: Tensor, count: int, similarity: str) -> Tensor:

@@ -13,10 +13,10 @@ def edges(rows: int, length: int, last_row: str = "drop") -> np.ndarray:
 
     Shapes: -> int64 [length + 1]. Source: docs/method.md 2.2.
     """
-    found = np.minimum(np.round(np.arange(length + 1) / length * rows), rows - 1).astype(np.int64)
+    begins = np.minimum(np.round(np.arange(length + 1) / length * rows), rows - 1).astype(np.int64)
     if last_row == "keep":
-        found[-1] = rows
-    return found
+        begins[-1] = rows
+    return begins
 
 
 def average_to_fixed_length(rows: np.ndarray, length: int, last_row: str = "drop") -> np.ndarray:
@@ -26,19 +26,19 @@ def average_to_fixed_length(rows: np.ndarray, length: int, last_row: str = "drop
     """
     if len(rows) == 0:
         raise ValueError("no rows to pool")
-    found = edges(len(rows), length, last_row)
-    spans = _spans(found)
+    begins = edges(len(rows), length, last_row)
+    spans = _spans(begins)
     # reduceat yields the single row e_i where the span is empty, which is the rule; it runs to the end, hence the cut
-    sums = np.add.reduceat(rows[: found[-2] + spans[-1]], found[:-1], axis=0, dtype=np.float32)
+    sums = np.add.reduceat(rows[: begins[-2] + spans[-1]], begins[:-1], axis=0, dtype=np.float32)
     sums /= spans[:, None]
     return sums
 
 
 def times(start: np.ndarray, end: np.ndarray, length: int, last_row: str = "drop") -> tuple[np.ndarray, np.ndarray]:
     """The time each pooled row covers. Shapes: [N], [N] s -> float32 [length], [length] s."""
-    found = edges(len(start), length, last_row)
-    last = found[:-1] + _spans(found) - 1
-    return start[found[:-1]].astype(np.float32), end[last].astype(np.float32)
+    begins = edges(len(start), length, last_row)
+    last = begins[:-1] + _spans(begins) - 1
+    return start[begins[:-1]].astype(np.float32), end[last].astype(np.float32)
 
 
 def sizes(rows: int, length: int, unit: str = "slots", last_row: str = "drop") -> np.ndarray:
@@ -48,11 +48,11 @@ def sizes(rows: int, length: int, unit: str = "slots", last_row: str = "drop") -
     """
     if unit == "slots":
         return np.ones(length, dtype=np.float32)
-    found = edges(rows, length, last_row)
-    repeats = np.bincount(found[:-1], minlength=rows)[found[:-1]]
-    return (_spans(found) / repeats).astype(np.float32)
+    begins = edges(rows, length, last_row)
+    repeats = np.bincount(begins[:-1], minlength=rows)[begins[:-1]]
+    return (_spans(begins) / repeats).astype(np.float32)
 
 
-def _spans(found: np.ndarray) -> np.ndarray:
+def _spans(begins: np.ndarray) -> np.ndarray:
     """Rows averaged into each pooled row, at least one. Shapes: [length + 1] -> [length]."""
-    return np.maximum(np.diff(found), 1)
+    return np.maximum(np.diff(begins), 1)

@@ -92,7 +92,7 @@ def _fill(result: dict[str, np.ndarray], first: int, batch: list[str], stored: d
         merged = op_tome(pooled, schedule(settings, chosen.variant), settings.similarity, weights)
     # contexts are counted on the rows the model sees, which are normalised
     frozen = merged.clips / (merged.clips.norm(dim=2, keepdim=True) + NORM_FLOOR)
-    found = contexts(
+    grouped = contexts(
         frozen,
         merged.sizes,
         levels(settings, chosen.variant),
@@ -106,9 +106,9 @@ def _fill(result: dict[str, np.ndarray], first: int, batch: list[str], stored: d
         "clips": merged.clips,
         "sizes": merged.sizes,
         "frame_to_clip": merged.frame_to_clip,
-        "context": found.assignment,
-        "context_count": found.counts,
-        "context_ratio": found.ratio,
+        "context": grouped.assignment,
+        "context_count": grouped.counts,
+        "context_ratio": grouped.ratio,
     }
     for name, values in computed.items():
         result[name][place] = values.numpy()

@@ -57,7 +57,7 @@ def examine_clip(entry: OpenClip, scenes: Sequence[Scene], frames: np.ndarray) -
         return functional.normalize(torch.stack([sentence for _, sentence, _ in encoder.encode_texts(lines)]), dim=-1)
 
     kept = [i for i, scene in enumerate(scenes) if scene.subject and "blink" not in (scene.motion or "")]
-    found = {}
+    shares = {}
     questions: dict[str, tuple[list[str], Callable[[Scene], str | None], Callable[[str], list[str]]]] = {
         "colour": (list(COLOURS), lambda s: s.subject and s.subject[0], lambda c: [f"{c} {shape}" for shape in SHAPES]),
         "shape": (list(SHAPES), lambda s: s.subject and s.subject[1], lambda c: [f"{colour} {c}" for colour in COLOURS]),
@@ -66,12 +66,12 @@ def examine_clip(entry: OpenClip, scenes: Sequence[Scene], frames: np.ndarray) -
     for name, (options, truth, lines) in questions.items():
         prototypes = torch.stack([texts(lines(option)).mean(0) for option in options])
         answers = (images[kept] @ functional.normalize(prototypes, dim=-1).T).argmax(1).tolist()
-        found[name] = 100 * float(np.mean([options[a] == truth(scenes[i]) for a, i in zip(answers, kept, strict=True)]))
+        shares[name] = 100 * float(np.mean([options[a] == truth(scenes[i]) for a, i in zip(answers, kept, strict=True)]))
     rng = random.Random("examination")
     scores = texts([label(rng, s.subject, s.motion, s.place, s.companion) for s in scenes]) @ images.T
     rank = (scores > scores.diag()[:, None]).sum(1)
-    found |= {"R@1": 100 * float((rank < 1).float().mean()), "R@10": 100 * float((rank < 10).float().mean())}
-    return {name: round(value, 1) for name, value in found.items()}
+    shares |= {"R@1": 100 * float((rank < 1).float().mean()), "R@10": 100 * float((rank < 10).float().mean())}
+    return {name: round(value, 1) for name, value in shares.items()}
 
 
 def examine_slowfast(

@@ -43,13 +43,13 @@ def record(folder: Path, teaching: tuple[list[Scene], np.ndarray], *, workers: i
     """Examine the encoders of `folder` on held-out shots and write SHA256SUMS and held_out.json."""
     with tempfile.TemporaryDirectory() as scratch:
         scenes, frames = _lesson("held-out", HELD_OUT, Path(scratch), workers)
-        found = {recipe.name: examine_clip(clip_entry(recipe.name, folder), scenes, frames) for recipe in CLIPS}
-        found["demo-slowfast"] = examine_slowfast(slowfast_entry(folder), teaching, scenes, frames)
-    (folder / "held_out.json").write_text(json.dumps(found, indent=1) + "\n")
+        answers = {recipe.name: examine_clip(clip_entry(recipe.name, folder), scenes, frames) for recipe in CLIPS}
+        answers["demo-slowfast"] = examine_slowfast(slowfast_entry(folder), teaching, scenes, frames)
+    (folder / "held_out.json").write_text(json.dumps(answers, indent=1) + "\n")
     files = sorted(file for name in NAMES for file in (folder / name).iterdir())
     sums = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder).as_posix()}" for file in files]
     (folder / "SHA256SUMS").write_text("\n".join(sums) + "\n")
-    print(json.dumps(found, indent=1), f"{sum(file.stat().st_size for file in files) / 1e6:.2f} MB", sep="\n")
+    print(json.dumps(answers, indent=1), f"{sum(file.stat().st_size for file in files) / 1e6:.2f} MB", sep="\n")
 
 
 def _lesson(purpose: str, count: int, scratch: Path, workers: int) -> tuple[list[Scene], np.ndarray]:

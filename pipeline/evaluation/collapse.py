@@ -100,7 +100,7 @@ def against(ours: Tensor, reference: Tensor, *, cutoffs: tuple[int, ...] = (1, 1
     queries only the reference hits, `reference_rank_where_it_lost` its mean rank over those only we hit; None when there is none.
     Shapes: `ours`, `reference` [Q] ranks. Source: paper Table A2, docs/method.md 9.3.
     """
-    found: dict[str, dict[str, Any]] = {}
+    tables: dict[str, dict[str, Any]] = {}
     for k in cutoffs:
         hit, hit_reference = ours <= k, reference <= k
         ours_only, reference_only = hit & ~hit_reference, ~hit & hit_reference
@@ -110,9 +110,9 @@ def against(ours: Tensor, reference: Tensor, *, cutoffs: tuple[int, ...] = (1, 1
             "only_reference": reference_only,
             "neither": ~hit & ~hit_reference,
         }
-        found[f"R@{k}"] = {
+        tables[f"R@{k}"] = {
             **{name: float(mask.double().mean() * 100) for name, mask in share.items()},
             "our_rank_where_we_lost": float(ours[reference_only].double().mean()) if reference_only.any() else None,
             "reference_rank_where_it_lost": float(reference[ours_only].double().mean()) if ours_only.any() else None,
         }
-    return found
+    return tables

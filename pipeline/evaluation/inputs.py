@@ -13,6 +13,7 @@ from pipeline.core.layout import Layout
 from pipeline.core.store import open_store
 from pipeline.evaluation import time_line
 from pipeline.ranking import data
+from pipeline.ranking.split import Split
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Inputs:
     be used; `gallery` name of the evaluation set where the dataset has several.
     """
 
-    split: data.Split
+    split: Split
     queries: pd.DataFrame
     annotated: np.ndarray
     moments: tuple[np.ndarray, np.ndarray]

@@ -62,12 +62,12 @@ def by_ratio(ranks: Tensor, ratio: np.ndarray, edges: Sequence[float] = RATIO_ED
 
     Shapes: `ranks` [Q], `ratio` [Q]. Source: docs/method.md 8.4.
     """
-    found = []
+    ranges = []
     for low, high in itertools.pairwise(edges):
         chosen = (ratio > low) & (ratio <= high)
         if chosen.any():
-            found.append({"above": low, "up_to": high, "queries": int(chosen.sum()), **recalls(ranks[torch.from_numpy(chosen)])})
-    return found
+            ranges.append({"above": low, "up_to": high, "queries": int(chosen.sum()), **recalls(ranks[torch.from_numpy(chosen)])})
+    return ranges
 
 
 def windows(
@@ -93,11 +93,11 @@ def windows(
         np.maximum.reduceat(flat, np.stack([query * length + first, query * length + past], 1).ravel())[::2] if len(query) else np.zeros(0)
     )
     order = np.lexsort((first, -best, query))
-    found: list[list[list[float]]] = [[] for _ in range(len(similarity))]
+    predicted: list[list[list[float]]] = [[] for _ in range(len(similarity))]
     for q, a, b, s in zip(query[order], first[order], past[order], best[order], strict=True):
-        if len(found[q]) < limit:
-            found[q].append([float(start[q, a]), float(end[q, b - 1]), float(s)])
-    return found
+        if len(predicted[q]) < limit:
+            predicted[q].append([float(start[q, a]), float(end[q, b - 1]), float(s)])
+    return predicted
 
 
 def _best_at_each_time(similarity: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:

@@ -144,6 +144,6 @@ def published(kind: str, target: str = "table") -> list[Published]:
     if kind == "qvhighlights":
         return [Published(name, clip, values, "MSC paper", _VIDEOS[kind]) for name, values in _QVHIGHLIGHTS.items()]
     convolutional = "ResNet152+I3D, RoBERTa" if kind == "tvr" else "I3D, RoBERTa"
-    found = [Published(name, clip, values, "MSC Table 5", _VIDEOS[kind]) for name, values in _CLIP_L.get(kind, {}).items()]
+    rows = [Published(name, clip, values, "MSC Table 5", _VIDEOS[kind]) for name, values in _CLIP_L.get(kind, {}).items()]
     source, gallery = "repositories' READMEs; RAL's figure", _MSSL.get(kind, _VIDEOS.get(kind, ""))
-    return found + [Published(name, convolutional, values, source, gallery) for name, values in _CNN.get(kind, {}).items()]
+    return rows + [Published(name, convolutional, values, source, gallery) for name, values in _CNN.get(kind, {}).items()]

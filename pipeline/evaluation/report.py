@@ -42,7 +42,7 @@ def branch_ranks(ranked: Ranked, truth: Tensor) -> dict[str, Tensor]:
     return {name: ranks(matrix, truth).cpu() for name, matrix in scores.items()}
 
 
-def query_table(inputs: Inputs, ranked: Ranked, found: dict[str, Tensor], windows: list[list[list[float]]]) -> pd.DataFrame:
+def query_table(inputs: Inputs, ranked: Ranked, by_branch: dict[str, Tensor], windows: list[list[list[float]]]) -> pd.DataFrame:
     """One row per query: ranks, the best video, the best frame's time (s) in its own video, the moment predicted there, and if it is right.
 
     `inside_moment` is 1 or 0, -1 where moments or times are unknown; `ratio` is the moment-to-video ratio.
@@ -54,7 +54,7 @@ def query_table(inputs: Inputs, ranked: Ranked, found: dict[str, Tensor], window
     ratio = moments.ratios(*inputs.moments, split.videos.duration[truth])
     known = ~np.isnan(middle) & (np.diff(inputs.moments[0]) > 0)
     table = pd.DataFrame({"query_id": split.queries.ids, "video_id": [split.videos.ids[i] for i in truth]})
-    for name, values in found.items():
+    for name, values in by_branch.items():
         table[f"rank_{name}"] = values.numpy()
     table["best_video"] = [split.videos.ids[i] for i in ranked.scores.fused.argmax(1).tolist()]
     table["best_time"] = middle
@@ -66,31 +66,31 @@ def query_table(inputs: Inputs, ranked: Ranked, found: dict[str, Tensor], window
     return table
 
 
-def numbers(inputs: Inputs, ranked: Ranked, found: dict[str, Tensor], table: pd.DataFrame) -> dict[str, Any]:
+def numbers(inputs: Inputs, ranked: Ranked, by_branch: dict[str, Tensor], table: pd.DataFrame) -> dict[str, Any]:
     """The measures of a run: recalls of every branch and per group, moments, collapse, the gallery and its chance level."""
     videos = len(inputs.split.videos)
     groups = {}
     for group in sorted(set(table["group"]) - {""}):
         chosen = torch.tensor((table["group"] == group).tolist())
-        groups[group] = {"queries": int(chosen.sum()), **{name: recalls(values[chosen]) for name, values in found.items()}}
+        groups[group] = {"queries": int(chosen.sum()), **{name: recalls(values[chosen]) for name, values in by_branch.items()}}
     return {
         "gallery": {"name": inputs.gallery, "videos": videos, "queries": len(table)},
-        "recalls": {name: recalls(values) for name, values in found.items()},
+        "recalls": {name: recalls(values) for name, values in by_branch.items()},
         "chance": chance(videos),
         "groups": groups,
-        "moments": _moments(inputs, ranked, found, table),
-        "collapse": _collapse(inputs, ranked, found),
+        "moments": _moments(inputs, ranked, by_branch, table),
+        "collapse": _collapse(inputs, ranked, by_branch),
         "excluded": {"videos": inputs.excluded_videos, "queries": inputs.excluded_queries},
     }
 
 
-def _moments(inputs: Inputs, ranked: Ranked, found: dict[str, Tensor], table: pd.DataFrame) -> dict[str, Any] | None:
+def _moments(inputs: Inputs, ranked: Ranked, by_branch: dict[str, Tensor], table: pd.DataFrame) -> dict[str, Any] | None:
     """How often the best frame lies in the moment, ours and zero-shot's, against chance; and recall by moment-to-video ratio."""
     ratio = table["ratio"].to_numpy()
     frame = moments.summary(table["best_time"].to_numpy(), *inputs.moments, ratio)
     if frame is None:
         return None
-    result: dict[str, Any] = {"frame": frame, "by_ratio": moments.by_ratio(found["fused"], ratio), "time_line": _time_line(inputs)}
+    result: dict[str, Any] = {"frame": frame, "by_ratio": moments.by_ratio(by_branch["fused"], ratio), "time_line": _time_line(inputs)}
     if ranked.zero_shot is not None:
         result["zero_shot"] = moments.summary(ranked.zero_shot.best_time, *inputs.moments, ratio)
     return result
@@ -100,7 +100,7 @@ def _time_line(inputs: Inputs) -> dict[str, Any]:
     return time_line.differences(inputs.split.videos.ids, inputs.annotated, inputs.split.videos.duration)
 
 
-def _collapse(inputs: Inputs, ranked: Ranked, found: dict[str, Tensor]) -> dict[str, Any]:
+def _collapse(inputs: Inputs, ranked: Ranked, by_branch: dict[str, Tensor]) -> dict[str, Any]:
     """Tables 8, 9 and A2: ours (`model`) beside the frozen inputs' (`foundation`); what the model does not provide is left out."""
     truth = inputs.split.queries.video
     result: dict[str, Any] = {"text": {}, "video": {"foundation": collapse.video_structure(inputs.split.videos.clips)}}
@@ -115,6 +115,6 @@ def _collapse(inputs: Inputs, ranked: Ranked, found: dict[str, Tensor]) -> dict[
             result["text"][name] = collapse.text_structure(vectors, truth)
             if pooled is not None:
                 result["text"][f"agreement_with_{name}"] = collapse.spearman(pooled, vectors)
-    if "zero_shot" in found:
-        result["against_zero_shot"] = collapse.against(found["fused"], found["zero_shot"])
+    if "zero_shot" in by_branch:
+        result["against_zero_shot"] = collapse.against(by_branch["fused"], by_branch["zero_shot"])
     return result

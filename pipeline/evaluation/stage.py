@@ -35,16 +35,16 @@ def run(config: Config, layout: Layout, experiment: str, seed: int, recipe: dict
     """
     chosen = config.experiment(experiment)
     model, _, attrs = load_model(layout.checkpoint(experiment, seed))
-    found = inputs.load(layout, chosen, chosen.evaluation.split)
+    read = inputs.load(layout, chosen, chosen.evaluation.split)
     with leased(config.runtime.device, share=config.runtime.share_gpu) as device:
-        reference, why_not = _zero_shot(config, layout, chosen, found, device)
-        ranked = rank(model, found, chosen, device, reference)
-    truth = found.split.queries.video
+        reference, why_not = _zero_shot(config, layout, chosen, read, device)
+        ranked = rank(model, read, chosen, device, reference)
+    truth = read.split.queries.video
     by_branch = report.branch_ranks(ranked, truth)
     owner = truth.numpy()
-    start, end = found.split.videos.start[owner], found.split.videos.end[owner]
+    start, end = read.split.videos.start[owner], read.split.videos.end[owner]
     windows = moments.windows(ranked.similarity.numpy(), start, end)
-    table = report.query_table(found, ranked, by_branch, windows)
+    table = report.query_table(read, ranked, by_branch, windows)
     metrics: dict[str, Any] = {
         "dataset": config.dataset.name,
         "kind": config.dataset.kind,
@@ -60,19 +60,19 @@ def run(config: Config, layout: Layout, experiment: str, seed: int, recipe: dict
         "selection_split": attrs.get("selection_split"),
         "epoch": attrs.get("epoch"),
         "zero_shot": {"encoder": chosen.text} if reference is not None else {"absent": why_not},
-        **report.numbers(found, ranked, by_branch, table),
+        **report.numbers(read, ranked, by_branch, table),
     }
     metrics = formats.plain(metrics)
-    _write(config, layout, experiment, seed, found, ranked, table, windows, metrics, recipe)
+    _write(config, layout, experiment, seed, read, ranked, table, windows, metrics, recipe)
     print("\n".join(summary(metrics)))
 
 
-def rank(model: Retriever, found: Inputs, chosen: Experiment, device: torch.device, reference: ZeroShot | None) -> Ranked:
+def rank(model: Retriever, read: Inputs, chosen: Experiment, device: torch.device, reference: ZeroShot | None) -> Ranked:
     """Encode a split and score it; results are on the CPU."""
     model = model.to(device)
-    queries, videos = gallery.encode(model, found.split, device, show=True)
+    queries, videos = gallery.encode(model, read.split, device, show=True)
     scores = gallery.score(model, queries, videos, chosen.evaluation.fusion(model.branches))
-    similarity = gallery.locate(model, queries, videos, found.split.queries.video.to(device))
+    similarity = gallery.locate(model, queries, videos, read.split.queries.video.to(device))
     return Ranked(
         _on_cpu(queries),
         _on_cpu(videos),
@@ -87,23 +87,23 @@ def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.cpu() for name, tensor in tensors.items()}
 
 
-def _zero_shot(config: Config, layout: Layout, chosen: Experiment, found: Inputs, device: torch.device) -> tuple[ZeroShot | None, str]:
+def _zero_shot(config: Config, layout: Layout, chosen: Experiment, read: Inputs, device: torch.device) -> tuple[ZeroShot | None, str]:
     """The reference scores, or why there are none."""
     encoder = zero_shot.encoder_of(config, chosen)
     if encoder is None:
         return None, f"the images of {chosen.text} are not among the features of any experiment"
-    sentences = found.split.queries.sentence
+    sentences = read.split.queries.sentence
     if sentences is None:
         return None, f"text/{chosen.text} holds no sentence vectors"
-    width = zero_shot.width(layout, encoder, found.shards)
+    width = zero_shot.width(layout, encoder, read.shards)
     if width != sentences.shape[1]:
         return (
             None,
             f"the sentence vectors of {chosen.text} have {sentences.shape[1]} dimensions, its image rows {width}: not one space",
         )
-    ids = found.split.videos.ids
-    rows = track(zero_shot.stored_rows(layout, encoder, found.shards, ids), total=len(ids), label="zero-shot", unit="video")
-    return zero_shot.max_sim(sentences, found.split.queries.video, ids, rows, pooled=found.split.videos.frames.shape[1], device=device), ""
+    ids = read.split.videos.ids
+    rows = track(zero_shot.stored_rows(layout, encoder, read.shards, ids), total=len(ids), label="zero-shot", unit="video")
+    return zero_shot.max_sim(sentences, read.split.queries.video, ids, rows, pooled=read.split.videos.frames.shape[1], device=device), ""
 
 
 def _write(
@@ -111,7 +111,7 @@ def _write(
     layout: Layout,
     experiment: str,
     seed: int,
-    found: Inputs,
+    read: Inputs,
     ranked: Ranked,
     table: Any,
     windows: list[list[list[float]]],
@@ -119,32 +119,32 @@ def _write(
     recipe: dict[str, Any],
 ) -> None:
     """evaluation.h5 first, then the readable files, metrics.json last: it is what the workflow waits for."""
-    folder, videos = layout.run(experiment, seed), found.split.videos.ids
+    folder, videos = layout.run(experiment, seed), read.split.videos.ids
     top = _top(ranked.scores.fused)
     scores = ranked.scores.fused.gather(1, top).numpy()
     names = {"experiment": experiment, "seed": seed}
-    with create(layout.evaluation(experiment, seed), stage="evaluation", recipe=recipe, gallery=found.gallery, **names) as writer:
+    with create(layout.evaluation(experiment, seed), stage="evaluation", recipe=recipe, gallery=read.gallery, **names) as writer:
         writer.table("queries", table)
         writer.array("videos", np.asarray(videos, dtype=object))
         writer.array("top/videos", top.numpy().astype(np.int32))
         writer.array("top/scores", scores)
         # One string, not an attribute: those are limited to 64 kB.
         writer.array("metrics", np.asarray([json.dumps(metrics, sort_keys=True)], dtype=object))
-    owner = found.split.queries.video.numpy()
-    which = f"-{found.gallery}" if found.gallery else ""
+    owner = read.split.queries.video.numpy()
+    which = f"-{read.gallery}" if read.gallery else ""
     tag = f"{config.dataset.name}{which}-{experiment}-seed{seed}"
     formats.trec_run(folder / "run.trec", list(table["query_id"]), videos, top.numpy(), scores, tag)
     formats.per_query(
-        folder / "queries.jsonl", table.merge(found.queries[["query_id", "query"]], on="query_id"), videos, top.numpy(), scores
+        folder / "queries.jsonl", table.merge(read.queries[["query_id", "query"]], on="query_id"), videos, top.numpy(), scores
     )
-    scale = found.scale[owner]
+    scale = read.scale[owner]
     formats.moment_predictions(
         folder / "moments.jsonl",
-        found.queries,
+        read.queries,
         [[[start / k, end / k, score] for start, end, score in of] for of, k in zip(windows, scale, strict=True)],
         ranked.similarity.numpy(),
-        found.split.videos.start[owner] / scale[:, None],
-        found.split.videos.duration[owner] / scale,
+        read.split.videos.start[owner] / scale[:, None],
+        read.split.videos.duration[owner] / scale,
     )
     ranks = {name: table[f"rank_{name}"].to_numpy() for name in metrics["recalls"]}
     recall_curves(folder / "recall.png", ranks, len(videos), f"{config.dataset.name}{which}: {experiment}, seed {seed}")

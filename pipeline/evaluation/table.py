@@ -84,8 +84,8 @@ def render(runs: dict[str, list[dict[str, Any]]], kind: str, absent: Sequence[st
     for group in sorted({group for seeds in runs.values() for run in seeds for group in run["groups"]}):
         count = next(run["groups"][group]["queries"] for seeds in runs.values() for run in seeds if group in run["groups"])
         rows = [
-            [label, features, *_cells([run["groups"][group][key] for run in found])]
-            for label, features, key, found in _measured(runs, group)
+            [label, features, *_cells([run["groups"][group][key] for run in group_runs])]
+            for label, features, key, group_runs in _measured(runs, group)
         ]
         sections.append(f"Queries of group {group} ({count}):\n\n" + _markdown(["model", "features", *COLUMNS], rows))
     sections.append(_details(runs))
@@ -99,21 +99,21 @@ def _measured(runs: dict[str, list[dict[str, Any]]], group: str | None = None) -
     rows: list[tuple[str, str, str, list[dict[str, Any]]]] = []
     seen: set[str] = set()
     for experiment, seeds in runs.items():
-        found = [run for run in seeds if group is None or group in run["groups"]]
-        if not found:
+        measured = [run for run in seeds if group is None or group in run["groups"]]
+        if not measured:
             continue
-        run = found[0]
+        run = measured[0]
         if "zero_shot" in run["recalls"] and run["text"] not in seen:
             seen.add(run["text"])
             rows.insert(len(seen) - 1, ("zero-shot max-sim", run["text"], "zero_shot", [run]))
-        rows.append((experiment + (f" ({len(found)} seeds)" if len(found) > 1 else ""), "+".join(run["features"]), "fused", found))
+        rows.append((experiment + (f" ({len(measured)} seeds)" if len(measured) > 1 else ""), "+".join(run["features"]), "fused", measured))
     return rows
 
 
 def _main_rows(runs: dict[str, list[dict[str, Any]]], kind: str, target: str) -> list[Row]:
     rows = [
-        [label, features, _gallery(found[0]), *_cells([run["recalls"][key] for run in found])]
-        for label, features, key, found in _measured(runs)
+        [label, features, _gallery(of_row[0]), *_cells([run["recalls"][key] for run in of_row])]
+        for label, features, key, of_row in _measured(runs)
     ]
     first = next(iter(runs.values()))[0]
     rows.append(["chance", "", _gallery(first), *_cells([first["chance"]])])
@@ -129,8 +129,8 @@ def _gallery(run: dict[str, Any]) -> str:
     return f"{name}, {videos:,}" if name else f"{videos:,}"
 
 
-def _cells(found: Sequence[dict[str, float]]) -> Row:
-    return [spread([values[column] for values in found]) for column in COLUMNS]
+def _cells(recalls: Sequence[dict[str, float]]) -> Row:
+    return [spread([values[column] for values in recalls]) for column in COLUMNS]
 
 
 def spread(values: Iterable[float | None], digits: int = 1) -> str:
@@ -194,14 +194,14 @@ def _branches(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
 def frame(runs: dict[str, list[dict[str, Any]]], kind: str, target: str = "table") -> pd.DataFrame:
     """Every row as numbers: the gallery, mean and std columns per measure, `seeds` averaged over, `source` of published rows."""
     rows = []
-    for label, features, key, found in _measured(runs):
-        row: dict[str, Any] = {"model": label.split(" (")[0], "features": features, "seeds": len(found), "source": "this run"}
-        row["gallery"] = _gallery(found[0])
+    for label, features, key, of_row in _measured(runs):
+        row: dict[str, Any] = {"model": label.split(" (")[0], "features": features, "seeds": len(of_row), "source": "this run"}
+        row["gallery"] = _gallery(of_row[0])
         for column in COLUMNS:
-            values = [run["recalls"][key][column] for run in found]
+            values = [run["recalls"][key][column] for run in of_row]
             row[column], row[f"{column} std"] = np.mean(values), np.std(values, ddof=1) if len(values) > 1 else np.nan
         if key == "fused":
-            row |= _flat(found)
+            row |= _flat(of_row)
         rows.append(row)
     for line in published(kind, target):
         values_of = dict(zip(COLUMNS, line.values, strict=True))
@@ -209,17 +209,17 @@ def frame(runs: dict[str, list[dict[str, Any]]], kind: str, target: str = "table
     return pd.DataFrame(rows)
 
 
-def _flat(found: Sequence[dict[str, Any]]) -> dict[str, float]:
+def _flat(seeds: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Means of the measures beside the recalls."""
     picked: dict[str, list[float | None]] = {
-        **{f"SumR {branch}": [run["recalls"][branch]["SumR"] for run in found] for branch in found[0]["branches"]},
-        "inside moment": [(run["moments"] or {}).get("frame", {}).get("inside") for run in found],
-        "text diff norm": [run["collapse"]["text"].get("model", {}).get("diff_norm") for run in found],
-        "video diff norm": [run["collapse"]["video"].get("model", {}).get("diff_norm") for run in found],
-        "spearman": [run["collapse"]["text"].get("agreement_with_foundation", {}).get("spearman") for run in found],
+        **{f"SumR {branch}": [run["recalls"][branch]["SumR"] for run in seeds] for branch in seeds[0]["branches"]},
+        "inside moment": [(run["moments"] or {}).get("frame", {}).get("inside") for run in seeds],
+        "text diff norm": [run["collapse"]["text"].get("model", {}).get("diff_norm") for run in seeds],
+        "video diff norm": [run["collapse"]["video"].get("model", {}).get("diff_norm") for run in seeds],
+        "spearman": [run["collapse"]["text"].get("agreement_with_foundation", {}).get("spearman") for run in seeds],
     }
-    for group in found[0]["groups"]:
-        picked |= {f"{column} {group}": [run["groups"][group]["fused"][column] for run in found] for column in COLUMNS}
+    for group in seeds[0]["groups"]:
+        picked |= {f"{column} {group}": [run["groups"][group]["fused"][column] for run in seeds] for column in COLUMNS}
     return {name: float(np.mean([v for v in values if v is not None] or [np.nan])) for name, values in picked.items()}
 
 

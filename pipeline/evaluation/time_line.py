@@ -37,11 +37,11 @@ def differences(ids: Sequence[str], annotated: np.ndarray, measured: np.ndarray)
     return result
 
 
-def words(found: dict[str, Any]) -> list[str]:
+def words(difference: dict[str, Any]) -> list[str]:
     """`differences` as a sentence; none when every file is as long as annotated."""
-    if not found["off"]:
+    if not difference["off"]:
         return []
     return [
-        f"{found['off']} of {found['videos']} files are over {OFF:g} s longer or shorter than annotated "
-        f"({found['furthest']}: {found['seconds']:+.1f} s); their moments are scaled to the file"
+        f"{difference['off']} of {difference['videos']} files are over {OFF:g} s longer or shorter than annotated "
+        f"({difference['furthest']}: {difference['seconds']:+.1f} s); their moments are scaled to the file"
     ]

@@ -91,9 +91,9 @@ class TemporalConsolidation(nn.Module):
             mean, share = self.plain_read(folded, branches)
         value = torch.einsum("bknh,ndh->bknd", mean, attention.value.weight.unflatten(0, (heads, -1)))
         value = value + share[..., None] * attention.value.bias.view(heads, -1)
-        found = self.norm1(token + kernels.dropout(value.flatten(2), self.dropout, self.training))
-        found = self.norm2(found + kernels.dropout(self.feed_forward(found, self.dropout), self.dropout, self.training))
-        inner = kernels.dropout(F.relu(self.hidden(found)), self.dropout, self.training)
+        read_token = self.norm1(token + kernels.dropout(value.flatten(2), self.dropout, self.training))
+        read_token = self.norm2(read_token + kernels.dropout(self.feed_forward(read_token, self.dropout), self.dropout, self.training))
+        inner = kernels.dropout(F.relu(self.hidden(read_token)), self.dropout, self.training)
         weights = (self.logits(inner) / self.temperature).softmax(1).to(branches[0].dtype)  # [B, K, L]
         if hand_written:
             return mix(branches, weights)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,110 +11,9 @@ from torch import Tensor
 from pipeline.core.errors import TrainingError
 from pipeline.core.store import Ragged, open_store
 from pipeline.datasets import table
-from pipeline.models.base import Videos, Words
+from pipeline.ranking.split import ARRAYS, TIMES, PooledVideos, Queries, Split, normalised
 
-_TINY = 1e-5
-_ARRAYS = ("frames", "clips", "sizes", "frame_to_clip", "context")
-_TIMES = ("start", "end")
 _REBUILD = "delete this folder and run the workflow again"
-
-
-def normalised(rows: Tensor) -> Tensor:
-    """Rows divided by their length plus 1e-5, in float32. Shapes: [..., D] -> same. Source: docs/method.md 2.4."""
-    rows = rows.float()
-    return rows / (rows.norm(dim=-1, keepdim=True) + _TINY)
-
-
-@dataclass(frozen=True)
-class PooledVideos:
-    """Pooled videos as the clips stage stores them.
-
-    Shapes: `frames` [V, F, D], `clips` [V, C, D], not normalised; `sizes` [V, C] float32; `frame_to_clip` [V, F], `context` [V, C] uint8;
-    `start`, `end` [V, F] and `duration` [V] in seconds, NaN where unknown.
-    """
-
-    ids: list[str]
-    frames: Tensor
-    clips: Tensor
-    sizes: Tensor
-    frame_to_clip: Tensor
-    context: Tensor
-    start: np.ndarray
-    end: np.ndarray
-    duration: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def gather(self, chosen: Tensor | slice, device: torch.device) -> Videos:
-        """Some videos as a model sees them, on `device`. Shapes: `chosen` [B] int64, where the arrays are, or a slice."""
-        return Videos(
-            frames=normalised(self.frames[chosen].to(device)),
-            clips=normalised(self.clips[chosen].to(device)),
-            sizes=self.sizes[chosen].to(device),
-            frame_to_clip=self.frame_to_clip[chosen].to(device),
-            context=self.context[chosen].to(device),
-        )
-
-    def batches(self, size: int, device: torch.device) -> Iterator[Videos]:
-        """`size` videos at a time, in order."""
-        for start in range(0, len(self), size):
-            yield self.gather(slice(start, start + size), device)
-
-
-@dataclass(frozen=True)
-class Queries:
-    """Token states of the queries, flat, and the video each belongs to.
-
-    Shapes: `words` [N, Dt], query i is rows offsets[i]:offsets[i+1]; `offsets` [Q+1] int64; `video` [Q] int64, index into `PooledVideos`;
-    `teacher` [Q, T] float32 of unit length, or None when no objective needs it; `sentence` [Q, E] float32, the encoder's own sentence
-    vectors, or None where the file holds none.
-    """
-
-    ids: list[str]
-    video: Tensor
-    words: Tensor
-    offsets: Tensor
-    teacher: Tensor | None
-    sentence: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def padded(self, chosen: Tensor, max_words: int, device: torch.device) -> Words:
-        """Words of some queries, rows normalised, cut to `max_words` and zero padded to the longest; and the mask of real words.
-
-        Shapes: `chosen` [n] int64 -> [n, L, Dt], [n, L] float32, on `device`.
-        """
-        starts, lengths = self.offsets[chosen], (self.offsets[chosen + 1] - self.offsets[chosen]).clamp_max(max_words)
-        position = torch.arange(int(lengths.max()))
-        mask = position < lengths[:, None]
-        rows = self.words[((starts[:, None] + position) * mask).to(self.words.device)].to(device)
-        mask = mask.to(device)
-        return Words(normalised(rows) * mask[..., None], mask.float())
-
-
-@dataclass(frozen=True)
-class Split:
-    """What is trained on, or ranked: videos, the queries about them, what had to be left out, and the annotations they come from."""
-
-    name: str
-    videos: PooledVideos
-    queries: Queries
-    annotations: table.Annotations
-    dropped: dict[str, int] = field(default_factory=dict)
-
-    def to(self, device: torch.device) -> Split:
-        """The same with its arrays on a device."""
-        videos = replace(self.videos, **{k: getattr(self.videos, k).to(device) for k in _ARRAYS})
-        teacher = None if self.queries.teacher is None else self.queries.teacher.to(device)
-        return replace(self, videos=videos, queries=replace(self.queries, words=self.queries.words.to(device), teacher=teacher))
-
-    @property
-    def bytes(self) -> int:
-        """Memory of the arrays."""
-        arrays = [self.videos.frames, self.videos.clips, self.queries.words]
-        return sum(array.numel() * array.element_size() for array in arrays)
 
 
 def load(
@@ -157,7 +54,12 @@ def load(
             fix="name another split in training.selection_split or evaluation.split, or give the annotations such a split",
         )
     ids = [str(query) for query in usable["query_id"]]
-    video = torch.tensor([place[v] for v in usable["video_id"]])
+    owner = torch.tensor([place[v] for v in usable["video_id"]])
+    return Split(name, videos, _queries(ids, owner, text, teacher, needs_teacher=needs_teacher), known, dropped)
+
+
+def _queries(ids: list[str], owner: Tensor, text: Path, teacher: Path | None, *, needs_teacher: bool) -> Queries:
+    """The states of these queries, in this order. Shapes: `owner` [Q] int64 index of each query's video."""
     with open_store(text, stage="text") as store:
         tokens = store.ragged("tokens")
         imported = str(store.attrs.get("architecture", "")).startswith("published:")
@@ -165,12 +67,15 @@ def load(
     sentences = tokens.items.get("sentence")
     rows = _order(tokens, ids, text)
     lengths = torch.from_numpy(np.diff(tokens.offsets)[rows])
-    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
     source = np.concatenate([np.arange(tokens.offsets[i], tokens.offsets[i + 1]) for i in rows])
-    target = _teacher(ids, tokens, rows, text, teacher, last) if needs_teacher else None
-    words = torch.from_numpy(np.ascontiguousarray(tokens.values[source]))
-    sentence = None if sentences is None else torch.from_numpy(np.asarray(sentences, dtype=np.float32)[rows])
-    return Split(name, videos, Queries(ids, video, words, offsets, target, sentence), known, dropped)
+    return Queries(
+        ids,
+        owner,
+        words=torch.from_numpy(np.ascontiguousarray(tokens.values[source])),
+        offsets=torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]),
+        teacher=_teacher(ids, tokens, rows, text, teacher, last) if needs_teacher else None,
+        sentence=None if sentences is None else torch.from_numpy(np.asarray(sentences, dtype=np.float32)[rows]),
+    )
 
 
 def _videos(wanted: list[str], folder: Path, split: str, spill: Path | None) -> PooledVideos:
@@ -195,7 +100,7 @@ def _videos(wanted: list[str], folder: Path, split: str, spill: Path | None) -> 
         place = [index[ids[i]] for i in chosen]
         with open_store(path, stage="clips") as store:
             duration[place] = store.table("videos")["duration"].to_numpy(dtype=np.float64)[chosen]
-            for name in (*_ARRAYS, *_TIMES):
+            for name in (*ARRAYS, *TIMES):
                 array = store.array(name)
                 if name not in arrays:
                     arrays[name] = _allocate((len(kept), *array.shape[1:]), array.dtype, spill and spill / f"{split}-{name}.raw")
@@ -203,8 +108,8 @@ def _videos(wanted: list[str], folder: Path, split: str, spill: Path | None) -> 
                     shapes = f"{array.shape[1:]} here and {arrays[name].shape[1:]} in other shards"
                     raise TrainingError(f"{name} has shape {shapes}", where=path, fix=_REBUILD)
                 arrays[name][place] = array[chosen]
-    tensors = {name: torch.from_numpy(arrays[name]) if arrays else torch.zeros(0, 1, 1) for name in _ARRAYS}
-    start, end = (arrays[name] if arrays else np.zeros((0, 1)) for name in _TIMES)
+    tensors = {name: torch.from_numpy(arrays[name]) if arrays else torch.zeros(0, 1, 1) for name in ARRAYS}
+    start, end = (arrays[name] if arrays else np.zeros((0, 1)) for name in TIMES)
     return PooledVideos(kept, **tensors, start=start, end=end, duration=duration)
 
 
@@ -212,8 +117,8 @@ def shard(path: Path) -> PooledVideos:
     """Every video of one clip shard, whatever its split. Errors: StoreError."""
     with open_store(path, stage="clips") as store:
         videos = store.table("videos")
-        tensors = {name: torch.from_numpy(store.array(name)) for name in _ARRAYS}
-        start, end = (store.array(name) for name in _TIMES)
+        tensors = {name: torch.from_numpy(store.array(name)) for name in ARRAYS}
+        start, end = (store.array(name) for name in TIMES)
     return PooledVideos(
         [str(i) for i in videos["video_id"]], **tensors, start=start, end=end, duration=videos["duration"].to_numpy(np.float64)
     )

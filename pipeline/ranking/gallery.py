@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.core.progress import track
 from pipeline.models.base import Encoded, Retriever, Videos, Words
-from pipeline.ranking.data import Split
+from pipeline.ranking.split import Split
 
 VIDEOS, QUERIES = 32, 512  # encoded at once
 LOCATED = 1024  # queries whose videos' frames are in memory at once

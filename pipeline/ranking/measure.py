@@ -7,8 +7,8 @@ import torch
 from pipeline.config.method import Evaluation
 from pipeline.models.base import Retriever
 from pipeline.ranking import gallery
-from pipeline.ranking.data import Split
 from pipeline.ranking.metrics import ranks, recalls
+from pipeline.ranking.split import Split
 
 
 def measure(model: Retriever, split: Split, settings: Evaluation, device: torch.device) -> dict[str, float]:

@@ -25,7 +25,7 @@ def ranks(scores: Tensor | np.ndarray, truth: Tensor | np.ndarray, *, chunk: int
     column = torch.arange(scores.shape[1], device=scores.device)
     # Sums of float ones are many times quicker than sums of booleans; a chunk stays in the processor's cache.
     buffer = torch.empty(min(chunk, len(scores)), scores.shape[1], dtype=torch.float32, device=scores.device)
-    found = []
+    parts = []
     for start in range(0, len(scores), chunk):
         part, own = scores[start : start + chunk], truth[start : start + chunk, None]
         if not part.sum().isfinite() and part.isnan().any():
@@ -37,16 +37,16 @@ def ranks(scores: Tensor | np.ndarray, truth: Tensor | np.ndarray, *, chunk: int
         rows = torch.nonzero(equal > 1)[:, 0]
         if len(rows):
             above[rows] += ((part[rows] == target[rows]) & (column < own[rows])).sum(1)
-        found.append(1 + above)
-    return torch.cat(found) if found else torch.zeros(0, dtype=torch.int64)
+        parts.append(1 + above)
+    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64)
 
 
-def recalls(found: Tensor | np.ndarray) -> dict[str, float]:
+def recalls(ranks_of_queries: Tensor | np.ndarray) -> dict[str, float]:
     """R@1, R@5, R@10, R@100 in percent, SumR (their sum), and the median and mean rank.
 
-    Shapes: `found` [Q] ranks, 1 = best. Errors: ValueError when there is no query. Source: docs/method.md 8.2.
+    Shapes: `ranks_of_queries` [Q] ranks, 1 = best. Errors: ValueError when there is no query. Source: docs/method.md 8.2.
     """
-    values = torch.as_tensor(found).to(torch.float64)
+    values = torch.as_tensor(ranks_of_queries).to(torch.float64)
     if values.numel() == 0:
         raise ValueError("no query to average over")
     result = {f"R@{k}": float((values <= k).double().mean() * 100) for k in CUTOFFS}

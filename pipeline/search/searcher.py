@@ -29,7 +29,7 @@ from pipeline.evaluation import moments
 from pipeline.models.base import Encoded, Retriever, Words
 from pipeline.models.checkpoint import load_model
 from pipeline.ranking import data, gallery
-from pipeline.ranking.data import normalised
+from pipeline.ranking.split import normalised
 
 
 @dataclass(frozen=True)
@@ -92,12 +92,12 @@ class Searcher:
         asked = gallery.part(encoded, torch.zeros(len(best), dtype=torch.int64))
         similarity = gallery.locate(self.model, asked, index.gallery, best).numpy()
         chosen = best.numpy()
-        found = moments.windows(similarity, index.start[chosen], index.end[chosen], limit=1)
+        predicted = moments.windows(similarity, index.start[chosen], index.end[chosen], limit=1)
         row = similarity.argmax(1)
         middle = (index.start[chosen, row] + index.end[chosen, row]) / 2
         return [
             Hit(index.ids[video], float(scores[video]), spans[0][0], spans[0][1], float(instant))
-            for video, spans, instant in zip(chosen.tolist(), found, middle, strict=True)
+            for video, spans, instant in zip(chosen.tolist(), predicted, middle, strict=True)
         ]
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pipeline.models.base import Videos, Words
-from pipeline.ranking.data import Split
+from pipeline.ranking.split import Split
 
 
 @dataclass(frozen=True)

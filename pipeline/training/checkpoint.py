@@ -42,7 +42,7 @@ def random_states(sampler: Tensor) -> dict[str, np.ndarray]:
     _, numbers, gauss = random.getstate()
     legacy: Any = np.random.get_state()  # noqa: NPY002 - the global generator is what libraries may draw from
     _, keys, position, has_gauss, cached = legacy
-    found = {
+    states = {
         "torch": torch.get_rng_state().numpy(),
         "sampler": sampler.numpy(),
         "numpy": np.concatenate([keys.astype(np.uint64), np.array([position, has_gauss], np.uint64)]),
@@ -51,8 +51,8 @@ def random_states(sampler: Tensor) -> dict[str, np.ndarray]:
         "python_gauss": np.array(np.nan if gauss is None else gauss, np.float64),
     }
     if torch.cuda.is_available():
-        found["cuda"] = torch.cuda.get_rng_state().numpy()
-    return found
+        states["cuda"] = torch.cuda.get_rng_state().numpy()
+    return states
 
 
 def restore_random(states: Mapping[str, np.ndarray]) -> Tensor:

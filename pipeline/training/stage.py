@@ -25,6 +25,7 @@ from pipeline.models.checkpoint import save_model
 from pipeline.objectives.total import Total
 from pipeline.ranking import data
 from pipeline.ranking.measure import measure
+from pipeline.ranking.split import Split
 from pipeline.training import checkpoint, loop
 from pipeline.training.advice import advice
 from pipeline.training.batches import Batches, Sampler
@@ -67,8 +68,8 @@ class Run:
     seed: int
     settings: Experiment
     recipe: dict[str, Any]
-    train: data.Split
-    selection: data.Split
+    train: Split
+    selection: Split
 
     @property
     def resumable(self) -> dict[str, Any]:
@@ -179,7 +180,7 @@ def _finish(run: Run, trainee: Trainee, state: State, device: torch.device) -> N
     _say(f"best SumR {state.best_sumr:.1f} on {run.selection.name!r}, epoch {state.best_epoch} of {state.epoch}")
 
 
-def _splits(chosen: Experiment, layout: Layout, spill: Any) -> tuple[data.Split, data.Split]:
+def _splits(chosen: Experiment, layout: Layout, spill: Any) -> tuple[Split, Split]:
     """The training split, and the one that chooses the epoch."""
     clips = layout.clips(recipe_name(chosen), "*").parent
     size = sum(path.stat().st_size for path in clips.glob("*.h5"))
@@ -198,7 +199,7 @@ def _splits(chosen: Experiment, layout: Layout, spill: Any) -> tuple[data.Split,
     return train, data.load(chosen.training.selection_split, **files, training=False, needs_teacher=False)
 
 
-def _resident(split: data.Split, device: torch.device) -> data.Split:
+def _resident(split: Split, device: torch.device) -> Split:
     """The split on the GPU when it fits there, so that a batch is gathered without a copy."""
     if device.type != "cuda":
         return split
@@ -206,7 +207,7 @@ def _resident(split: data.Split, device: torch.device) -> data.Split:
     return split.to(device) if split.bytes < MEMORY_SHARE * free else split
 
 
-def _digest(split: data.Split) -> str:
+def _digest(split: Split) -> str:
     """What the split holds: its ids, how every video was merged, some of its rows, and [EOS] of every query, which has seen its words."""
     videos, queries = split.videos, split.queries
     digest = hashlib.sha256(repr((videos.ids, queries.ids)).encode())

@@ -23,8 +23,8 @@ from pipeline.interchange.captioned import open_captioned
 from pipeline.interchange.checkpoints import export_checkpoint, import_checkpoint, read_released
 from pipeline.interchange.importing import import_bundle
 from pipeline.jobs import recipes
-from pipeline.ranking.data import normalised
 from pipeline.ranking.metrics import ranks, recalls
+from pipeline.ranking.split import normalised
 from tests.conftest import NO_SHARED
 from tests.golden.arrays import FACTOR, Golden, golden
 

@@ -12,13 +12,14 @@ from pipeline.clips.recipe import recipe_name
 from pipeline.core.errors import TrainingError
 from pipeline.core.store import create, open_store
 from pipeline.ranking import data
+from pipeline.ranking.split import Split
 from pipeline.training.batches import Batches, Sampler
 from tests.training import miniature
 
 CPU = torch.device("cpu")
 
 
-def load(world: miniature.World, split: str = "train", **over) -> data.Split:
+def load(world: miniature.World, split: str = "train", **over) -> Split:
     clips = world.layout.clips(recipe_name(world.config.experiment("main")), "*").parent
     return data.load(split, annotations=world.layout.annotations, clips=clips, text=world.layout.text("clip"), **over)
 

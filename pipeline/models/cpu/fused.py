@@ -145,7 +145,7 @@ def _backward(
     torch.bmm(d_logits.transpose(1, 2), query, out=d_qkv[1])
     d_qkv = d_qkv.view(3, n, heads, length, -1).permute(1, 3, 0, 2, 4).reshape(n * length, 3 * hidden)
     # Of the two factors of a weight's gradient the narrower one is copied transposed; the product's own transpose is undone at the end.
-    found = (
+    parts = (
         multiply(rows.to(dtype).t().contiguous(), d_qkv.t()),
         d_qkv.sum(0, dtype=torch.float32 if dtype == torch.bfloat16 else dtype),
         d_norm1,
@@ -157,7 +157,7 @@ def _backward(
         d_norm2,
         d_norm2_bias,
     )
-    for total, part in zip(sums, found, strict=True):
+    for total, part in zip(sums, parts, strict=True):
         total.add_(part)
     return d_residual1.add_(multiply(d_qkv, p.qkv.t())).view_as(x)
 

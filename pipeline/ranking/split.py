@@ -1,0 +1,115 @@
+"""A split in memory: its videos as the clips stage stores them, its queries, and what a model is given of both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.datasets import table
+from pipeline.models.base import Videos, Words
+
+_TINY = 1e-5
+ARRAYS = ("frames", "clips", "sizes", "frame_to_clip", "context")
+TIMES = ("start", "end")
+
+
+def normalised(rows: Tensor) -> Tensor:
+    """Rows divided by their length plus 1e-5, in float32. Shapes: [..., D] -> same. Source: docs/method.md 2.4."""
+    rows = rows.float()
+    return rows / (rows.norm(dim=-1, keepdim=True) + _TINY)
+
+
+@dataclass(frozen=True)
+class PooledVideos:
+    """Pooled videos as the clips stage stores them.
+
+    Shapes: `frames` [V, F, D], `clips` [V, C, D], not normalised; `sizes` [V, C] float32; `frame_to_clip` [V, F], `context` [V, C] uint8;
+    `start`, `end` [V, F] and `duration` [V] in seconds, NaN where unknown.
+    """
+
+    ids: list[str]
+    frames: Tensor
+    clips: Tensor
+    sizes: Tensor
+    frame_to_clip: Tensor
+    context: Tensor
+    start: np.ndarray
+    end: np.ndarray
+    duration: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def gather(self, chosen: Tensor | slice, device: torch.device) -> Videos:
+        """Some videos as a model sees them, on `device`. Shapes: `chosen` [B] int64, where the arrays are, or a slice."""
+        return Videos(
+            frames=normalised(self.frames[chosen].to(device)),
+            clips=normalised(self.clips[chosen].to(device)),
+            sizes=self.sizes[chosen].to(device),
+            frame_to_clip=self.frame_to_clip[chosen].to(device),
+            context=self.context[chosen].to(device),
+        )
+
+    def batches(self, size: int, device: torch.device) -> Iterator[Videos]:
+        """`size` videos at a time, in order."""
+        for start in range(0, len(self), size):
+            yield self.gather(slice(start, start + size), device)
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Token states of the queries, flat, and the video each belongs to.
+
+    Shapes: `words` [N, Dt], query i is rows offsets[i]:offsets[i+1]; `offsets` [Q+1] int64; `video` [Q] int64, index into `PooledVideos`;
+    `teacher` [Q, T] float32 of unit length, or None when no objective needs it; `sentence` [Q, E] float32, the encoder's own sentence
+    vectors, or None where the file holds none.
+    """
+
+    ids: list[str]
+    video: Tensor
+    words: Tensor
+    offsets: Tensor
+    teacher: Tensor | None
+    sentence: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def padded(self, chosen: Tensor, max_words: int, device: torch.device) -> Words:
+        """Words of some queries, rows normalised, cut to `max_words` and zero padded to the longest; and the mask of real words.
+
+        Shapes: `chosen` [n] int64 -> [n, L, Dt], [n, L] float32, on `device`.
+        """
+        starts, lengths = self.offsets[chosen], (self.offsets[chosen + 1] - self.offsets[chosen]).clamp_max(max_words)
+        position = torch.arange(int(lengths.max()))
+        mask = position < lengths[:, None]
+        rows = self.words[((starts[:, None] + position) * mask).to(self.words.device)].to(device)
+        mask = mask.to(device)
+        return Words(normalised(rows) * mask[..., None], mask.float())
+
+
+@dataclass(frozen=True)
+class Split:
+    """What is trained on, or ranked: videos, the queries about them, what had to be left out, and the annotations they come from."""
+
+    name: str
+    videos: PooledVideos
+    queries: Queries
+    annotations: table.Annotations
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def to(self, device: torch.device) -> Split:
+        """The same with its arrays on a device."""
+        videos = replace(self.videos, **{k: getattr(self.videos, k).to(device) for k in ARRAYS})
+        teacher = None if self.queries.teacher is None else self.queries.teacher.to(device)
+        return replace(self, videos=videos, queries=replace(self.queries, words=self.queries.words.to(device), teacher=teacher))
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the arrays."""
+        arrays = [self.videos.frames, self.videos.clips, self.queries.words]
+        return sum(array.numel() * array.element_size() for array in arrays)
