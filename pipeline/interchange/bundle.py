@@ -117,7 +117,7 @@ _AGAIN = "fetch the bundle again"
 def _size(path: Path) -> tuple[int, int]:
     """The two numbers of a `shape.txt`. BundleError when it holds anything else."""
     words = path.read_text(encoding="latin-1").split()
-    if len(words) != 2 or not all(word.isascii() and word.isdigit() and int(word[:19]) > 0 for word in words):
+    if len(words) != 2 or not all(word.isascii() and word.isdigit() and len(word) < 16 for word in words):
         raise BundleError(f"two numbers expected, it holds {' '.join(words)[:80]!r}", where=path, fix=_AGAIN)
     count, dim = map(int, words)
     if not count or not dim:
