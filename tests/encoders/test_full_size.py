@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pipeline.config.encoders import OpenClip, SlowFast
-from pipeline.encoders import slowfast
+from pipeline.encoders import open_clip, slowfast
 from pipeline.encoders.preprocess import Normalisation
 from pipeline.video.picture import square
 from tests.conftest import NO_SHARED
@@ -41,14 +41,14 @@ def frames(shared: Path, count: int, every: int) -> np.ndarray:
 )
 def test_clip(name: str, file: str, dim: int, width: int, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenAI's file: half precision, with its three extra buffers, under its published name; only its checksum cannot be theirs."""
-    import open_clip
+    import open_clip as library
 
     from pipeline.config import published
     from pipeline.encoders import checkpoints
 
     torch.manual_seed(0)
     with open_clip._quiet(), checkpoints.SkipInit():
-        model = open_clip.create_model(name, load_weights=False)
+        model = library.create_model(name, load_weights=False)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.02)
@@ -61,7 +61,7 @@ def test_clip(name: str, file: str, dim: int, width: int, shared: Path, tmp_path
     with torch.no_grad():
         model.eval()
         images = model.encode_image(Normalisation()(torch.from_numpy(pixels)))
-        sentences = model.encode_text(open_clip.get_tokenizer(name)(captions))
+        sentences = model.encode_text(library.get_tokenizer(name)(captions))
     del model, state  # two copies of ViT-L/14 at once are 4 GB
     monkeypatch.setattr(published.Published, "sha256", "")
     monkeypatch.setenv("PRVR_WEIGHTS", str(tmp_path))

@@ -77,7 +77,7 @@ def test_what_cannot_be_searched_is_said(searchable: World) -> None:
     with pytest.raises(StoreMissing):
         search.search(config, layout, "main", 7, "text")
     imported = config.model_copy(update={"encoders": {**config.encoders, "clip": Imported()}})
-    with pytest.raises(EncoderError, match="clip is of kind imported: it cannot encode a typed query"):
+    with pytest.raises(EncoderError, match="clip is of kind imported, which has no text tower: it cannot encode a typed query"):
         search.search(imported, layout, "main", 1, "text")
     searchable.train("main", 3, text_dim=5)
     with pytest.raises(EncoderError, match="gives 64 values a word, the model was trained on 5"):
