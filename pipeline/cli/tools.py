@@ -128,10 +128,9 @@ def search(
 ) -> None:
     """Type a sentence, get the videos that show it and the moment inside each."""
     dag = _dag(config)
-    from pipeline.search.searcher import Searcher, render
+    from pipeline.search.searcher import open_run, render
 
-    chosen = dag.config.seeds[0] if seed is None else seed
-    searcher = Searcher(dag.config, dag.layout, experiment or next(iter(dag.config.experiments)), chosen)
+    searcher = open_run(dag.config, experiment, seed)
     if query:
         print(render(searcher.search(query, top)))
         return

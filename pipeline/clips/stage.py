@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 import numpy as np
@@ -36,7 +37,7 @@ def run(config: Config, layout: Layout, experiment: str, shard: str) -> None:
         stored = {name: reader.ragged("features", lazy=True) for name, reader in opened.items() if "features" in reader}
         ids = grids.check_videos(_ids(config, {name: stored[name].ids if name in stored else [] for name in chosen.features}))
         dims = {name: stored[name].values.shape[1] if name in stored else _declared(opened[name]) for name in chosen.features}
-        result = _empty(chosen.clips, len(ids), sum(dims.values()))
+        result = empty(chosen.clips, len(ids), sum(dims.values()))
         with Meter(len(ids), f"clips {shard}", "video") as meter:
             for first in range(0, len(ids), BATCH):
                 batch = ids[first : first + BATCH]
@@ -60,7 +61,8 @@ def _ids(config: Config, videos: dict[str, list[str]]) -> dict[str, list[str]]:
     return {name: [i for i in ids if i in wanted] for name, ids in videos.items()}
 
 
-def _empty(settings: Clips, videos: int, width: int) -> dict[str, np.ndarray]:
+def empty(settings: Clips, videos: int, width: int) -> dict[str, np.ndarray]:
+    """Room for what a shard's file holds of V videos of D values a row; see `run`."""
     frames, clips, stored = settings.frames, settings.clips, np.dtype(settings.dtype)
     return {
         "frames": np.empty((videos, frames, width), stored),
@@ -78,13 +80,24 @@ def _empty(settings: Clips, videos: int, width: int) -> dict[str, np.ndarray]:
 def _fill(result: dict[str, np.ndarray], first: int, batch: list[str], stored: dict[str, Ragged], chosen: Experiment) -> None:
     """Compute one batch of videos into its rows of `result`."""
     settings, place = chosen.clips, slice(first, first + len(batch))
-    frames = np.empty((len(batch), *result["frames"].shape[1:]), np.float32)
-    masses = np.empty(frames.shape[:2], np.float32)
+    videos = []
     for i, video_id in enumerate(batch):
         rows, start, end = _rows(video_id, stored, settings.join)
-        frames[i] = pooling.average_to_fixed_length(rows, settings.frames, settings.last_row)
-        masses[i] = pooling.sizes(len(rows), settings.frames, settings.size_unit, settings.last_row)
+        videos.append(rows)
         result["start"][first + i], result["end"][first + i] = pooling.times(start, end, settings.frames, settings.last_row)
+    for name, values in merge(videos, chosen).items():
+        result[name][place] = values
+
+
+def merge(videos: Sequence[np.ndarray], chosen: Experiment) -> dict[str, np.ndarray]:
+    """Frames, clips and contexts of a few videos from their rows.
+
+    Shapes: [N_i, D] float32 each -> `frames` [V, F, D], `clips` [V, C, D], `sizes` [V, C], `frame_to_clip` [V, F], `context` [V, C],
+    `context_count` [V], `context_ratio` [V]. Source: docs/method.md 2-4.
+    """
+    settings = chosen.clips
+    frames = np.stack([pooling.average_to_fixed_length(rows, settings.frames, settings.last_row) for rows in videos])
+    masses = np.stack([pooling.sizes(len(rows), settings.frames, settings.size_unit, settings.last_row) for rows in videos])
     pooled, weights = torch.from_numpy(frames), torch.from_numpy(masses)
     if settings.method == "uniform":
         merged = uniform(pooled, settings.clips, weights)
@@ -110,8 +123,7 @@ def _fill(result: dict[str, np.ndarray], first: int, batch: list[str], stored: d
         "context_count": grouped.counts,
         "context_ratio": grouped.ratio,
     }
-    for name, values in computed.items():
-        result[name][place] = values.numpy()
+    return {name: values.numpy() for name, values in computed.items()}
 
 
 def _rows(video_id: str, stored: dict[str, Ragged], join: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -73,8 +73,13 @@ def load_text(settings: Any, device: torch.device | str = "cpu", name: str = "")
     """The same, to read captions with. Errors: also EncoderError when it cannot."""
     encoder = load(settings, device, name) if isinstance(settings, Encoder) and settings.reads_text else None
     if not isinstance(encoder, TextEncoder):
-        raise EncoderError(
-            f"{name or settings.kind} is of kind {settings.kind}, which has no text tower: it cannot encode a typed query",
-            fix="give the encoder of the training queries as an entry of that name of a kind that reads text, such as `open_clip`",
-        )
+        raise no_text(settings, name)
     return encoder
+
+
+def no_text(settings: Any, name: str) -> EncoderError:
+    """What to say of an encoder that reads no text."""
+    return EncoderError(
+        f"{name or settings.kind} is of kind {settings.kind}, which has no text tower: it cannot encode a typed query",
+        fix="give the encoder of the training queries as an entry of that name of a kind that reads text, such as `open_clip`",
+    )

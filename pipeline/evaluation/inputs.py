@@ -9,6 +9,7 @@ import pandas as pd
 
 from pipeline.clips.recipe import recipe_name
 from pipeline.config.method import Experiment
+from pipeline.config.schema import Config
 from pipeline.core.layout import Layout
 from pipeline.core.store import open_store
 from pipeline.evaluation import time_line
@@ -39,6 +40,12 @@ class Inputs:
     def scale(self) -> np.ndarray:
         """File seconds per annotated second: [V]."""
         return time_line.scale(self.annotated, self.split.videos.duration)
+
+
+def load_split(config: Config, experiment: str = "", split: str = "") -> data.Split:
+    """A split of a workflow's results; by default that of the first experiment's evaluation. Errors: those of `load`."""
+    chosen = config.experiment(experiment or next(iter(config.experiments)))
+    return load(config.layout, chosen, split or chosen.evaluation.split).split
 
 
 def load(layout: Layout, experiment: Experiment, split: str) -> Inputs:

@@ -101,6 +101,12 @@ class Searcher:
         ]
 
 
+def open_run(config: Config, experiment: str = "", seed: int | None = None) -> Searcher:
+    """A trained run; by default the first experiment and the first seed. Errors: those of `Searcher`."""
+    chosen = config.seeds[0] if seed is None else seed
+    return Searcher(config, config.layout, experiment or next(iter(config.experiments)), chosen)
+
+
 def search(config: Config, layout: Layout, experiment: str, seed: int, query: str, k: int = 10) -> list[Hit]:
     """Ranked videos and the moment in each. For several queries make one `Searcher`. Errors: those of `Searcher`."""
     return Searcher(config, layout, experiment, seed).search(query, k)

@@ -53,7 +53,7 @@ def run(config: Config, layout: Layout, experiment: str, seed: int, recipe: dict
     try:
         train, selection = _splits(chosen, layout, spill)
         with leased(config.runtime.device, share=config.runtime.share_gpu) as device:
-            _deterministic(device)
+            deterministic(device)
             _train(Run(layout, experiment, seed, chosen, {**recipe, "data": _digest(train)}, train, selection), device)
     finally:
         shutil.rmtree(spill, ignore_errors=True)
@@ -85,7 +85,7 @@ class Run:
 def _train(run: Run, device: torch.device) -> None:
     """Train, and write the checkpoint of the best epoch and the picture of the course."""
     settings = run.settings
-    trainee, optimizer, sampler = _prepare(run, device)
+    trainee, optimizer, sampler = prepare(settings, run.train, run.seed, device)
     state = State(notes=advice(settings, videos=len(run.train.videos), queries=len(run.train.queries)))
     _announce(run, state, device)
     if checkpoint.recipe_of(run.last) == recipe_hash(run.resumable):
@@ -114,17 +114,17 @@ def _train(run: Run, device: torch.device) -> None:
     _finish(run, trainee, state, device)
 
 
-def _prepare(run: Run, device: torch.device) -> tuple[Trainee, BertAdam, Sampler]:
+def prepare(settings: Experiment, train: data.Split, seed: int, device: torch.device) -> tuple[Trainee, BertAdam, Sampler]:
     """A new model with its objective, the optimiser and the order of the videos, all from the seed. Errors: TrainingError."""
-    options, videos, queries = run.settings.training, run.train.videos, run.train.queries
-    checkpoint.seed_everything(run.seed)
+    options, videos, queries = settings.training, train.videos, train.queries
+    checkpoint.seed_everything(seed)
     dims = Dims(videos.frames.shape[2], queries.words.shape[1], videos.frames.shape[1], videos.clips.shape[1])
-    model = build(run.settings.model.kind, run.settings.model, dims)
-    objective = Total(run.settings.objectives)
+    model = build(settings.model.kind, settings.model, dims)
+    objective = Total(settings.objectives)
     objective.check(model, teacher=queries.teacher is not None)
     trainee = Trainee(model, objective).to(device)
     model.recompute(options.recompute)
-    sampler = Sampler(len(videos), options.batch_videos, run.seed)
+    sampler = Sampler(len(videos), options.batch_videos, seed)
     optimizer = BertAdam(
         trainee.named_parameters(),
         trainee.decays,
@@ -216,7 +216,7 @@ def _digest(split: Split) -> str:
     return digest.hexdigest()[:12]
 
 
-def _deterministic(device: torch.device) -> None:
+def deterministic(device: torch.device) -> None:
     """The same result for the same seed: on a CPU to the last bit (for one thread count), on a GPU as far as its kernels allow."""
     torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
     # A debugging aid that costs a pass over every new tensor.
