@@ -56,7 +56,7 @@ class FileEncoder:
             )
             outcome = next(pool.run([job]))
             if outcome.code:
-                raise VideoError(outcome.code, outcome.message, where=path, fix=f"docs/troubleshooting.md explains {outcome.code}")
+                raise VideoError(outcome.code, outcome.message, where=path, fix="copy or encode the file again, or leave it out")
             pixels = np.fromfile(job.folder / "rows.frames", np.uint8).reshape(-1, stream.size, stream.size, 3)
             windows = np.load(job.folder / "rows.windows.npy")
         start, end = grids.rows(outcome.duration, stream.every)
