@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import typer
+from pip._internal.commands import create_command
 from snakemake.cli import get_argument_parser
 from typer.testing import CliRunner
 
@@ -28,6 +29,10 @@ def parse(command: str, root: Path) -> None:
     program, *words = shlex.split(command)
     if Path(program).name == "prvr":
         _parse(typer.main.get_command(app), words)
+        if words[0] == "run":  # which passes its words on
+            get_argument_parser().parse_args(words[1:])
+    elif program == "pip":
+        create_command(words[0]).parser.parse_args(words[1:])
     elif program == "snakemake":
         get_argument_parser().parse_args(words)
     elif program == "make":
@@ -54,14 +59,25 @@ def test_every_command_parses(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["prvr plann --config x.yaml", "prvr plan --conf x.yaml", "snakemake --nothing", "prvr init a b c", "make dmeo"]
+    "wrong",
+    [
+        "prvr plann --config x.yaml",
+        "prvr plan --conf x.yaml",
+        "snakemake --nothing",
+        "prvr run --nothing",
+        "pip wheel --nothing",
+        "prvr init a b c",
+        "make dmeo",
+    ],
 )
 def test_a_wrong_command_is_noticed(root: Path, wrong: str) -> None:
     with pytest.raises((ValueError, SystemExit, subprocess.CalledProcessError)):
         parse(wrong, root)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/own-videos.md", "docs/datasets.md", "docs/demo.md", "docs/troubleshooting.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/own-videos.md", "docs/datasets.md", "docs/demo.md", "docs/troubleshooting.md", "docs/cluster.md"]
+)
 def test_every_prvr_command_named_anywhere_exists(root: Path, page: str) -> None:
     runner = CliRunner()
     for line in re.findall(r"`(prvr [^`]+)`|^(prvr .*)$", (root / page).read_text(), flags=re.M):
