@@ -1,0 +1,119 @@
+"""The stages from features to the table of results. No torch: the workflow reads this while it is parsed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.core.layout import Layout
+from pipeline.jobs import recipes
+from pipeline.jobs.collection import Collection, Targets
+from pipeline.jobs.estimates import PYTHON, Costs, Load, Needs
+from pipeline.jobs.extraction import all_features
+from pipeline.jobs.stage import Job, MadeBy, Stage, Wildcards
+
+
+class Clips(Stage):
+    """A shard's pooled and merged rows; experiments with the same features and merging share them."""
+
+    name, place, unit, row = "clips", "clips/{recipe}/{shard}", "videos", "recipe"
+    modules = ("pipeline.clips.stage",)
+
+    def jobs(self, collection: Collection, targets: Targets = ("table",)) -> list[dict[str, str]]:
+        return [{"recipe": recipe, "shard": shard} for recipe in collection.clip_recipes(targets) for shard in collection.shards]
+
+    def manifest(self, layout: Layout, of: Wildcards) -> Path:
+        return layout.clips_manifest(**of)
+
+    def files(self, layout: Layout, of: Wildcards) -> tuple[Path, ...]:
+        return (layout.clips(**of),)
+
+    def made_by(self, collection: Collection, of: Wildcards) -> MadeBy:
+        name = collection.owner(of["recipe"])
+        recipe = collection.once(("clips of", name), lambda: recipes.clips(collection.config, name))
+        before = [Job("features", {"encoder": encoder, "shard": of["shard"]}) for encoder in collection.experiment(name).features]
+        return MadeBy(recipe, after=before)
+
+    def needs(self, costs: Costs, load: Load, of: Wildcards) -> Needs:
+        return costs.merge(costs.collection.experiment(costs.collection.owner(of["recipe"])), load)
+
+
+class Train(Stage):
+    """One model with one seed."""
+
+    name, place, unit, gpu = "train", "train/{experiment}/seed{seed}", "runs", True
+    parts = 7.0  # the best weights; the last with both moments, twice while they are replaced
+    modules = ("pipeline.training.stage",)
+
+    def jobs(self, collection: Collection, targets: Targets = ("table",)) -> list[dict[str, str]]:
+        return [run for run in _runs(collection, *targets) if not collection.imported_run(run["experiment"], run["seed"])]
+
+    def code(self, collection: Collection, of: Wildcards) -> tuple[str, ...]:
+        return (*self.modules, *collection.experiment(of["experiment"]).code)
+
+    def manifest(self, layout: Layout, of: Wildcards) -> Path:
+        return layout.checkpoint_manifest(of["experiment"], int(of["seed"]))
+
+    def files(self, layout: Layout, of: Wildcards) -> tuple[Path, ...]:
+        return (layout.checkpoint(of["experiment"], int(of["seed"])),)
+
+    def made_by(self, collection: Collection, of: Wildcards) -> MadeBy:
+        name = of["experiment"]
+        if collection.imported_run(name, of["seed"]):
+            return MadeBy(data=collection.imported_content(collection.layout.checkpoint(name, int(of["seed"]))))
+        before = [Job("clips", {"recipe": collection.clips(name), "shard": shard}) for shard in collection.shards]
+        before += [Job("text", {"encoder": encoder}) for encoder in collection.texts(name)]
+        return MadeBy(recipes.training(collection.config, name, int(of["seed"])), after=[*before, Job("annotations")])
+
+    def needs(self, costs: Costs, load: Load, of: Wildcards) -> Needs:
+        return costs.train(costs.collection.experiment(of["experiment"]), load)
+
+
+class Evaluate(Stage):
+    """The ranks and measures of one trained model."""
+
+    name, place, unit, gpu = "evaluate", "evaluate/{experiment}/seed{seed}", "runs", True
+    modules = ("pipeline.evaluation.stage",)
+
+    def jobs(self, collection: Collection, targets: Targets = ("table",)) -> list[dict[str, str]]:
+        return _runs(collection, *targets)
+
+    def code(self, collection: Collection, of: Wildcards) -> tuple[str, ...]:
+        return (*self.modules, collection.experiment(of["experiment"]).model_code)
+
+    def manifest(self, layout: Layout, of: Wildcards) -> Path:
+        return layout.evaluation_manifest(of["experiment"], int(of["seed"]))
+
+    def files(self, layout: Layout, of: Wildcards) -> tuple[Path, ...]:
+        return layout.evaluation(of["experiment"], int(of["seed"])), layout.metrics(of["experiment"], int(of["seed"]))
+
+    def made_by(self, collection: Collection, of: Wildcards) -> MadeBy:
+        return MadeBy(recipes.evaluation(collection.config, of["experiment"]), after=[*all_features(collection), Job("train", of)])
+
+    def needs(self, costs: Costs, load: Load, of: Wildcards) -> Needs:
+        return costs.evaluate(costs.collection.experiment(of["experiment"]), load)
+
+
+class Table(Stage):
+    """The measures of all runs of a target, in one table."""
+
+    name, place, unit = "table", "table/{target}", "runs"
+    modules = ("pipeline.evaluation.table",)
+
+    def jobs(self, collection: Collection, targets: Targets = ("table",)) -> list[dict[str, str]]:
+        return [{"target": target} for target in targets]
+
+    def manifest(self, layout: Layout, of: Wildcards) -> Path:
+        return layout.table_manifest(**of)
+
+    def files(self, layout: Layout, of: Wildcards) -> tuple[Path, ...]:
+        return layout.table(**of), layout.table(**of).with_suffix(".csv")
+
+    def made_by(self, collection: Collection, of: Wildcards) -> MadeBy:
+        return MadeBy(after=[Job("evaluate", run) for run in _runs(collection, of["target"])])
+
+    def needs(self, costs: Costs, load: Load, of: Wildcards) -> Needs:
+        return Needs(PYTHON[0] + 1, PYTHON[1], 1e4)
+
+
+def _runs(collection: Collection, *targets: str) -> list[dict[str, str]]:
+    return [{"experiment": name, "seed": str(seed)} for target in targets for name, seed in collection.config.group(target)]
