@@ -213,10 +213,10 @@ class Collection:
         """Refuse imported features that are divided otherwise than the collection is now. Errors: DatasetError."""
         for encoder in filter(self.imported, self.video_encoders):
             folder = self.layout.features(encoder, "*").parent
-            found = sorted(path.stem for path in folder.glob("*.h5"))
-            if found and found != list(self.shards):
+            stored = sorted(path.stem for path in folder.glob("*.h5"))
+            if stored and stored != list(self.shards):
                 raise DatasetError(
-                    f"imported features in {len(found)} shards, where the collection has {len(self.shards)}",
+                    f"imported features in {len(stored)} shards, where the collection has {len(self.shards)}",
                     where=folder,
                     fix="import them again with `prvr import`, or set video.shard_size back",
                 )

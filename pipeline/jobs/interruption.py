@@ -122,12 +122,12 @@ def unlock(folder: Path, *, stop: bool = False, force: bool = False) -> str:
 
 def written_logs(folder: Path) -> set[Path]:
     """The files that jobs at work in `folder` on this host have open: their logs are among them."""
-    found: set[Path] = set()
+    opened: set[Path] = set()
     for process in psutil.process_iter():
         if _in(process, folder):
             with contextlib.suppress(psutil.Error, OSError):
-                found |= {Path(file.path) for file in process.open_files()}
-    return found
+                opened |= {Path(file.path) for file in process.open_files()}
+    return opened
 
 
 def _noted(note: dict[str, Any]) -> list[psutil.Process]:

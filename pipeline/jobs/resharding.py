@@ -23,7 +23,7 @@ def recorded(record: Path) -> dict[str, Any] | None:
 
 def donors(folder: Path, place: Mapping[str, str]) -> dict[str, list[Path]]:
     """shard -> the files of other shards, finished and not, that hold videos of it now. `place`: video id -> shard."""
-    found: dict[str, list[Path]] = defaultdict(list)
+    files: dict[str, list[Path]] = defaultdict(list)
     for file in [*sorted(folder.glob("*.h5")), *sorted(folder.glob(".*.parts/*.h5"))]:
         try:
             with open_store(file, stage="features") as store:
@@ -33,8 +33,8 @@ def donors(folder: Path, place: Mapping[str, str]) -> dict[str, list[Path]]:
         for shard in sorted({place[video] for video in ids if video in place}):
             final = folder / f"{shard}.h5"
             if file != final and file.parent != parts(final):
-                found[shard].append(file)
-    return dict(found)
+                files[shard].append(file)
+    return dict(files)
 
 
 def reshard(record: Path, now: Mapping[str, Any], stores: Iterable[Path], derived: Iterable[Path], place: Mapping[str, str]) -> None:

@@ -31,13 +31,13 @@ def videos(config: Config, layout: Layout) -> list[Source]:
         _all_imported(config)
         return [Source(v.video_id, (), "", None if math.isnan(v.duration) else v.duration) for v in rows.videos]
     cache = FileCache(layout.fingerprints)
-    found = [
+    sources = [
         Source(video.video_id, video.files, _content(video.files, cache), None if math.isnan(video.duration) else video.duration)
         for video in rows.videos
         if video.files
     ]
     cache.save()
-    return found
+    return sources
 
 
 def _bundle(layout: Layout) -> list[Source]:
