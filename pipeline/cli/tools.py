@@ -24,7 +24,7 @@ demo_app = typer.Typer(help="The embedded demo world.", no_args_is_help=True)
 
 def register(app: typer.Typer) -> None:
     """Add the tools."""
-    for command in (summary, status, unlock, weights, doctor, init, plan, search):
+    for command in (summary, status, verify, unlock, weights, doctor, init, plan, search):
         app.command()(command)
     app.add_typer(config_app, name="config")
     app.add_typer(demo_app, name="demo")
@@ -43,6 +43,20 @@ def summary(config: Config = "config.yaml") -> None:
 def status(config: Config = "config.yaml") -> None:
     """Print what is done, running and failed (with the last lines of the logs), the quarantine, and where the time went."""
     print(status_text(_dag(config)))
+
+
+def verify(
+    config: Config = "config.yaml",
+    remove: Annotated[bool, typer.Option("--remove", help="Delete what is bad, so that the next run makes it again.")] = False,
+) -> None:
+    """Read every stored file and compare it with its checksums; says which job makes a bad one again, and exits with 1."""
+    from pipeline.tools import verify as stored
+
+    verdicts = list(stored.verify(_dag(config)))
+    print(stored.report(verdicts))
+    for file in stored.forget(verdicts) if remove else []:
+        print(f"deleted {file}")
+    raise typer.Exit(code=int(any(verdict.problem for verdict in verdicts)))
 
 
 def unlock(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 
 import numpy as np
 import pandas as pd
@@ -33,7 +33,7 @@ def run(config: Config, layout: Layout, experiment: str, shard: str) -> None:
     """
     chosen = config.experiment(experiment)
     with ExitStack() as stack:
-        opened = {name: stack.enter_context(open_store(layout.features(name, shard), stage="features")) for name in chosen.features}
+        opened = {name: stack.enter_context(_open(layout, name, shard)) for name in chosen.features}
         stored = {name: reader.ragged("features", lazy=True) for name, reader in opened.items() if "features" in reader}
         ids = grids.check_videos(_ids(config, {name: stored[name].ids if name in stored else [] for name in chosen.features}))
         dims = {name: stored[name].values.shape[1] if name in stored else _declared(opened[name]) for name in chosen.features}
@@ -44,12 +44,16 @@ def run(config: Config, layout: Layout, experiment: str, shard: str) -> None:
                 _fill(result, first, batch, stored, chosen)
                 meter.update(len(batch))
         durations = [float(stored[chosen.features[0]].items["duration"][stored[chosen.features[0]].index[i]]) for i in ids]
-    with create(layout.clips(recipe_name(chosen), shard), stage="clips", recipe=recipe(chosen), dims=dims) as writer:
+    with create(layout.clips(recipe_name(chosen), shard), stage="clips", recipe=recipe(chosen), shard=shard, dims=dims) as writer:
         writer.table(
             "videos", pd.DataFrame({"video_id": pd.Series(ids, dtype=object), "duration": np.asarray(durations, dtype=np.float64)})
         )
         for name, array in result.items():
-            writer.array(name, array)
+            writer.array(name, array, finite=True)
+
+
+def _open(layout: Layout, encoder: str, shard: str) -> AbstractContextManager[Reader]:
+    return open_store(layout.features(encoder, shard), stage="features", encoder=encoder, shard=shard)
 
 
 def _ids(config: Config, videos: dict[str, list[str]]) -> dict[str, list[str]]:

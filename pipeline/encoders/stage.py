@@ -54,8 +54,8 @@ def run_video(
             attrs = _attributes(config, encoder, model)
             stats = _encode(config, layout, encoder, shard, todo, model, store, recipe, len(dropped)) if todo else stats
     # How long it took is in the manifest alone: the same inputs give the same bytes.
-    counts = {"videos": len(good), "quarantined": len(quarantine)}
-    rows = store.finish(keys, **(attrs or _empty(config, encoder)), **counts)
+    counts = {"shard": shard, "videos": len(good), "quarantined": len(quarantine)}
+    rows = store.finish(keys, **{**(attrs or _empty(config, encoder)), "encoder": encoder}, **counts)
     manifest = {
         "videos": len(good),
         "rows": rows,
@@ -105,7 +105,7 @@ def _encode(
     unusable: int,
 ) -> Stats:
     stream = config.network(encoder).stream
-    with open_store(layout.frames(stream.name, shard), stage="frames") as frames:
+    with open_store(layout.frames(stream.name, shard), stage="frames", shard=shard) as frames:
         windows = frames.ragged("windows")
         pixels = frames.ragged("frames", lazy=True)
         videos = [_video(source, windows, pixels, frames) for source in todo]

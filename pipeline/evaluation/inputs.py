@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pipeline.clips.recipe import recipe_name
+from pipeline.clips.recipe import recipe, recipe_name
 from pipeline.config.method import Experiment
 from pipeline.config.schema import Config
 from pipeline.core.layout import Layout
-from pipeline.core.store import open_store
+from pipeline.core.store import open_store, recipe_hash
 from pipeline.evaluation import time_line
 from pipeline.ranking import data
 from pipeline.ranking.split import Split
@@ -56,7 +56,15 @@ def load(layout: Layout, experiment: Experiment, split: str) -> Inputs:
     # Without any sentence vector (RoBERTa bundles) there is no foundation model to compare with.
     with open_store(text, stage="text") as store:
         has_teacher = teacher is not None or "sentence" in store.ragged("tokens", lazy=True).items
-    read = data.load(split, annotations=layout.annotations, clips=folder, text=text, teacher=teacher, needs_teacher=has_teacher)
+    read = data.load(
+        split,
+        annotations=layout.annotations,
+        clips=folder,
+        text=text,
+        teacher=teacher,
+        needs_teacher=has_teacher,
+        made_by=recipe_hash(recipe(experiment)),
+    )
     known = read.annotations
     wanted = known.queries[known.queries["split"] == split]
     videos = set(read.videos.ids)

@@ -42,7 +42,7 @@ def stored_rows(layout: Layout, encoder: str, shards: Sequence[str], wanted: Seq
     """(video id, rows [T, E], middle of each row [T] s) of the `wanted` videos that are stored."""
     asked = set(wanted)
     for shard in shards:
-        with open_store(layout.features(encoder, shard), stage="features") as store:
+        with open_store(layout.features(encoder, shard), stage="features", encoder=encoder, shard=shard) as store:
             if "features" not in store:
                 continue  # a shard without a usable video
             data = store.ragged("features", lazy=True)
@@ -56,7 +56,7 @@ def stored_rows(layout: Layout, encoder: str, shards: Sequence[str], wanted: Seq
 def width(layout: Layout, encoder: str, shards: Sequence[str]) -> int:
     """Columns of an encoder's rows, 0 when no video is stored."""
     for shard in shards:
-        with open_store(layout.features(encoder, shard), stage="features") as store:
+        with open_store(layout.features(encoder, shard), stage="features", encoder=encoder, shard=shard) as store:
             if "features" in store:
                 return int(store.ragged("features", lazy=True).values.shape[1])
     return 0

@@ -29,7 +29,10 @@ def features(layout: Layout, encoders: Sequence[str]) -> Iterator[tuple[str, np.
     """(video id, rows [T, D]) of every stored video, the encoders' rows side by side. GridError when the grids differ."""
     for shard in _shards(layout, encoders[0]):
         with ExitStack() as stack:
-            opened = [stack.enter_context(open_store(layout.features(name, shard), stage="features")) for name in encoders]
+            opened = [
+                stack.enter_context(open_store(layout.features(name, shard), stage="features", encoder=name, shard=shard))
+                for name in encoders
+            ]
             if any("features" not in store for store in opened):
                 continue  # a shard without videos
             data = [store.ragged("features", lazy=True) for store in opened]

@@ -123,7 +123,7 @@ def _features(bundle: Bundle, config: Config, layout: Layout, encoder: str, reci
     shards = assign(wanted, config.video.shard_size)
     for shard, videos in track(shards.items(), total=len(shards), label=f"features/{encoder}", unit="shard"):
         stored, rows, width = [video for video in videos if video in keys], 0, 0
-        with create(layout.features(encoder, shard), stage="features", recipe=recipe, **about) as writer:
+        with create(layout.features(encoder, shard), stage="features", recipe=recipe, shard=shard, **about) as writer:
             for video in stored:
                 values = as_rows(bundle.videos[keys[video]]).astype(dtype, copy=False)
                 duration = bundle.durations.get(video)

@@ -16,7 +16,7 @@ from pipeline.config.streams import Stream
 from pipeline.jobs.collection import Collection
 
 MEGA = 1e6
-CHUNK = 2**18  # bytes of a chunk of rows in a store, which lies there whole (pipeline/core/store.py)
+CHUNK = 2**18  # bytes of a chunk of rows in a store, which lies there whole (pipeline/core/store/checksums.py)
 CPU_FLOPS = 4e10  # arithmetic one thread does in an encoder, 32 bits, a second
 GPU_FLOPS = 6e13  # one data-centre GPU, 16 bits
 DECODED_PIXELS = 2e8  # one thread decodes and scales down in a second

@@ -26,13 +26,14 @@ def load(
     training: bool = True,
     needs_teacher: bool = True,
     spill: Path | None = None,
+    made_by: str | None = None,
 ) -> Split:
     """Read one split.
 
     `clips` is the folder of the clip shards, `text` the query encoder's file, `teacher` another text encoder's (None: the query encoder's
     own last token). Videos without clips (quarantined, or not on disk) are left out with their queries and counted. For `training`, videos
     that no query asks for are left out too; otherwise they are part of the gallery. With `spill`, the large arrays lie in files of that
-    folder instead of in memory.
+    folder instead of in memory. `made_by` is the hash of the recipe the clips must be of.
 
     Errors: TrainingError when nothing is left, a query has no text, a video is in two shards, or TCPL has no teacher; StoreError.
     """
@@ -42,7 +43,7 @@ def load(
         set(queries["video_id"]) if training else set(known.videos["video_id"][known.videos["split"] == name]) | set(queries["video_id"])
     )
     wanted = [video for video in known.videos["video_id"] if video in asked]
-    videos = _videos(wanted, clips, name, spill)
+    videos = _videos(wanted, clips, name, spill, made_by)
     place = {video: i for i, video in enumerate(videos.ids)}
     usable = queries[queries["video_id"].isin(place)]
     dropped = {"videos": len(wanted) - len(videos), "queries": len(queries) - len(usable)}
@@ -60,7 +61,7 @@ def load(
 
 def _queries(ids: list[str], owner: Tensor, text: Path, teacher: Path | None, *, needs_teacher: bool) -> Queries:
     """The states of these queries, in this order. Shapes: `owner` [Q] int64 index of each query's video."""
-    with open_store(text, stage="text") as store:
+    with open_store(text, stage="text", encoder=text.stem) as store:
         tokens = store.ragged("tokens")
         imported = str(store.attrs.get("architecture", "")).startswith("published:")
         last = not imported and store.attrs.get("teacher", "last") == "last"
@@ -78,12 +79,12 @@ def _queries(ids: list[str], owner: Tensor, text: Path, teacher: Path | None, *,
     )
 
 
-def _videos(wanted: list[str], folder: Path, split: str, spill: Path | None) -> PooledVideos:
+def _videos(wanted: list[str], folder: Path, split: str, spill: Path | None, made_by: str | None) -> PooledVideos:
     """The wanted videos that have clips, in the order wanted."""
     shards: dict[Path, list[str]] = {}
     owner: dict[str, Path] = {}
     for path in sorted(folder.glob("*.h5")):
-        with open_store(path, stage="clips") as store:
+        with open_store(path, stage="clips", shard=path.stem, recipe_hash=made_by) as store:
             shards[path] = [str(video) for video in store.table("videos")["video_id"]]
         for video in shards[path]:
             if video in owner:
@@ -115,7 +116,7 @@ def _videos(wanted: list[str], folder: Path, split: str, spill: Path | None) -> 
 
 def shard(path: Path) -> PooledVideos:
     """Every video of one clip shard, whatever its split. Errors: StoreError."""
-    with open_store(path, stage="clips") as store:
+    with open_store(path, stage="clips", shard=path.stem) as store:
         videos = store.table("videos")
         tensors = {name: torch.from_numpy(store.array(name)) for name in ARRAYS}
         start, end = (store.array(name) for name in TIMES)
@@ -151,7 +152,7 @@ def _teacher(ids: list[str], tokens: Ragged, rows: list[int], text: Path, teache
     if teacher is None and last:
         return normalised(torch.from_numpy(tokens.values[tokens.offsets[np.asarray(rows) + 1] - 1]))
     path = teacher or text
-    with open_store(path, stage="text") as store:
+    with open_store(path, stage="text", encoder=path.stem) as store:
         other = store.ragged("tokens", lazy=True)
     if "sentence" not in other.items:
         raise TrainingError(

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import torch
 
+from pipeline.clips.recipe import recipe as clips_recipe
 from pipeline.clips.recipe import recipe_name
 from pipeline.config.method import Experiment
 from pipeline.config.schema import Config
@@ -189,6 +190,7 @@ def _splits(chosen: Experiment, layout: Layout, spill: Any) -> tuple[Split, Spli
         _say(f"warning: the clips ({size / 1e9:.1f} GB) do not fit into {free / 1e9:.1f} GB of free memory; they are read from {spill}")
     needs_teacher = "data.teacher" in Total(chosen.objectives).needs
     files: dict[str, Any] = {"annotations": layout.annotations, "clips": clips, "text": layout.text(chosen.text)}
+    files["made_by"] = recipe_hash(clips_recipe(chosen))
     files["spill"] = spill if size > MEMORY_SHARE * free else None
     train = data.load(
         "train",

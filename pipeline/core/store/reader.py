@@ -72,6 +72,8 @@ class Reader:
         """A dense array; StoreSchema when it is absent."""
         if name not in self._arrays:
             raise StoreSchema(f"no array {name!r}; the file holds {self._top()}", where=self.path, fix=AGAIN)
+        if self._arrays[name][2] is None:
+            return np.asarray(self.ragged(name.removesuffix("/values")).values)
         with reading(self.path):
             dataset = self._dataset(name)
             values = np.asarray(dataset.asstr("utf-8", "surrogateescape")[...] if h5py.check_string_dtype(dataset.dtype) else dataset[...])
@@ -135,8 +137,9 @@ def open_store(
 ) -> Iterator[Reader]:
     """Open a file for reading, after checking that it is whole, ours, of this schema, and what is expected under this name.
 
-    `stage`, `recipe_hash` and any attribute in `expected` are compared with what the file says of itself: a file of another shard or of
-    another recipe is refused by its content. Errors: StoreMissing, StoreDamaged, StoreForeign, StoreSchema, each with what mends it.
+    `stage`, `recipe_hash` and any attribute in `expected` are compared with what the file says of itself, where it says it: a file of
+    another shard or of another recipe is refused by its content.
+    Errors: StoreMissing, StoreDamaged, StoreForeign, StoreSchema, each with what mends it.
     """
     path = Path(path)
     if not path.exists():
@@ -152,7 +155,7 @@ def open_store(
             wanted = " or ".join(map(repr, stages))
             raise StoreSchema(f"a {reader.attrs['stage']!r} file where {wanted} was expected", where=path, fix="check the path")
         for name, value in {"recipe_hash": recipe_hash, **expected}.items():
-            if value is not None and reader.attrs.get(name) != value:
+            if value is not None and reader.attrs.get(name, value) != value:
                 raise StoreSchema(f"its {name} is {reader.attrs.get(name)!r}, expected was {value!r}", where=path, fix=AGAIN)
         yield reader
 
