@@ -78,9 +78,9 @@ def _key(path: Path, held: Sequence[str], keys: Sequence[str]) -> str:
 def _opened(path: Path) -> Iterator[Any]:
     """An npz file; whatever its damage raises is a BundleError."""
     try:
+        if not zipfile.is_zipfile(path):  # numpy would take it for a pickle, and say how to run one
+            raise ValueError("no zip archive")
         with np.load(path, allow_pickle=False) as file:
-            if not hasattr(file, "files"):
-                raise ValueError("a single array, no npz")
             yield file
     except (ValueError, OSError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise BundleError(f"not a readable npz file ({str(error)[:200]})", where=path, fix="fetch the file again") from error
