@@ -12,7 +12,7 @@ import torch
 
 from pipeline.clips.context import contexts
 from pipeline.clips.op_tome import op_tome
-from pipeline.clips.recipe import recipe_name
+from pipeline.clips.recipe import recipe, recipe_name
 from pipeline.config.schema import Config
 from pipeline.core.layout import Layout
 from pipeline.core.store import create
@@ -85,7 +85,7 @@ def _clips(path: Path, ids: list[str], meaning: dict, chosen: Any, random: np.ra
     merged = op_tome(torch.from_numpy(frames).float(), [80, 52, 32], "dot")
     unit = merged.clips / (merged.clips.norm(dim=2, keepdim=True) + 1e-5)
     found = contexts(unit, merged.sizes, [32, 20, 12, 8, 5], 0.8)
-    with create(path, stage="clips") as writer:
+    with create(path, stage="clips", recipe=recipe(chosen)) as writer:
         writer.table("videos", pd.DataFrame({"video_id": pd.Series(ids, dtype=object), "duration": np.full(len(ids), 30.0)}))
         writer.array("frames", frames.astype(np.float16))
         writer.array("clips", merged.clips.numpy().astype(np.float16))
