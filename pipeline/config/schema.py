@@ -15,8 +15,9 @@ from pipeline.config.ablations import table_3, tables_1_and_2
 from pipeline.config.base import Name, Output, Section
 from pipeline.config.encoders import AnyEncoder, Encoder, Imported
 from pipeline.config.inputs import AnyDataset, Demo, Ours, Video
-from pipeline.config.method import Clips, Evaluation, Experiment, Objectives, Training
+from pipeline.config.method import Clips, Evaluation, Experiment, Training
 from pipeline.config.models import Model, Msc
+from pipeline.config.objectives import Objectives
 from pipeline.config.streams import Stream
 from pipeline.core.layout import Layout
 

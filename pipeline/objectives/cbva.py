@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pipeline.config.method import Cbva as Settings
-from pipeline.config.method import Objectives
+from pipeline.config.objectives import Cbva as Settings
+from pipeline.config.objectives import Objectives
 from pipeline.objectives.base import Objective, Step
 
 NONE = float("-inf")

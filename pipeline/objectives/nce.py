@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pipeline.config.method import Nce, Objectives
+from pipeline.config.objectives import Nce, Objectives
 from pipeline.core.errors import TrainingError
 from pipeline.models.base import Retriever
 from pipeline.objectives.base import Objective, Step, own_queries

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pipeline.config.method import Objectives
-from pipeline.config.method import Tcpl as Settings
+from pipeline.config.objectives import Objectives
+from pipeline.config.objectives import Tcpl as Settings
 from pipeline.objectives.base import Objective, Step
 
 T = TypeVar("T")

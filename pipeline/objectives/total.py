@@ -7,7 +7,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.method import Objectives
+from pipeline.config.objectives import Objectives
 from pipeline.core import plugins
 from pipeline.core.errors import TrainingError
 from pipeline.models.base import Encoded, Retriever, Videos, Words

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pipeline.config.method import Objectives
-from pipeline.config.method import Triplet as Settings
+from pipeline.config.objectives import Objectives
+from pipeline.config.objectives import Triplet as Settings
 from pipeline.objectives.base import Objective, Step, own_queries
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pipeline.config.method import Objectives, Tcpl
-from pipeline.config.method import Vcp as Settings
+from pipeline.config.objectives import Objectives, Tcpl
+from pipeline.config.objectives import Vcp as Settings
 from pipeline.core.errors import ConfigError
 from pipeline.objectives.base import Objective, Step
 from pipeline.objectives.tcpl import relations

@@ -20,3 +20,10 @@ def test_links_lead_somewhere(root: Path) -> None:
         for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
             if not target.startswith("http"):
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_files_that_pages_name_exist(root: Path) -> None:
+    pages = [root / "README.md", *(root / "docs").glob("*.md"), *(root / "benchmarks").glob("*.md")]
+    for page in pages:
+        for name in re.findall(r"`((?:pipeline|prvr|workflow|tests|benchmarks|profiles|envs|config)/[\w./-]+\.\w+)`", page.read_text()):
+            assert (root / name).exists(), f"{page.name}: {name}"

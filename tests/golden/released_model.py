@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from pipeline.clips.context import contexts
-from pipeline.config.method import Objectives
 from pipeline.config.models import Msc as Settings
+from pipeline.config.objectives import Objectives
 from pipeline.interchange.released_names import from_released, to_released
 from pipeline.models.base import Dims, Videos, Words
 from pipeline.models.msc import DualBranch

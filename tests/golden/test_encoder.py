@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config.method import Objectives
 from pipeline.config.models import Msc as Model
+from pipeline.config.objectives import Objectives
 from pipeline.interchange.released_names import from_released, to_released
 from pipeline.models.base import Dims, Words
 from pipeline.models.cpu import kernels

@@ -16,7 +16,7 @@ from torch import Tensor
 from pipeline.clips.context import choose, levels_of, ratio, similarities
 from pipeline.clips.op_tome import op_tome
 from pipeline.clips.pooling import average_to_fixed_length
-from pipeline.config.method import Objectives
+from pipeline.config.objectives import Objectives
 from pipeline.models.base import Dims
 from pipeline.models.cpu import kernels
 from pipeline.models.msc import DualBranch

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.config.method import Cbva, Nce, Objectives, Tcpl, Triplet
 from pipeline.config.models import Msc
+from pipeline.config.objectives import Cbva, Nce, Objectives, Tcpl, Triplet
 from pipeline.core.errors import TrainingError
 from pipeline.models.base import Dims, Retriever, Scores, Videos, Words
 from pipeline.models.scores import max_similarity

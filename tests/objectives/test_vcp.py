@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.config.method import Cbva, Nce, Objectives, Tcpl, Triplet, Vcp
+from pipeline.config.objectives import Cbva, Nce, Objectives, Tcpl, Triplet, Vcp
 from pipeline.config.reading import load
 from pipeline.core.errors import ConfigError
 from pipeline.objectives import tcpl, vcp
