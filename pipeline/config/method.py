@@ -102,6 +102,9 @@ class Training(Section):
     recompute: bool = Field(
         False, description="Compute the encoder's activations again in the backward pass: less memory, a third more work."
     )
+    threads: PositiveInt = Field(
+        1, description="CPU threads that compute one training. Part of the result: each count adds up in another order."
+    )
     compile: bool = Field(False, description="torch.compile the model; worth it on a GPU, slower than the hand-written form on a CPU.")
 
 

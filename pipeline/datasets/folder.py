@@ -108,7 +108,7 @@ class FolderFiles:
         if path:
             absolute = os.path.abspath(self.root / path)
             relative = os.path.relpath(absolute, os.path.abspath(self.root))
-            if relative.startswith(".."):
+            if relative.split(os.sep)[0] == os.pardir:
                 return "", "", f"path {path!r} is outside the folder of videos"
             if os.path.isdir(absolute):
                 return "", "", f"path {path!r} is a folder"

@@ -7,6 +7,7 @@ import difflib
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from pipeline.datasets.folder import FolderFiles, scan
 from pipeline.datasets.rows import NO_SPLIT, SPLITS, Query, Rows, Video, check, normalise, refuse
 
 COLUMNS = ("path", "video_id", "query", "split", "start", "end", "moments", "query_id", "group")
+TEXTS = ("path", "video_id", "query", "split", "query_id", "group")
+KEPT = tuple(name for name in COLUMNS if name != "video_id")  # beside `path`, which says which video it is
 _FIX = "mend these rows and run again; docs/own-videos.md describes the columns"
 
 
@@ -49,6 +52,21 @@ def read(dataset: Dataset) -> Rows:
     return check(rows, dataset.annotations)
 
 
+def unfit(row: dict[str, Any]) -> list[str]:
+    """What of a row's fields cannot be meant: a list or an object where a word is expected, characters that no text has."""
+    problems = []
+    for name, value in row.items():
+        if name in TEXTS and isinstance(value, list | dict | bool):
+            kind = {list: "a list", dict: "an object", bool: "a truth value"}[type(value)]
+            problems.append(f"{name} is {kind}, {'a sentence is expected (one line each)' if name == 'query' else 'a text is expected'}")
+        written = json.dumps([name, value], ensure_ascii=False)
+        if "\\u0000" in written:
+            problems.append(f"{name!a} holds a NUL character")
+        if any("\ud800" <= letter <= "\udfff" for letter in written):
+            problems.append(f"{name!a} holds half a character (a cut emoji)")
+    return problems
+
+
 class _Reader:
     """Collects rows, and every problem of every row."""
 
@@ -56,13 +74,18 @@ class _Reader:
         self.files, self.allow_missing = files, allow_missing
         self.problems: list[str] = []
         self.missing: list[str] = []
+        self.both = 0  # rows that name their video twice
         self.queries: list[Query] = []
         self.lines: dict[str, int] = {}
         self.videos: dict[str, tuple[str, str, int]] = {}
         self.counts: dict[str, int] = {}
 
     def add(self, line: int, row: dict[str, Any]) -> None:
-        bad: list[str] = []
+        bad = unfit(row)
+        if bad:  # its fields are no text: nothing more can be asked of them
+            self.problems += [f"line {line}: {problem}" for problem in bad]
+            return
+        self.both += bool(row.get("path") and row.get("video_id"))
         path, video_id = str(row.get("path") or "").strip(), str(row.get("video_id") or "").strip()
         key, file, absent = "", "", ""
         if not path and not video_id:
@@ -95,7 +118,7 @@ class _Reader:
             self.missing.append(f"{key} ({split}): line {line}: {absent}")
             return
         cap_id = f"{key}#enc#{number}"
-        extra = {name: value for name, value in row.items() if name not in COLUMNS and value not in (None, "")}
+        extra = {name: value for name, value in row.items() if name not in (COLUMNS if not path else KEPT) and value not in (None, "")}
         self.queries.append(Query(query_id or cap_id, key, split, text, moments, cap_id, str(row.get("group") or "").strip(), (), extra))
 
     def _video(self, key: str, file: str, split: str, line: int, bad: list[str]) -> None:
@@ -120,6 +143,8 @@ class _Reader:
             notes.append(
                 f"{len(others)} videos of the folder have no query and are left alone (dataset.include_unlabelled: true takes them in)"
             )
+        if self.both:
+            notes.append(f"{self.both} rows give both path and video_id: path says which video it is, video_id is kept as a note")
         if self.missing:
             absent = len({line.split(" (", 1)[0] for line in self.missing})
             notes.append(f"{absent} videos with {len(self.missing)} queries are not on disk and left out")
@@ -141,7 +166,7 @@ def _moments(row: dict[str, Any], bad: list[str]) -> tuple[tuple[float, float], 
     if isinstance(given, str):
         try:
             given = json.loads(given)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             given = None
     if not isinstance(given, list) or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in given):
         bad.append(f"moments {row.get('moments')!r} is no list of [start, end] pairs")
@@ -149,8 +174,10 @@ def _moments(row: dict[str, Any], bad: list[str]) -> tuple[tuple[float, float], 
     moments = []
     for pair in given:
         try:
+            if any(isinstance(time, bool) for time in pair):
+                raise ValueError
             start, end = float(pair[0]), float(pair[1])
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             bad.append(f"time span {pair[0]!r} to {pair[1]!r}: seconds are expected")
             continue
         if not (math.isfinite(start) and math.isfinite(end) and 0 <= start < end):
@@ -183,14 +210,37 @@ def _jsonl(file: Any, problems: list[str]) -> Iterator[tuple[int, dict[str, Any]
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            problems.append(f"line {number}: no JSON ({error.msg})")
+            row = json.loads(line, object_pairs_hook=_once)
+        except RecursionError:
+            problems.append(f"line {number}: nested too deep")
+            continue
+        except ValueError as error:
+            problems.append(f"line {number}: no JSON ({getattr(error, 'msg', error)})")
             continue
         if isinstance(row, dict):
             yield number, row
         else:
             problems.append(f"line {number}: a JSON object is expected")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Errors: ValueError when a key is given twice."""
+    repeated = [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]
+    if repeated:
+        raise ValueError(f"{', '.join(repeated)} given twice")
+    return dict(pairs)
+
+
+def _read(reader: csv.DictReader[str], path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a CSV. Errors: DatasetError with the line at which a row that cannot be read begins."""
+    begins = reader.line_num + 1
+    try:
+        for row in reader:
+            yield row
+            begins = reader.line_num + 1
+    except csv.Error as error:
+        fix = "a quote inside a quoted field is written twice; save it again as CSV"
+        raise DatasetError(f"the row that begins on line {begins} cannot be read: {error}", where=path, fix=fix) from error
 
 
 def _csv(file: Any, path: Path, delimiter: str, problems: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -201,7 +251,9 @@ def _csv(file: Any, path: Path, delimiter: str, problems: list[str]) -> Iterator
     lacking += [] if {"path", "video_id"} & set(names) else ["path (or video_id)"]
     if lacking:
         raise DatasetError(f"columns are missing: {', '.join(lacking)}; there are {', '.join(names) or 'none'}", where=path, fix=_FIX)
-    for row in reader:
+    if repeated := [name for name, times in Counter(filter(None, names)).items() if times > 1]:
+        raise DatasetError(f"columns are given twice: {', '.join(repeated)}", where=path, fix="keep or rename one of each")
+    for row in _read(reader, path):
         if not any(isinstance(value, str) and value.strip() for value in row.values()):
             continue
         if None in row:

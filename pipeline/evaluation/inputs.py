@@ -13,6 +13,7 @@ from pipeline.config.schema import Config
 from pipeline.core.layout import Layout
 from pipeline.core.store import open_store, recipe_hash
 from pipeline.evaluation import time_line
+from pipeline.evaluation.moments import within
 from pipeline.ranking import data
 from pipeline.ranking.split import Split
 
@@ -24,7 +25,8 @@ class Inputs:
     Shapes: `split` videos V with the times of their rows, and queries Q (ranking.data); `queries` [Q] rows of the annotations, in the
     split's order; `annotated` [V] s as the annotations say, NaN when they do not; `moments` ragged (offsets [Q+1], values [n, 2] s), on the
     files' time line like the rows; `shards` names of the clip shards; `excluded_videos`, `excluded_queries` ids of the split that could not
-    be used; `gallery` name of the evaluation set where the dataset has several.
+    be used; `beyond` ids of queries with a moment after their video's end, which is left out;
+    `gallery` name of the evaluation set where the dataset has several.
     """
 
     split: Split
@@ -34,6 +36,7 @@ class Inputs:
     shards: list[str]
     excluded_videos: list[str]
     excluded_queries: list[str]
+    beyond: list[str]
     gallery: str
 
     @property
@@ -71,14 +74,18 @@ def load(layout: Layout, experiment: Experiment, split: str) -> Inputs:
     spans = [known.moments[query] for query in read.queries.ids]
     annotated = known.videos.set_index("video_id")["duration"].loc[read.videos.ids].to_numpy(dtype=np.float64)
     offsets = np.cumsum([0, *(len(span) for span in spans)])
-    scale = time_line.scale(annotated, read.videos.duration)[read.queries.video.numpy()]
+    owner = read.queries.video.numpy()
+    scale = time_line.scale(annotated, read.videos.duration)[owner]
+    values = (np.concatenate(spans) if spans else np.zeros((0, 2))) * np.repeat(scale, np.diff(offsets))[:, None]
+    offsets, values, lost = within(offsets, values, read.videos.duration[owner])
     return Inputs(
         split=read,
         queries=wanted.set_index("query_id", drop=False).loc[read.queries.ids].reset_index(drop=True),
         annotated=annotated,
-        moments=(offsets, (np.concatenate(spans) if spans else np.zeros((0, 2))) * np.repeat(scale, np.diff(offsets))[:, None]),
+        moments=(offsets, values),
         shards=sorted(path.stem for path in folder.glob("*.h5")),
         excluded_videos=[video for video in dict.fromkeys(wanted["video_id"]) if video not in videos],
         excluded_queries=sorted(set(wanted["query_id"]) - set(read.queries.ids)),
+        beyond=[query for query, gone in zip(read.queries.ids, lost, strict=True) if gone],
         gallery=known.gallery,
     )

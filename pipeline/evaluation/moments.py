@@ -21,6 +21,20 @@ def _owners(offsets: np.ndarray) -> np.ndarray:
     return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
 
 
+def within(offsets: np.ndarray, values: np.ndarray, durations: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The moments cut to their video; those that begin after its end (times that are no seconds, as a rule) are left out.
+
+    Shapes: ragged moments `offsets` [Q+1], `values` [n, 2] s; `durations` [Q] s of the query's video, NaN when unknown. Returns offsets
+    and values again, and [Q] bool: which queries lost a moment.
+    """
+    owner = _owners(offsets)
+    limit = np.where(durations > 0, durations, np.inf)[owner]
+    kept = values[:, 0] <= limit * (1 + 1e-9)  # scaled to the file's time line, an annotated end may miss the file's by a rounding
+    count = len(offsets) - 1
+    lost = np.bincount(owner[~kept], minlength=count) > 0
+    return np.cumsum([0, *np.bincount(owner[kept], minlength=count)]), np.minimum(values, limit[:, None])[kept], lost
+
+
 def inside(times: np.ndarray, offsets: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Whether each time lies in one of its query's moments.
 

@@ -80,7 +80,7 @@ def numbers(inputs: Inputs, ranked: Ranked, by_branch: dict[str, Tensor], table:
         "groups": groups,
         "moments": _moments(inputs, ranked, by_branch, table),
         "collapse": _collapse(inputs, ranked, by_branch),
-        "excluded": {"videos": inputs.excluded_videos, "queries": inputs.excluded_queries},
+        "excluded": {"videos": inputs.excluded_videos, "queries": inputs.excluded_queries, "moments": inputs.beyond},
     }
 
 

@@ -180,6 +180,9 @@ def summary(metrics: dict[str, Any]) -> list[str]:
     excluded = metrics["excluded"]
     if excluded["videos"] or excluded["queries"]:
         lines.append(f"  left out: {len(excluded['videos'])} videos without clips, {len(excluded['queries'])} queries about them")
+    if beyond := excluded["moments"]:
+        some = ", ".join(beyond[:5]) + (", ..." if len(beyond) > 5 else "")
+        lines.append(f"  moments after the end of the video are left out: {len(beyond)} queries ({some}); are their times seconds?")
     if "absent" in metrics["zero_shot"]:
         lines.append(f"  no zero-shot row: {metrics['zero_shot']['absent']}")
     return lines

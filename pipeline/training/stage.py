@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -48,8 +47,7 @@ def run(config: Config, layout: Layout, experiment: str, seed: int, recipe: dict
     Errors: TrainingError, DeviceError, StoreError.
     """
     chosen = config.experiment(experiment)
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(config.runtime.threads)
+    torch.set_num_threads(chosen.training.threads)  # whatever the job was given: sums split among other threads are other sums
     spill = layout.run(experiment, seed) / ".spill"
     try:
         train, selection = _splits(chosen, layout, spill)
@@ -219,7 +217,7 @@ def _digest(split: Split) -> str:
 
 
 def deterministic(device: torch.device) -> None:
-    """The same result for the same seed: on a CPU to the last bit (for one thread count), on a GPU as far as its kernels allow."""
+    """The same result for the same seed: on a CPU to the last bit, on a GPU as far as its kernels allow."""
     torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
     # A debugging aid that costs a pass over every new tensor.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

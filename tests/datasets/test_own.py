@@ -226,3 +226,69 @@ def test_a_test_split_alone_is_for_checkpoints_trained_elsewhere(folder: Path, c
     config = _config(folder, "path,query,split\na.mp4,x,test\n")
     stage.run(config, config.layout)
     assert "no training queries (there are test 1)" in capsys.readouterr().err
+
+
+def row(**fields: object) -> str:
+    return json.dumps({"path": "a.mp4", "query": "a dog", "split": "train", **fields})
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (row(query=["one", "two"]), "query is a list, a sentence is expected (one line each)"),
+        (row(query={"en": "a dog"}), "query is an object, a sentence is expected (one line each)"),
+        (row(query=True), "query is a truth value, a sentence is expected (one line each)"),
+        (row(path=["a.mp4"]), "path is a list, a text is expected"),
+        (row(query="a \0 dog"), "'query' holds a NUL character"),
+        (row(path="a.mp4\0"), "'path' holds a NUL character"),
+        (row(query="a \ud83d dog"), "'query' holds half a character (a cut emoji)"),
+        (row(mood={"deep": ["a \ud83d"]}), "'mood' holds half a character (a cut emoji)"),
+        (row(**{"m\ud83d": 1}), "'m\\ud83d' holds half a character (a cut emoji)"),
+        (row()[:-1] + ', "query": "a cat"}', "no JSON (query given twice)"),
+        (row()[:-1] + f', "deep": {"[" * 5000}{"]" * 5000}}}', "nested too deep"),
+        (
+            row()[:-1] + f', "n": {"9" * 5000}}}',
+            "no JSON (Exceeds the limit (4300 digits) for integer string conversion: value has 5000 digits",
+        ),
+        (row(start=10**400, end=10**401), f"time span {10**400} to {10**401}: seconds are expected"),
+        (row(start=False, end=True), "time span False to True: seconds are expected"),
+        (row(moments="[" * 5000), f"moments {'[' * 5000!r} is no list of [start, end] pairs"),
+    ],
+)
+def test_a_row_that_cannot_be_meant_is_a_line(folder: Path, line: str, said: str) -> None:
+    with pytest.raises(DatasetError) as caught:
+        own.read(dataset(folder, f"{row()}\n{line}\n", ".jsonl"))
+    (problem,) = problems(caught)
+    assert problem.startswith(f"line 2: {said}")
+    str(caught.value).encode()
+
+
+def test_a_nul_in_a_csv_is_a_line(folder: Path) -> None:
+    with pytest.raises(DatasetError, match="line 2: 'query' holds a NUL character"):
+        own.read(dataset(folder, "path,query,split\na.mp4,a\0b,train\n"))
+
+
+def test_a_column_given_twice_is_refused(folder: Path) -> None:
+    with pytest.raises(DatasetError, match="columns are given twice: path, query"):
+        own.read(dataset(folder, "path,path,query,split, query\nnone.mp4,a.mp4,a,train,b\n"))
+
+
+def test_a_quote_that_does_not_end_is_a_line(folder: Path) -> None:
+    with pytest.raises(DatasetError, match="the row that begins on line 3 cannot be read"):
+        own.read(dataset(folder, 'path,query,split\na.mp4,a,train\na.mp4,"a "dog" runs",train\n'))
+
+
+def test_a_folder_may_begin_with_two_dots(folder: Path) -> None:
+    (folder / "..cam").mkdir()
+    (folder / "..cam" / "x.mp4").write_bytes(b"x")
+    rows, _ = own.read(dataset(folder, "path,query,split\n..cam/x.mp4,a,train\n"))
+    assert [video.video_id for video in rows.videos] == ["..cam/x"]
+    with pytest.raises(DatasetError, match="outside the folder"):
+        own.read(dataset(folder, "path,query,split\n../x.mp4,a,train\n"))
+
+
+def test_both_path_and_id_of_a_video(folder: Path) -> None:
+    """The path says which video it is; the other name is kept and it is said."""
+    rows, _ = own.read(dataset(folder, "path,video_id,query,split\na.mp4,42,a,train\n"))
+    assert (rows.queries[0].video_id, rows.queries[0].extra) == ("a", {"video_id": "42"})
+    assert any(note.startswith("1 rows give both path and video_id") for note in rows.notes)

@@ -32,6 +32,21 @@ def test_summary_gives_rate_and_chance_over_known_queries() -> None:
     assert moments.summary(np.zeros(1), np.array([0, 0]), np.zeros((0, 2)), np.array([np.nan])) is None
 
 
+def test_moments_are_cut_to_their_video_and_left_out_after_its_end() -> None:
+    """Milliseconds or frame numbers for seconds; a moment that merely ends late; an end that a rounding puts behind the file's."""
+    offsets = np.array([0, 1, 2, 4, 5, 6])
+    values = np.array([[1000.0, 2000.0], [2.0, 900.0], [0.0, 1.0], [3.5, 4.0], [1000.0, 2000.0], [3.0 + 1e-12, 3.0 + 1e-12]])
+    durations = np.array([3.0, 3.0, 3.0, np.nan, 3.0])
+    kept, cut, lost = moments.within(offsets, values, durations)
+    assert kept.tolist() == [0, 0, 1, 2, 3, 4]
+    assert cut.tolist() == [[2.0, 3.0], [0.0, 1.0], [1000.0, 2000.0], [3.0, 3.0]]
+    assert lost.tolist() == [True, False, True, False, False]
+    ratio = moments.ratios(kept, cut, durations)
+    np.testing.assert_allclose(ratio, [np.nan, 1 / 3, 1 / 3, np.nan, 0.0])
+    none = moments.within(np.array([0, 0]), np.zeros((0, 2)), np.array([3.0]))
+    assert [part.tolist() for part in none] == [[0, 0], [], [False]]
+
+
 def test_recalls_by_ratio_leave_out_empty_ranges_and_unknown_ratios() -> None:
     found = moments.by_ratio(torch.tensor([1, 3, 1, 200]), np.array([0.05, 0.1, np.nan, 0.7]))
     assert [(row["up_to"], row["queries"], row["R@1"]) for row in found] == [(0.1, 2, 50.0), (1.0, 1, 0.0)]

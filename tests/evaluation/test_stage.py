@@ -73,7 +73,7 @@ def test_what_is_printed_with_every_result(world: World, capsys: pytest.CaptureF
     assert "33 queries, 11 videos (whole); reported on test, epoch 3 chosen on test" in text
     assert "the epoch was chosen on the split that is reported" in text
     assert "left out: 1 videos without clips, 3 queries about them" in text
-    assert metrics["excluded"] == {"videos": [QUARANTINED], "queries": [f"{QUARANTINED}#{k}" for k in range(3)]}
+    assert metrics["excluded"] == {"videos": [QUARANTINED], "queries": [f"{QUARANTINED}#{k}" for k in range(3)], "moments": []}
     assert metrics["chance"]["R@1"] == pytest.approx(100 / 11)
     assert (metrics["split"], metrics["selection_split"], metrics["seed"]) == ("test", "test", 1)
 

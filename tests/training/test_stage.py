@@ -56,6 +56,18 @@ def test_same_seed_same_bytes(tmp_path: Path, capsys: pytest.CaptureFixture) -> 
     assert not world.layout.resume("main", 3).exists()
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_threads_of_the_job_change_nothing(tmp_path: Path, threads: int) -> None:
+    """Neither `runtime.threads` nor what the process was told: the experiment alone says how many threads add up."""
+    digests = set()
+    for given in (1, 3):
+        torch.set_num_threads(given)
+        digests.add(run(miniature.make(tmp_path / str(given), runtime={"threads": given}, training={"threads": threads})))
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(1)
+    assert len(digests) == 1
+
+
 def test_the_checkpoint_tells_its_story(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     world = miniature.make(tmp_path, missing=2)
     run(world)

@@ -10,7 +10,7 @@ rule train:
         benchmark_of("train")
     conda:
         "../../envs/gpu.yaml"
-    threads: CONFIG.runtime.threads
+    threads: lambda wildcards: CONFIG.experiment(wildcards.experiment).training.threads
     resources:
         **NEEDS.of("train"),
         gpu=GPU,
