@@ -6,7 +6,7 @@ Loading, error messages and generated documents live in `pipeline/config/reading
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, PrivateAttr, model_validator
 
@@ -20,6 +20,8 @@ from pipeline.config.models import Model, Msc
 from pipeline.config.objectives import Objectives
 from pipeline.config.streams import Stream
 from pipeline.core.layout import Layout
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # a part of paths, and what numpy's generators take
 
 
 class Runtime(Section):
@@ -58,12 +60,12 @@ class Config(Section):
         min_length=1,
         description="Named models; each overrides any of the keys from `variant` to `evaluation`.",
     )
-    seeds: list[int] = Field([9527], min_length=1, description="One run per experiment and seed.")
+    seeds: list[Seed] = Field([9527], min_length=1, description="One run per experiment and seed.")
     ablations: dict[Name, dict] = Field(
         default_factory=tables_1_and_2, description="Models of `snakemake ablation`; by default the paper's Tables 1 and 2."
     )
     sweeps: dict[Name, dict] = Field(default_factory=table_3, description="Models of `snakemake sweeps`; by default the paper's Table 3.")
-    ablation_seeds: list[int] = Field([1, 2, 3], min_length=1, description="Seeds of the ablations and sweeps.")
+    ablation_seeds: list[Seed] = Field([1, 2, 3], min_length=1, description="Seeds of the ablations and sweeps.")
     runtime: Runtime = Runtime()
     _source: str = PrivateAttr("config.yaml")
 

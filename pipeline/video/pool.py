@@ -23,7 +23,11 @@ from pipeline.video import worker
 
 _START = 120.0  # seconds a process may take to start on a busy machine
 _LONGEST_WAIT = 3600.0  # seconds; poll(2) takes milliseconds as an int, some 24 days
-_START_TRIES = 3
+_START_TRIES = 3  # per worker, of processes that say nothing
+_KILLED_TRIES = (
+    10  # per worker, of processes that someone kills before they are ready: one sweep may kill all, and the next their successors
+)
+_PAUSE = 0.2  # seconds before a killed one is replaced
 _KILLED = (-signal.SIGKILL, -signal.SIGTERM)  # by someone else
 _NO_MEMORY = ("bad_alloc", "MemoryError", "Cannot allocate memory")
 
@@ -204,7 +208,8 @@ class Pool:
         if job is None:
             if not child.ready:
                 self._false_starts += 1
-                if (late or code in _KILLED) and self._false_starts < _START_TRIES:
+                if (late or code < 0) and self._false_starts < (_START_TRIES if late else _KILLED_TRIES) * self._workers:
+                    time.sleep(_PAUSE)
                     return None
                 raise DecoderError(
                     f"a decoding process does not start ({f'waited {_START:.0f} s' if late else f'exit {code}'}): {said.strip()}",

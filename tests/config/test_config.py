@@ -78,3 +78,11 @@ def test_every_shipped_configuration_loads_and_fits_the_schema(root: Path) -> No
     for path in files:
         config_io.load(path)
         jsonschema.validate(config_io.read(path), schema)
+
+
+@pytest.mark.parametrize("key", ["seeds", "ablation_seeds"])
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.5])
+def test_a_seed_that_is_none_is_refused(key: str, seed: object) -> None:
+    """A minus sign fits no path of a run; numpy takes no more than 32 bits."""
+    with pytest.raises(ConfigError, match=key):
+        config_io.validate({**SMALL, key: [1, seed]}, source="test")

@@ -68,7 +68,7 @@ def test_each_fault_costs_only_itself(clip: Path, tmp_path: Path, workers: int) 
     assert (tmp_path / "of good 5" / f"{STILL.name}.frames").stat().st_size == 4 * 32 * 32 * 3
 
 
-@pytest.mark.parametrize("shots", [2, 3])
+@pytest.mark.parametrize("shots", [4, 10])
 def test_killed_while_it_starts_a_process_is_replaced(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shots: int) -> None:
     left = [signal.SIGKILL] * shots
 
@@ -79,11 +79,28 @@ def test_killed_while_it_starts_a_process_is_replaced(clip: Path, tmp_path: Path
                 self.process.send_signal(left.pop())
 
     monkeypatch.setattr(pool, "_Child", Shot)
-    if shots < pool._START_TRIES:
+    monkeypatch.setattr(pool, "_PAUSE", 0.0)
+    if shots < pool._KILLED_TRIES:
         assert run(clip, tmp_path, "one", "two")["two"].code == ""
     else:
         with pytest.raises(DecoderError, match=r"does not start \(exit -9\)"):
             run(clip, tmp_path, "one", "two")
+
+
+def test_all_killed_again_and_again(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a sweep that takes those who start too, by any of the signals that end a process."""
+    ways = [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT] * 3
+
+    class Shot(pool._Child):
+        def __init__(self, memory_mb: int) -> None:
+            super().__init__(memory_mb)
+            if ways:
+                self.process.send_signal(ways.pop())
+
+    monkeypatch.setattr(pool, "_Child", Shot)
+    monkeypatch.setattr(pool, "_PAUSE", 0.0)
+    outcomes = run(clip, tmp_path, "one", "two", "three", "four", workers=4)
+    assert not any(outcome.code for outcome in outcomes.values())
 
 
 @pytest.mark.usefixtures("stub")

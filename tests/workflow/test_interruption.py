@@ -231,11 +231,12 @@ def test_terminal_closed(training: Workspace, start: Callable[..., subprocess.Po
     assert ends(run, training) < 30
 
 
+@pytest.mark.long
 def test_terminal_closed_under_nohup(finished: Workspace, encoding: Workspace, start: Callable[..., subprocess.Popen]) -> None:
     run = start(encoding, "extract", before=["nohup"])
     until(lambda: decodes(encoding))
     os.killpg(run.pid, signal.SIGHUP)
-    assert run.wait(timeout=200) == 0
+    assert run.wait(timeout=900) == 0
     assert digests(encoding, "features") == digests(finished, "features")
 
 

@@ -112,6 +112,14 @@ onstart:
         raise WorkflowError("\n" + "\n".join(missing))
 
 
+onerror:
+    print(
+        "prvr: some jobs did not finish; the lines above say why and where their logs are. What finished is kept: mend the cause and give "
+        "the same command again. `prvr status` shows what is left.",
+        file=sys.stderr,
+    )
+
+
 wildcard_constraints:
     shard=r"\d+",
     seed=r"\d+",
