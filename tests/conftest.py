@@ -9,6 +9,9 @@ import pytest
 from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two pytest workers on two cores
+# As jobs have it (pipeline/cli/stages.py): threads that wait do not spin.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
 settings.register_profile("prvr", deadline=None, derandomize=True)  # the same examples every time, on a machine of any speed
 settings.load_profile("prvr")
 ROOT = Path(__file__).resolve().parent.parent

@@ -281,7 +281,7 @@ def test_a_quote_that_does_not_end_is_a_line(folder: Path) -> None:
 def test_a_folder_may_begin_with_two_dots(folder: Path) -> None:
     (folder / "..cam").mkdir()
     (folder / "..cam" / "x.mp4").write_bytes(b"x")
-    rows, _ = own.read(dataset(folder, "path,query,split\n..cam/x.mp4,a,train\n"))
+    rows = own.read(dataset(folder, "path,query,split\n..cam/x.mp4,a,train\n"))
     assert [video.video_id for video in rows.videos] == ["..cam/x"]
     with pytest.raises(DatasetError, match="outside the folder"):
         own.read(dataset(folder, "path,query,split\n../x.mp4,a,train\n"))
@@ -289,6 +289,6 @@ def test_a_folder_may_begin_with_two_dots(folder: Path) -> None:
 
 def test_both_path_and_id_of_a_video(folder: Path) -> None:
     """The path says which video it is; the other name is kept and it is said."""
-    rows, _ = own.read(dataset(folder, "path,video_id,query,split\na.mp4,42,a,train\n"))
+    rows = own.read(dataset(folder, "path,video_id,query,split\na.mp4,42,a,train\n"))
     assert (rows.queries[0].video_id, rows.queries[0].extra) == ("a", {"video_id": "42"})
     assert any(note.startswith("1 rows give both path and video_id") for note in rows.notes)
