@@ -30,7 +30,7 @@ class World(Stage):
 
     def needs(self, costs: Costs, load: Load, of: Wildcards) -> Needs:
         threads = costs.machine.threads
-        return Needs(PYTHON[0] + load.seconds / (30 * threads), PYTHON[1] + 500 * threads, load.seconds * 1e4)
+        return Needs(PYTHON[0] + load.seconds / (30 * threads), PYTHON[1] + 500 * threads, load.seconds * 4e3)
 
 
 class Annotations(Stage):

@@ -80,6 +80,8 @@ def test_a_finished_run_took_what_is_estimated(
         left = sum(on_disk(dag, stage.name, of) for of in jobs)
         if left > 20_000 and not stage.temporary:
             assert left / FACTOR < size < FACTOR * left, stage.name
+    rendered = sum(path.stat().st_size for path in (finished.folder / "data" / "videos").rglob("*.mp4"))
+    assert rendered / FACTOR < STAGES["world"].needs(costs, lengths.load({}), {}).disk < FACTOR * rendered
     assert disk(costs, lengths, at_once=1) == 0.0  # nothing is left to do
 
 
