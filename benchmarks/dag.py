@@ -22,8 +22,9 @@ from pathlib import Path
 import yaml
 
 from pipeline.config.reading import load
-from pipeline.core.atomic import write_json
 from pipeline.jobs.dag import Dag
+from pipeline.jobs.products import product
+from pipeline.jobs.stages import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 JOB = """
@@ -87,18 +88,13 @@ def pretend(folder: Path, config: Path) -> None:
     os.chdir(folder)
     try:
         dag = Dag.of(load(str(config)))
-        layout, (experiment,), (seed,) = dag.layout, dag.config.experiments, dag.config.seeds
-        for shard in dag.shards:
-            for encoder in dag.video_encoders:
-                trace = dag.trace("features", encoder=encoder, shard=shard)
-                write_json(layout.features_manifest(encoder, shard), {"trace": trace, "quarantine": [], "videos": 0})
-        write_json(layout.text_manifest("clip-l14"), {"trace": dag.trace("text", encoder="clip-l14")})
-        files = [layout.features(e, s) for e in dag.video_encoders for s in dag.shards]
-        files += [layout.clips(dag.clips(experiment), s) for s in dag.shards] + [layout.text("clip-l14"), layout.annotations]
-        files += [layout.checkpoint(experiment, seed), layout.evaluation(experiment, seed), layout.metrics(experiment, seed)]
-        for path in [*files, layout.table(), layout.quarantine_checked]:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("{}")
+        for stage in STAGES.values():
+            for of in [] if stage.temporary else stage.jobs(dag):
+                made = product(dag, stage.name, **of)
+                for path in made.files:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_text("{}")
+                made.finish(dag)
     finally:
         os.chdir(back)
     measured(snakemake(config, "--touch", "--quiet", "all"), folder)
