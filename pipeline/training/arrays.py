@@ -159,6 +159,7 @@ def train(
     train_split, selected = (arrays.split(chosen, name) for arrays, name in ((training, "train"), (selection, "selection")))
     with _caller_kept():
         deterministic(where)
+        torch.set_num_threads(chosen.training.threads)
         trainee, optimizer, sampler = prepare(chosen, train_split, seed, where)
         state = loop.train(
             trainee,
@@ -181,7 +182,7 @@ def _caller_kept() -> Iterator[None]:
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
     strict, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
-    benchmark = torch.backends.cudnn.benchmark
+    benchmark, threads = torch.backends.cudnn.benchmark, torch.get_num_threads()
     with torch.random.fork_rng():
         try:
             yield
@@ -191,3 +192,4 @@ def _caller_kept() -> Iterator[None]:
             torch.use_deterministic_algorithms(strict, warn_only=warns)
             torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
             torch.backends.cudnn.benchmark = benchmark
+            torch.set_num_threads(threads)
