@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import os
 import random
+import signal
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -21,6 +22,8 @@ import numpy as np
 
 from pipeline.core.errors import StoreError
 from pipeline.core.store import open_store
+
+PATIENCE = 30  # seconds a file may take
 
 
 def everything(path: Path) -> str:
@@ -42,9 +45,10 @@ def everything(path: Path) -> str:
 
 
 def apart(path: Path) -> str:
-    """The same in another process; "crash" when it does not survive."""
+    """The same in another process; "crash" or "hang" when it does not survive."""
     out, into = os.pipe()
     if (child := os.fork()) == 0:
+        signal.alarm(PATIENCE)  # ends it even inside the library
         try:
             os.write(into, everything(path).encode())
         except BaseException as error:  # an error without a type is as bad as a crash
@@ -53,8 +57,8 @@ def apart(path: Path) -> str:
     os.close(into)
     with os.fdopen(out) as said:
         text = said.read()
-    os.waitpid(child, 0)
-    return text or "crash"
+    _, status = os.waitpid(child, 0)
+    return text or ("hang" if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM else "crash")
 
 
 def values(path: Path) -> list[tuple[int, int]]:
