@@ -21,8 +21,7 @@ localrules:
 rule all:
     default_target: True
     input:
-        TABLE,
-        CHECKPOINTS,
+        [TABLE, CHECKPOINTS] if CHECKPOINTS else ALL_CLIPS,
         LAYOUT.quarantine_checked,
 
 

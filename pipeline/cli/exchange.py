@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipeline.config.reading import load
+from pipeline.core.atomic import write_json
 from pipeline.core.errors import BundleError
+from pipeline.core.install import run_command
+from pipeline.core.provenance import sha256
 from pipeline.interchange.importing import Teacher
 
 Config = Annotated[str, typer.Option("--config", help="The configuration file.")]
@@ -104,15 +106,29 @@ def import_checkpoint(
     experiment: Experiment,
     seed: Seed = 9527,
     config: Config = "config.yaml",
+    force: Annotated[bool, typer.Option("--force", help="Replace a checkpoint that was trained here.")] = False,
 ) -> None:
-    """Turn a released checkpoint into a run that can be evaluated and searched."""
+    """Turn a released checkpoint into a run that can be evaluated and searched, and that no job trains, replaces or removes."""
     from pipeline.interchange import checkpoints
 
     settings = load(config)
-    checkpoints.import_checkpoint(settings, settings.layout, experiment, seed, path)
-    words = ["prvr", "evaluate", "--experiment", experiment, "--seed", str(seed), "--config", config]
-    print(f"wrote {settings.layout.checkpoint(experiment, seed)}")
-    print(f"next: {shlex.join(words)}")
+    layout, mark = settings.layout, settings.layout.imported(experiment, seed)
+    written = layout.checkpoint(experiment, seed)
+    if written.exists() and not mark.exists() and not force:
+        raise BundleError(
+            f"{experiment}, seed {seed}, was trained here, and importing would replace its weights",
+            where=written,
+            fix="import under another experiment or seed, or give --force",
+        )
+    checkpoints.import_checkpoint(settings, layout, experiment, seed, path)
+    write_json(mark, {"file": path.name, "sha256": sha256(path)})
+    print(f"wrote {written}")
+    if settings.experiment(experiment).clips.dtype == "float16":
+        print(
+            "note: clips are stored in float16, which can move a rank by one against the lender's own evaluation; "
+            "`clips: {dtype: float32}` in this experiment keeps them as they were computed"
+        )
+    print(f"next: {run_command(config)}")
 
 
 def export_checkpoint(

@@ -10,6 +10,7 @@ from pathlib import Path
 import typer
 
 from pipeline.cli import exchange, run, stages, tools
+from pipeline.config.reading import PUBLISHED
 from pipeline.core.errors import PrvrError, system_error
 from pipeline.core.install import run_command
 from pipeline.core.signals import ENDING, attend, leave
@@ -50,7 +51,7 @@ def main() -> None:
 def _with_command(message: str, words: list[str]) -> str:
     """The message with the command behind "run the workflow again": errors know neither the configuration's file nor the folder."""
     named = next((after for word, after in pairwise(words) if word == "--config"), "config.yaml")
-    if Path(named).parent.name == ".config":  # a job's, in its log: the reader knows what was started
+    if Path(named).parent.name == PUBLISHED:  # a job's, in its log: the reader knows what was started
         return message
     return message.replace("run the workflow again", f"run the workflow again (`{run_command(named)}`)")
 

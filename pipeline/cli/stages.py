@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.config.reading import load
+from pipeline.config.reading import PUBLISHED, load
 from pipeline.core.atomic import write_json
 from pipeline.core.errors import TrainingError
 from pipeline.core.install import run_command
@@ -49,7 +49,7 @@ def _open(config: str, threads: int = 1) -> Dag:
         os.environ[name] = str(threads)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
-    return Dag.of(load(config))
+    return Dag.of(load(config), started=Path(config).parent.name == PUBLISHED)
 
 
 def world(config: Config = "config.yaml", threads: Threads = 1) -> None:
@@ -77,7 +77,7 @@ def frames(shard: Shard, config: Config = "config.yaml", threads: Threads = 1) -
     from pipeline.video import stage
 
     recipe, wanted = recipes.frames(dag.config, dag.streams), dag.to_decode(shard)
-    stage.run(dag.config, dag.layout, shard, dag.shards[shard], dag.streams, wanted, recipe, workers=dag.config.video.workers or threads)
+    stage.run(dag.config, dag.layout, shard, dag.sources(shard), dag.streams, wanted, recipe, workers=dag.config.video.workers or threads)
     product(dag, "frames", shard=shard).finish(dag)
 
 
@@ -97,7 +97,7 @@ def encode(context: typer.Context, encoder: Encoder = "", shard: Shard = "", con
         dag.layout,
         encoder,
         shard,
-        dag.shards[shard],
+        dag.sources(shard),
         dag.features_recipe(encoder),
         dag.trace("features", encoder=encoder, shard=shard),
     )

@@ -12,6 +12,22 @@ from pydantic import BaseModel, ValidationError
 from pipeline.config.method import Experiment
 from pipeline.config.schema import Config, merge
 from pipeline.core.errors import ConfigError
+from pipeline.core.store import recipe_hash
+
+PUBLISHED = ".config"  # the folder in which the workflow leaves the configuration its jobs read, each named by its hash
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: dict[str, int] = {}
+        for key, _ in node.value:
+            name, line = str(key.value), key.start_mark.line + 1
+            if name in seen and name != "<<":
+                raise yaml.YAMLError(f"line {line}: the key `{name}` is given twice (first on line {seen[name]})")
+            seen[name] = line
+        return super().construct_mapping(node, deep)
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -20,11 +36,15 @@ def read(path: str | Path) -> dict[str, Any]:
     if not path.exists():
         raise ConfigError("no such configuration file", where=path, fix="give an existing file, or write one with `prvr init`")
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.load(path.read_text(), _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"not valid YAML: {error}", where=path, fix="correct the syntax at the line named") from error
     if not isinstance(values, dict):
         raise ConfigError("the file holds no keys", where=path, fix="see config.yaml for an example")
+    if path.parent.name == PUBLISHED and recipe_hash(values) != path.stem:
+        raise ConfigError(
+            "the configuration of the running workflow was changed", where=path, fix="run the workflow again: it is written anew"
+        )
     return values
 
 

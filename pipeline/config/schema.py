@@ -85,6 +85,10 @@ class Config(Section):
                 for encoder in used:
                     if encoder not in self.encoders:
                         raise ValueError(f"{key} of experiment {name!r} names encoder {encoder!r}; defined are {', '.join(self.encoders)}")
+            grids = {name: self.network(name).sampling.every for name in experiment.features if not self.imported(name)}
+            if len(set(grids.values())) > 1:
+                each = ", ".join(f"{name} {every:g}" for name, every in grids.items())
+                raise ValueError(f"features of experiment {name!r} are joined row by row, but their sampling.every differ: {each}")
             for key, tower in (("text", experiment.text), ("teacher", experiment.teacher)):
                 if tower and not self.imported(tower) and not self.network(tower).reads_text:
                     raise ValueError(f"{key} of experiment {name!r} is {tower!r}, which has no text tower")

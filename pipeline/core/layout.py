@@ -31,6 +31,11 @@ class Layout:
         return self.root / "fingerprints.json"
 
     @property
+    def listing(self) -> Path:
+        """The videos as the workflow found them when it started; its jobs read them here."""
+        return self.root / "videos.json"
+
+    @property
     def shards(self) -> Path:
         """How the files on disk are divided into shards."""
         return self.root / "shards.json"

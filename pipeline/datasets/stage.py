@@ -19,7 +19,7 @@ def run(config: Config, layout: Layout) -> None:
     Errors: DatasetError, listing every instance.
     """
     rows, missing = read(config, layout)
-    lacking = splits.check(config, rows)
+    lacking = splits.check(config, Counter(query.split for query in rows.queries))
     annotations = table.of(rows)
     report = layout.missing_videos
     if missing:

@@ -59,6 +59,7 @@ def run(config: Config, layout: Layout, experiment: str, seed: int, recipe: dict
         "split": chosen.evaluation.split,
         "selection_split": attrs.get("selection_split"),
         "epoch": attrs.get("epoch"),
+        "imported": attrs.get("imported"),
         "zero_shot": {"encoder": chosen.text} if reference is not None else {"absent": why_not},
         **report.numbers(read, ranked, by_branch, table),
     }

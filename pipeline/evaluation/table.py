@@ -106,7 +106,9 @@ def _measured(runs: dict[str, list[dict[str, Any]]], group: str | None = None) -
         if "zero_shot" in run["recalls"] and run["text"] not in seen:
             seen.add(run["text"])
             rows.insert(len(seen) - 1, ("zero-shot max-sim", run["text"], "zero_shot", [run]))
-        rows.append((experiment + (f" ({len(measured)} seeds)" if len(measured) > 1 else ""), "+".join(run["features"]), "fused", measured))
+        imported = sorted({str(run["imported"]) for run in measured if run.get("imported")})
+        marks = [f"{len(measured)} seeds"] * (len(measured) > 1) + [f"imported: {', '.join(imported)}"] * bool(imported)
+        rows.append((experiment + (f" ({'; '.join(marks)})" if marks else ""), "+".join(run["features"]), "fused", measured))
     return rows
 
 

@@ -19,8 +19,9 @@ from pipeline.core.layout import Layout
 from pipeline.core.provenance import FileCache, content
 from pipeline.core.shards import ShardStore, assign, key
 from pipeline.core.source import Source
+from pipeline.datasets import splits
 from pipeline.jobs import recipes, resharding
-from pipeline.jobs.videos import videos
+from pipeline.jobs.videos import Listing, listing, refreshed
 
 Targets = Sequence[str]
 TARGETS: Targets = ("table", "ablation", "sweeps")
@@ -32,15 +33,37 @@ class Collection:
 
     config: Config
     layout: Layout
+    started: bool = False  # the workflow runs, and this is one of its jobs
 
     @classmethod
-    def of(cls, config: Config) -> Self:
-        return cls(config, config.layout)
+    def of(cls, config: Config, *, started: bool = False) -> Self:
+        return cls(config, config.layout, started)
+
+    @functools.cached_property
+    def listing(self) -> Listing:
+        """The videos, and the number of queries per split: of a job, as the workflow found them when it started."""
+        if self.started and self.layout.listing.exists():
+            return Listing.load(self.layout.listing)
+        return listing(self.config, self.layout)
+
+    def runs(self, target: str) -> list[tuple[str, int]]:
+        """The runs of a target that can be had: without training queries, those whose checkpoint was imported and whose split has any."""
+        queries, runs = self.listing.queries, self.config.group(target)
+        if queries.get("train"):
+            return runs
+        return [run for run in runs if self.imported_run(*run) and queries.get(self.experiment(run[0]).evaluation.split)]
+
+    def sources(self, shard: str) -> list[Source]:
+        """The videos of a shard with the content they have now: what is decoded now is stored under it."""
+        if self.config.dataset.kind == "demo":  # known by their descriptions
+            return self.shards[shard]
+        again: list[Source] = self.once(("sources", shard), lambda: refreshed(self.shards[shard], self.layout))
+        return again
 
     @functools.cached_property
     def shards(self) -> dict[str, list[Source]]:
         """shard -> its videos."""
-        sources = {source.video_id: source for source in videos(self.config, self.layout)}
+        sources = {source.video_id: source for source in self.listing.videos}
         content = {i: source.fingerprint for i, source in sources.items()} if self._divided_by == "content" else None
         return {name: [sources[i] for i in ids] for name, ids in assign(sources, self.config.video.shard_size, content).items()}
 
@@ -194,7 +217,7 @@ class Collection:
         path = self.layout.features(encoder, shard)
         former = self.once(("former", encoder), lambda: {} if self._settled else resharding.donors(path.parent, self.place))
         store = ShardStore(path, stage="features", recipe=recipe, group="features", also=former.get(shard, ()))
-        return {s.video_id for s in self.shards[shard] if not store.has(key(s.fingerprint, recipe))}
+        return {s.video_id for s in self.sources(shard) if not store.has(key(s.fingerprint, recipe))}
 
     @functools.cached_property
     def _settled(self) -> bool:
@@ -208,6 +231,13 @@ class Collection:
                 where=self.layout.shards,
                 fix="run the workflow again: it goes on with the new division, and nothing is computed twice",
             )
+
+    def check(self) -> list[str]:
+        """What is to be said before any job starts. Errors: DatasetError for what a job would fail of later."""
+        self.check_imported()
+        notes = splits.check(self.config, self.listing.queries)
+        imported = [f"{name}, seed {seed}" for name, seed in self.config.group("table") if self.imported_run(name, seed)]
+        return notes + [f"the checkpoint of {run} was imported: it is not trained" for run in imported]
 
     def check_imported(self) -> None:
         """Refuse imported features that are divided otherwise than the collection is now. Errors: DatasetError."""

@@ -100,7 +100,7 @@ class Table(Stage):
     modules = ("pipeline.evaluation.table",)
 
     def jobs(self, collection: Collection, targets: Targets = ("table",)) -> list[dict[str, str]]:
-        return [{"target": target} for target in targets]
+        return [{"target": target} for target in targets if collection.runs(target)]
 
     def manifest(self, layout: Layout, of: Wildcards) -> Path:
         return layout.table_manifest(**of)
@@ -116,4 +116,4 @@ class Table(Stage):
 
 
 def _runs(collection: Collection, *targets: str) -> list[dict[str, str]]:
-    return [{"experiment": name, "seed": str(seed)} for target in targets for name, seed in collection.config.group(target)]
+    return [{"experiment": name, "seed": str(seed)} for target in targets for name, seed in collection.runs(target)]

@@ -10,6 +10,7 @@ from base64 import urlsafe_b64encode
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.reading import PUBLISHED
 from pipeline.config.schema import Config
 from pipeline.core.atomic import write_json
 from pipeline.core.store import recipe_hash
@@ -21,7 +22,7 @@ from pipeline.jobs.resharding import reshard
 
 def publish_config(config: Config, values: dict[str, Any]) -> Path:
     """Write the merged configuration where jobs read it; the name holds its hash, so two runs never overwrite each other's."""
-    path = Path(config.results) / ".config" / f"{recipe_hash(values)}.json"
+    path = Path(config.results) / PUBLISHED / f"{recipe_hash(values)}.json"
     with contextlib.suppress(FileNotFoundError, ValueError):
         if recipe_hash(json.loads(path.read_text())) == path.stem:
             return path

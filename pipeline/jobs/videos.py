@@ -1,35 +1,66 @@
-"""Which videos there are, where they lie and what is in them: read each time the workflow starts, so nothing heavy is imported."""
+"""Which videos there are, where they lie and what is in them: read when the workflow starts, so nothing heavy is imported.
+
+The jobs of a run take what it started with: a line half written or a video lost meanwhile concerns only who needs it.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
 
 from pipeline.config.schema import Config
+from pipeline.core.atomic import write_text
 from pipeline.core.errors import DatasetError
 from pipeline.core.layout import Layout
 from pipeline.core.provenance import UNUSABLE, FileCache, fingerprint
 from pipeline.core.source import Source
 from pipeline.datasets.readers import read
+from pipeline.demo.world import rows as world_rows
 from pipeline.demo.world import world
 
 
-def videos(config: Config, layout: Layout) -> list[Source]:
-    """Every video of the dataset, in the order of the annotations.
+@dataclass(frozen=True)
+class Listing:
+    """What a dataset holds: its videos in the order of the annotations, and split -> number of queries."""
+
+    videos: list[Source]
+    queries: dict[str, int]
+
+    def save(self, path: Path) -> None:
+        videos = [[source.video_id, source.paths, source.fingerprint, source.duration] for source in self.videos]
+        write_text(path, json.dumps({"queries": self.queries, "videos": videos}))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        read = json.loads(path.read_text())
+        return cls([Source(i, tuple(paths), content, duration) for i, paths, content, duration in read["videos"]], read["queries"])
+
+
+def listing(config: Config, layout: Layout) -> Listing:
+    """Every video and the number of queries of the dataset.
 
     The demo's list comes from the world's description, before and after it is rendered. Two files of one content have one fingerprint.
     Errors: DatasetError, listing every instance.
     """
     if config.dataset.kind == "demo":
         folder = layout.world / "videos"
-        return [Source(video.video_id, (str(folder / video.file),), video.fingerprint(), video.duration) for video in world(config.demo)]
+        videos = [Source(video.video_id, (str(folder / video.file),), video.fingerprint(), video.duration) for video in world(config.demo)]
+        return Listing(videos, _count(str(row["split"]) for row in world_rows(config.demo)))
     if config.dataset.kind == "bundle":
         return _bundle(layout)
     rows, _ = read(config, layout)
+    queries = _count(query.split for query in rows.queries)
     if not config.dataset.videos and config.dataset.kind != "own" and not any(video.files for video in rows.videos):
         # Features come from a published bundle: there is nothing to look at, and all videos of the annotations count.
         _all_imported(config)
-        return [Source(v.video_id, (), "", None if math.isnan(v.duration) else v.duration) for v in rows.videos]
+        return Listing([Source(v.video_id, (), "", None if math.isnan(v.duration) else v.duration) for v in rows.videos], queries)
     cache = FileCache(layout.fingerprints)
     sources = [
         Source(video.video_id, video.files, _content(video.files, cache), None if math.isnan(video.duration) else video.duration)
@@ -37,18 +68,32 @@ def videos(config: Config, layout: Layout) -> list[Source]:
         if video.files
     ]
     cache.save()
-    return sources
+    return Listing(sources, queries)
 
 
-def _bundle(layout: Layout) -> list[Source]:
-    """The videos `prvr import` wrote. Errors: DatasetError before it ran."""
+def refreshed(sources: Iterable[Source], layout: Layout) -> list[Source]:
+    """The videos with the content they have now; an absent one as it was, so that whoever opens it says so."""
+    cache = FileCache(layout.fingerprints)
+    return [
+        replace(source, fingerprint=_content(source.paths, cache)) if source.paths and all(map(os.path.exists, source.paths)) else source
+        for source in sources
+    ]
+
+
+def _count(splits: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(splits))
+
+
+def _bundle(layout: Layout) -> Listing:
+    """What `prvr import` wrote. Errors: DatasetError before it ran."""
     from pipeline.core.store import open_store
 
     if not layout.annotations.exists():
         raise DatasetError("no bundle was imported yet", where=layout.annotations, fix="run `prvr import` with this configuration first")
     with open_store(layout.annotations, stage="annotations") as store:
-        table = store.table("videos")
-    return [Source(str(i), (), "", None if math.isnan(d) else float(d)) for i, d in zip(table["video_id"], table["duration"], strict=True)]
+        table, queries = store.table("videos"), store.table("queries")
+    pairs = zip(table["video_id"], table["duration"], strict=True)
+    return Listing([Source(str(i), (), "", None if math.isnan(d) else float(d)) for i, d in pairs], _count(queries["split"]))
 
 
 def _all_imported(config: Config) -> None:

@@ -78,7 +78,7 @@ def _annotations(dag: Dag) -> tuple[Annotations | None, list[str]]:
     rows, missing = read(dag.config, layout)
     return table.of(rows), [
         *rows.notes,
-        *splits.check(dag.config, rows),
+        *splits.check(dag.config, dag.listing.queries),
         *([f"{len(missing):,} files are missing and left out"] if missing else []),
     ]
 

@@ -11,7 +11,7 @@ from pipeline.config.reading import read, validate
 from pipeline.config.schema import Config, merge
 from pipeline.core.errors import DatasetError
 from pipeline.datasets import stage, table
-from pipeline.jobs.videos import videos
+from pipeline.jobs.videos import listing
 from tests.datasets.miniature import KINDS, Miniature, build
 
 
@@ -35,7 +35,7 @@ def preset(root: Path, miniature: Miniature, results: Path, **dataset) -> Config
 def test_the_preset_finds_every_video_and_writes_the_table(root: Path, miniature: Miniature, tmp_path: Path, capsys) -> None:
     config = preset(root, miniature, tmp_path)
     layout = config.layout
-    sources = videos(config, layout)
+    sources = listing(config, layout).videos
     assert len(sources) == 10
     assert all(Path(path).exists() for source in sources for path in source.paths)
     assert len({source.fingerprint for source in sources}) == 10
@@ -51,19 +51,19 @@ def test_the_preset_finds_every_video_and_writes_the_table(root: Path, miniature
 
 def test_several_clips_of_one_source_are_one_video(root: Path, miniature: Miniature, tmp_path: Path) -> None:
     config = preset(root, miniature, tmp_path)
-    parts = [len(source.paths) for source in videos(config, config.layout)]
+    parts = [len(source.paths) for source in listing(config, config.layout).videos]
     assert (max(parts) > 1) == (miniature.kind == "qvhighlights")
 
 
 def test_missing_videos_are_all_listed_and_left_out_on_request(root: Path, miniature: Miniature, tmp_path: Path) -> None:
     config = preset(root, miniature, tmp_path)
-    sources = videos(config, config.layout)
+    sources = listing(config, config.layout).videos
     gone = [Path(sources[0].paths[0]), Path(sources[-1].paths[0])]
     for path in gone:
         path.rename(path.with_name(f"away-{path.name}"))
     try:
         with pytest.raises(DatasetError) as error:
-            videos(config, config.layout)
+            listing(config, config.layout)
         assert "missing video files (2)" in error.value.what
         assert all(path.stem.removeprefix("v_") in error.value.what for path in gone)
         config = preset(root, miniature, tmp_path, allow_missing_videos=True)
@@ -80,12 +80,12 @@ def test_missing_videos_are_all_listed_and_left_out_on_request(root: Path, minia
 
 def test_one_name_in_two_files_is_refused(root: Path, miniature: Miniature, tmp_path: Path) -> None:
     config = preset(root, miniature, tmp_path)
-    path = next(Path(path) for source in videos(config, config.layout) for path in source.paths if Path(path).is_file())
+    path = next(Path(path) for source in listing(config, config.layout).videos for path in source.paths if Path(path).is_file())
     twin = path.with_suffix(".webm")
     twin.write_bytes(b"again")
     try:
         with pytest.raises(DatasetError, match=r"videos with several files \(1\)"):
-            videos(config, config.layout)
+            listing(config, config.layout)
     finally:
         twin.unlink()
 
@@ -96,16 +96,16 @@ def test_annotations_alone_are_enough_for_bundles(root: Path, miniature: Miniatu
     stage.run(config, layout)
     assert len(table.load(layout.annotations).videos) == 10
     with pytest.raises(DatasetError, match=r"dataset\.videos is empty, but clip-"):
-        videos(config, layout)
+        listing(config, layout)
     config = config.model_copy(update={"encoders": dict.fromkeys(config.encoders, Imported())})
-    assert [source.paths for source in videos(config, layout)] == [()] * 10
+    assert [source.paths for source in listing(config, layout).videos] == [()] * 10
 
 
 def test_a_long_list_of_missing_videos_goes_to_a_file(root: Path, shared: Path, tmp_path: Path) -> None:
     mini = build("charades", tmp_path / "mini", shared / "annotations" / "charades")
     config = preset(root, mini, tmp_path, annotations=str(shared / "annotations" / "charades"))
     with pytest.raises(DatasetError) as error:
-        videos(config, config.layout)
+        listing(config, config.layout)
     assert "missing video files (6662)" in error.value.what
     assert "6562 more" in error.value.what
     assert len(config.layout.missing_videos.read_text().splitlines()) == 6662
@@ -122,7 +122,7 @@ def test_real_videos_meet_their_real_annotations(root: Path, shared: Path, tmp_p
     assert queries.loc["v_GGSY1Qvo990#enc#0", "query"] == "A female weight lifter bends at the knees."
     assert queries.loc["v_ZNVhz7ctTq0#enc#1", "split"] == "train"
     assert written.moments["v_GGSY1Qvo990#enc#2"].tolist() == [[8.08, 18.16]]
-    found = {source.video_id: source for source in videos(config, config.layout)}
+    found = {source.video_id: source for source in listing(config, config.layout).videos}
     assert Path(found["v_GGSY1Qvo990"].paths[0]).read_bytes() == real["v_GGSY1Qvo990"].read_bytes()
     assert found["v_GGSY1Qvo990"].duration == 18.16
 

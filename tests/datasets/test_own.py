@@ -11,7 +11,7 @@ from pipeline.config.inputs import Dataset
 from pipeline.config.schema import Config
 from pipeline.core.errors import DatasetError
 from pipeline.datasets import own, stage
-from pipeline.jobs.videos import videos
+from pipeline.jobs.videos import listing
 
 
 @pytest.fixture
@@ -196,11 +196,11 @@ def _config(folder: Path, text: str) -> Config:
 
 def test_a_renamed_file_keeps_its_fingerprint_and_a_changed_one_does_not(folder: Path) -> None:
     config = _config(folder, "path,query,split\na.mp4,x,train\nb.MKV,y,test\n")
-    before = {source.video_id: source for source in videos(config, config.layout)}
+    before = {source.video_id: source for source in listing(config, config.layout).videos}
     (folder / "a.mp4").rename(folder / "c.mp4")
     (folder / "b.MKV").write_bytes(b"other content")
     config = _config(folder, "path,query,split\nc.mp4,x,train\nb.MKV,y,test\n")
-    after = {source.video_id: source for source in videos(config, config.layout)}
+    after = {source.video_id: source for source in listing(config, config.layout).videos}
     assert after["c"].fingerprint == before["a"].fingerprint
     assert after["b"].fingerprint != before["b"].fingerprint
     assert after["b"].duration is None

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.config.reading import load
 from pipeline.core.errors import ConfigError, DatasetError
-from pipeline.jobs.videos import videos
+from pipeline.jobs.videos import listing
 from pipeline.tools.init import init
 from pipeline.tools.recognise import look
 from tests.datasets.miniature import KINDS, build, encode
@@ -21,7 +21,7 @@ def test_a_benchmark_is_recognised_and_its_preset_filled_in(kind: str, tmp_path:
     lines = init(tmp_path / "data", tmp_path / "made")
     config = load(tmp_path / "made" / f"{kind}.yaml")
     assert (config.dataset.kind, config.dataset.name) == (kind, kind)
-    assert len(videos(config, config.layout)) == 10
+    assert len(listing(config, config.layout).videos) == 10
     assert "10 of 10 annotated videos are here" in lines
     written, preset = (path.read_text() for path in (tmp_path / "made" / f"{kind}.yaml", root / "config" / f"{kind}.yaml"))
     assert written.count("#") == preset.count("#")
@@ -47,7 +47,7 @@ def test_own_videos_with_queries(tmp_path: Path) -> None:
     lines = init(folder, tmp_path)
     config = load(tmp_path / "my-videos.yaml")
     assert config.dataset.kind == "own"
-    assert [source.video_id for source in videos(config, config.layout)] == ["a b"]
+    assert [source.video_id for source in listing(config, config.layout).videos] == ["a b"]
     assert any("list.csv" in line for line in lines)
     assert lines[lines.index("next:") + 1].startswith("  # no query is of split val")
 
@@ -59,7 +59,7 @@ def test_own_videos_without_queries_get_a_csv_to_fill_in(tmp_path: Path) -> None
     assert (tmp_path / "v.queries.csv").read_text().splitlines() == ["path,query,split,start,end", "deep/two.mkv,,,,", "one.mp4,,,,"]
     config = load(tmp_path / "v.yaml")
     assert config.dataset.annotations == ""
-    assert len(videos(config, config.layout)) == 2
+    assert len(listing(config, config.layout).videos) == 2
     assert any("fill in the queries" in line for line in lines)
 
 

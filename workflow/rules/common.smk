@@ -37,8 +37,8 @@ try:
     CONFIG = validate(
         dict(config), source=" + ".join(map(str, workflow.configfiles)) or "config.yaml"
     )
-    JOBS = Plan.of(CONFIG)
-    JOBS.check_imported()
+    JOBS = Plan.of(CONFIG, started=not workflow.is_main_process)
+    NOTES = JOBS.check()
     if workflow.is_main_process:
         if {"--touch", "-t"} & set(sys.argv):
             adopt(JOBS, set(sys.argv))
@@ -96,7 +96,7 @@ NEEDS = Requests(JOBS)
 WORLD = [LAYOUT.world / "world.json"] if CONFIG.dataset.kind == "demo" else []
 TABLE = LAYOUT.table()
 # Asked for beside the table, so that a lost one is trained again although its results are there.
-CHECKPOINTS = [given([JOBS.checkpoint_file(*run)]) for run in CONFIG.group("table")]
+CHECKPOINTS = [given([JOBS.checkpoint_file(*run)]) for run in JOBS.runs("table")]
 ALL_FEATURES = [JOBS.features_file(e, s) for e in JOBS.video_encoders for s in SHARDS]
 ALL_TEXTS = [JOBS.text_file(t) for t in JOBS.text_encoders()]
 ALL_CLIPS = [LAYOUT.clips_manifest(r, s) for r in JOBS.clip_recipes() for s in SHARDS]
@@ -104,7 +104,10 @@ ALL_CLIPS = [LAYOUT.clips_manifest(r, s) for r in JOBS.clip_recipes() for s in S
 
 onstart:
     note_run(workflow.local_exec)
+    JOBS.listing.save(LAYOUT.listing)
     move_to_shards(JOBS)
+    for note in NOTES:
+        print(f"note: {note}", file=sys.stderr)
     end_on_signals(workflow.local_exec)
     # Before the first job, not after hours of decoding. A dry run needs no weights.
     missing = JOBS.missing_weights()

@@ -27,7 +27,7 @@ rule evaluate:
 rule table:
     input:
         lambda wildcards: [
-            LAYOUT.evaluation_manifest(*run) for run in CONFIG.group(wildcards.target)
+            LAYOUT.evaluation_manifest(*run) for run in JOBS.runs(wildcards.target)
         ],
     output:
         table=LAYOUT.table("{target}"),
