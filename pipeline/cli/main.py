@@ -33,7 +33,7 @@ def main() -> None:
     try:
         app()
     except PrvrError as error:
-        _say(f"prvr: {_with_command(str(error), sys.argv[1:])}")
+        _say(f"prvr: {_with_command(str(error), sys.argv[1:], error.where)}")
         sys.exit(2)
     except KeyboardInterrupt:
         print("prvr: interrupted; the next run goes on from what is finished", file=sys.stderr)
@@ -48,12 +48,24 @@ def main() -> None:
         sys.exit(2)
 
 
-def _with_command(message: str, words: list[str]) -> str:
-    """The message with the command behind "run the workflow again": errors know neither the configuration's file nor the folder."""
+def _with_command(message: str, words: list[str], where: str = "") -> str:
+    """The message with the command behind "run the workflow again": errors know neither the configuration's file nor the folder.
+
+    A lost intermediate is named in it: with its results there nothing else would need it.
+    """
     named = next((after for word, after in pairwise(words) if word == "--config"), "config.yaml")
     if Path(named).parent.name == PUBLISHED:  # a job's, in its log: the reader knows what was started
         return message
-    return message.replace("run the workflow again", f"run the workflow again (`{run_command(named)}`)")
+    return message.replace("run the workflow again", f"run the workflow again (`{run_command(named, target=_target(where))}`)")
+
+
+def _target(where: str) -> str:
+    """What the workflow is asked for to have the file, or the folder of clips, at fault again; empty for the default."""
+    path = Path(where)
+    if "clips" in (path.name, path.parent.name):
+        return "clips_of_all"
+    stores = path.parent.name == "text" or path.parent.parent.name in ("features", "clips") or path.name == "annotations.h5"
+    return str(path.with_suffix(".json")) if path.suffix == ".h5" and stores else ""
 
 
 def _say(message: str) -> None:

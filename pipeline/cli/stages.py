@@ -18,6 +18,7 @@ from pipeline.core.install import run_command
 from pipeline.jobs import recipes
 from pipeline.jobs.dag import Dag
 from pipeline.jobs.products import product
+from pipeline.jobs.staleness import stale_features
 
 Config = Annotated[str, typer.Option("--config", help="The configuration file.")]
 Threads = Annotated[int, typer.Option("--threads", help="CPU threads this job may use.", min=1)]
@@ -110,10 +111,14 @@ def compare(
     b: Annotated[Path, typer.Argument(help="What to set beside it.")],
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw the differences into this PNG.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    config: Config = "config.yaml",
 ) -> None:
     """Set two feature stores side by side: videos, rows, times, directions."""
     from pipeline.interchange import compare as side_by_side
 
+    if Path(config).exists():
+        for line in stale_features(Dag.of(load(config)), (a, b)):
+            print(f"warning: {line}", file=sys.stderr)
     found = side_by_side.compare(a, b)
     print(json.dumps(found.as_dict(), indent=1) if as_json else found)
     if plot is not None:

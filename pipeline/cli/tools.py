@@ -12,7 +12,9 @@ import typer
 from pipeline.config import docs as config_docs
 from pipeline.config import reading as config_io
 from pipeline.core.errors import ConfigError
+from pipeline.core.install import run_command
 from pipeline.jobs.dag import Dag
+from pipeline.jobs.staleness import stale_run, stale_runs
 from pipeline.tools.status import status as status_text
 from pipeline.tools.status import summary as summary_text
 
@@ -34,15 +36,26 @@ def _dag(config: str) -> Dag:
     return Dag.of(config_io.load(config))
 
 
+def _say_stale(lines: list[str], config: str) -> None:
+    """On stderr, so that what a program reads on stdout stays as it is."""
+    for line in filter(None, lines):
+        print(f"warning: {line}", file=sys.stderr)
+    if any(lines):
+        print(f"to do: {run_command(config)}", file=sys.stderr)
+
+
 def summary(config: Config = "config.yaml") -> None:
     """Print the result table, where the time went, and where everything is."""
     dag = _dag(config)
+    _say_stale(stale_runs(dag), config)
     print(summary_text(dag.config, dag.layout))
 
 
 def status(config: Config = "config.yaml") -> None:
     """Print what is done, running and failed (with the last lines of the logs), the quarantine, and where the time went."""
-    print(status_text(_dag(config)))
+    dag = _dag(config)
+    print(status_text(dag))
+    _say_stale(stale_runs(dag), config)
 
 
 def verify(
@@ -144,6 +157,8 @@ def search(
     dag = _dag(config)
     from pipeline.search.searcher import open_run, render
 
+    name, chosen = experiment or next(iter(dag.config.experiments)), dag.config.seeds[0] if seed is None else seed
+    _say_stale([stale_run(dag, name, chosen)], config)
     searcher = open_run(dag.config, experiment, seed)
     if query:
         print(render(searcher.search(query, top)))

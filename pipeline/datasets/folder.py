@@ -12,10 +12,9 @@ from pathlib import Path
 
 from pipeline.core.atomic import write_text
 from pipeline.core.errors import DatasetError, printable
-from pipeline.datasets.rows import Rows, Video, refuse
+from pipeline.datasets.rows import LISTED, Rows, Video, refuse
 
 _KINDS = "mp4 m4v mov mkv webm avi ts mts m2ts mpg mpeg vob wmv asf flv f4v 3gp 3g2 ogv ogg gif mjpeg mxf h264 y4m"
-LISTED = 100  # absent files named in an error message before it points to a file
 EXTENSIONS = frozenset(f".{kind}" for kind in _KINDS.split(" "))
 
 
@@ -87,6 +86,8 @@ class FolderFiles:
         self.root = root
         times = Counter(file.key for file in files)
         self.all = [replace(file, key=self._with_extension(file)) if times[file.key] > 1 else file for file in files]
+        self._resolved: dict[tuple[str, str, bool], tuple[str, str, str]] = {}
+        self._nearest: dict[str, str] = {}
         self.shared: dict[str, list[str]] = {}
         self.by_key: dict[str, list[File]] = {}
         for file, plain in zip(self.all, files, strict=True):
@@ -103,8 +104,23 @@ class FolderFiles:
     def collision(self, key: str) -> str:
         return f"{key}: " + ", ".join(os.path.relpath(file.path, self.root) for file in self.by_key[key])
 
-    def resolve(self, path: str, video_id: str) -> tuple[str, str, str]:
-        """(id, file, problem) of a row's `path` or `video_id`; the problem is empty when the file is there."""
+    def nearest(self, key: str) -> str:
+        """The id most like an absent one, of the first hundred that are asked for: each costs a look at every file."""
+        if key not in self._nearest and len(self._nearest) < LISTED:
+            self._nearest[key] = next(iter(difflib.get_close_matches(key, self.by_key, n=1)), "")
+        return self._nearest.get(key, "")
+
+    def resolve(self, path: str, video_id: str, *, hint: bool = True) -> tuple[str, str, str]:
+        """(id, file, problem) of a row's `path` or `video_id`; the problem is empty when the file is there.
+
+        `hint`: name the nearest id of an absent one.
+        """
+        asked = path, video_id, hint
+        if asked not in self._resolved:  # rows outnumber videos
+            self._resolved[asked] = self._resolve(path, video_id, hint)
+        return self._resolved[asked]
+
+    def _resolve(self, path: str, video_id: str, hint: bool) -> tuple[str, str, str]:
         if path:
             absolute = os.path.abspath(self.root / path)
             relative = os.path.relpath(absolute, os.path.abspath(self.root))
@@ -121,8 +137,8 @@ class FolderFiles:
         if not files and key in self.shared:
             return key, "", f"video_id {video_id!r} fits several files, whose ids are {', '.join(self.shared[key])}"
         if not files:
-            near = difflib.get_close_matches(key, self.by_key, n=1)
-            return key, "", f"no video {video_id!r} in the folder" + (f" (nearest: {near[0]!r})" if near else "")
+            near = self.nearest(key) if hint else ""
+            return key, "", f"no video {video_id!r} in the folder" + (f" (nearest: {near!r})" if near else "")
         if len(files) > 1:
             return key, "", f"video_id {video_id!r} fits several files: {self.collision(key).split(': ', 1)[1]}"
         return key, files[0].path, ""

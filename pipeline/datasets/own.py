@@ -91,7 +91,7 @@ class _Reader:
         if not path and not video_id:
             bad.append("neither path nor video_id")
         else:
-            key, file, absent = self.files.resolve(path, video_id)
+            key, file, absent = self.files.resolve(path, video_id, hint=not self.allow_missing)
             if absent and not (self.allow_missing and absent.startswith("no ")):
                 bad.append(absent)
         text = normalise(str(row.get("query") or ""))

@@ -14,6 +14,7 @@ from pipeline.core.errors import DatasetError
 
 Moment = tuple[float, float]
 SPLITS = ("train", "val", "test")
+LISTED = 100  # problems named in an error message
 NO_SPLIT = "none"  # in the gallery of `prvr search`, in no evaluated one
 
 
@@ -88,9 +89,10 @@ def repair(moments: Iterable[Sequence[float]], duration: float) -> tuple[tuple[M
 
 
 def refuse(problems: Sequence[str], *, what: str, where: Any, fix: str) -> None:
-    """DatasetError with every problem below the plural `what`, or nothing when there is none."""
+    """DatasetError with the problems (of many the first) below the plural `what`, or nothing when there is none."""
     if problems:
-        listing = "\n".join(f"    {problem}" for problem in problems)
+        listing = "\n".join(f"    {problem}" for problem in problems[:LISTED])
+        listing += f"\n    ... and {len(problems) - LISTED:,} more" if len(problems) > LISTED else ""
         raise DatasetError(f"{what} ({len(problems)}):\n{listing}", where=where, fix=fix)
 
 

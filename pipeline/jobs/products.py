@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline.core.atomic import write_json
 from pipeline.core.layout import Layout
+from pipeline.core.store import SCHEMA
 from pipeline.jobs.collection import TARGETS
 from pipeline.jobs.dag import Dag
 from pipeline.jobs.stages import STAGES
@@ -42,14 +43,14 @@ class Product:
         return read if isinstance(read, dict) else None
 
     def whole(self, read: dict[str, Any]) -> bool:
-        """Whether every file is there, as large as the manifest says."""
+        """Whether every file is there, as large as the manifest says, and of this version of the store."""
         sizes = read.get("files", {})
-        return all(_size(file) == sizes.get(file.name) for file in self.files)
+        return read.get("schema") == SCHEMA and all(_size(file) == sizes.get(file.name) for file in self.files)
 
     def finish(self, dag: Dag) -> None:
         """Write the manifest, or complete the one the stage wrote: the last act of a job."""
         sizes = {file.name: _size(file) for file in self.files}
-        write_json(self.manifest, {**(self.read() or {}), "trace": dag.trace(self.stage, **self.of), "files": sizes})
+        write_json(self.manifest, {**(self.read() or {}), "trace": dag.trace(self.stage, **self.of), "schema": SCHEMA, "files": sizes})
 
 
 def _size(file: Path) -> int | None:

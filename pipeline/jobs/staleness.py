@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import StoreError
 from pipeline.core.store import open_store
 from pipeline.jobs.dag import Dag
-from pipeline.jobs.products import product
+from pipeline.jobs.products import Product, product, products
 
 
 def stale_run(dag: Dag, experiment: str, seed: int) -> str:
@@ -30,10 +31,23 @@ def stale_runs(dag: Dag, target: str = "table") -> list[str]:
     return lines
 
 
+def stale_features(dag: Dag, paths: Sequence[Path]) -> list[str]:
+    """Which of these feature stores, or folders of them, the jobs of today would make otherwise."""
+    wanted = {path.resolve() for path in paths}
+    if not any(path.is_relative_to(dag.layout.root.resolve()) for path in wanted):
+        return []
+    features = (made for made in products(dag) if made.stage == "features")
+    found = [made for made in features if wanted & {path.resolve() for path in (made.files[0], made.files[0].parent)}]
+    return [f"{made.files[0]} was made by another configuration, code or data than today's" for made in found if not _is_current(dag, made)]
+
+
 def _current(dag: Dag, stage: str, of: dict[str, str]) -> bool:
-    made = product(dag, stage, **of)
+    return _is_current(dag, product(dag, stage, **of))
+
+
+def _is_current(dag: Dag, made: Product) -> bool:
     read = made.read()
-    return read is not None and made.whole(read) and read.get("trace") == dag.trace(stage, **of)
+    return read is not None and made.whole(read) and read.get("trace") == dag.trace(made.stage, **made.of)
 
 
 def _differences(dag: Dag, experiment: str, seed: int) -> str:
