@@ -102,8 +102,10 @@ def max_sim(
         if len(own):
             local = position[truth[own]]
             similarity = token_cosines(sentences[own.to(device)], tokens[local.to(device)])
-            # Of equal rows the first, which argmax does not promise; so a copy of the first row is never the best one.
-            best = (similarity == similarity.amax(-1, keepdim=True)).int().cummax(-1).values.logical_not().sum(-1)
+            # Of equal rows the first, which argmax does not promise.
+            best = (similarity == similarity.amax(-1, keepdim=True)).int().cummax(-1).values.logical_not().sum(-1).cpu()
+            # A copy of the first row may come out a last bit higher than the row itself, and stands for it.
+            best = torch.where(best < torch.tensor([len(values) for _, values, _ in waiting])[local], best, 0)
             best_time[own.numpy()] = [waiting[v][2][row] for v, row in zip(local.tolist(), best.tolist(), strict=True)]
         waiting.clear()
 

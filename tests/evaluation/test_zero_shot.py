@@ -43,3 +43,14 @@ def test_of_equal_rows_the_first_is_the_best() -> None:
         given = [("short", np.array(rows, np.float32), middle), ("long", long, np.arange(9.0))]
         found = zero_shot.max_sim(sentence, torch.tensor([0]), ["short", "long"], iter(given))
         assert found.best_time.tolist() == [middle[best]]
+
+
+def test_a_copy_that_comes_out_higher_stands_for_the_first_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One matrix product may round two equal rows differently; the padding of a short video was then a row it does not have."""
+    cosines = zero_shot.token_cosines
+    monkeypatch.setattr(
+        zero_shot, "token_cosines", lambda q, tokens: cosines(q, tokens) + 1e-7 * torch.arange(tokens.shape[1], dtype=torch.float32)
+    )
+    given = [("short", np.ones((2, 2), np.float32), np.array([1.0, 3.0])), ("long", np.ones((9, 2), np.float32), np.arange(9.0))]
+    found = zero_shot.max_sim(torch.ones(1, 2), torch.tensor([0]), ["short", "long"], iter(given))
+    assert found.best_time.tolist() == [1.0]

@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 import yaml
-from torchvision.models import convnext_tiny
 
 from pipeline.config.reading import load
 from pipeline.core.provenance import content
@@ -249,6 +247,7 @@ def reworded(text: str) -> str:
 
 def from_page(section: str) -> tuple[str, dict]:
     """The code and the configuration of a section of docs/extending.md."""
+
     page = (ROOT / "docs" / "extending.md").read_text().partition(f"## {section}\n")[2].partition("\n## ")[0]
     code, entry = (re.search(rf"```{kind}\n(.*?)```", page, flags=re.S)[1] for kind in ("python", "yaml"))
     return code, yaml.safe_load(entry)
@@ -256,6 +255,9 @@ def from_page(section: str) -> tuple[str, dict]:
 
 def own_encoder_edited(work: Workspace) -> None:
     """An encoder of the user's own, copied from the page, is added and run first; that leaves the others' features as they were."""
+    import torch
+    from torchvision.models import convnext_tiny
+
     code, entry = from_page("A video encoder")
     assert 25 <= len(code.splitlines()) <= 45
     file = work.folder / "my_encoders" / "convnext.py"
