@@ -89,8 +89,8 @@ def todo(work: Workspace, said: str) -> Counter[str]:
     """Which jobs the command in a message would run."""
     command = re.search(r"\(`prvr (run.*?)`\)", said)
     assert command, said
-    output = work.prvr(*shlex.split(command[1]), "--dry-run").stderr
-    return Counter(re.findall(r"^(?:local)?rule (\w+):", output, flags=re.M))
+    done = work.prvr(*shlex.split(command[1]), "--dry-run")
+    return Counter(re.findall(r"^(?:local)?rule (\w+):", done.stdout + done.stderr, flags=re.M))
 
 
 def test_what_a_message_asks_for_makes_the_lost_file_again(work: Workspace) -> None:

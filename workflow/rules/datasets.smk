@@ -27,7 +27,12 @@ if CONFIG.dataset.kind != "bundle":  # a bundle brings its own
     rule annotations:
         input:
             WORLD,
-            lambda wildcards: [ancient(file) for file in JOBS.annotation_files],
+            # Their content is in params; a brace in a name would be a wildcard.
+            lambda wildcards: [
+                ancient(file)
+                for file in JOBS.annotation_files
+                if not set("{}") & set(str(file))
+            ],
         output:
             LAYOUT.annotations_manifest,
         log:
