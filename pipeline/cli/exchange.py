@@ -62,9 +62,9 @@ def import_bundle(
         opened = open_npz({split: Path(file) for split, file in splits.items()}, npz, bundle, merge=merge)
     else:
         opened = captioned.open_captioned(bundle, video=video_file, text=text_file)
-    with opened as found:
+    with opened as opened_bundle:
         findings = importing.import_bundle(
-            found,
+            opened_bundle,
             settings,
             settings.layout,
             video=video,

@@ -94,14 +94,14 @@ def _configfile_named(words: list[str]) -> list[str]:
 
 def _profile_found(words: list[str]) -> list[str]:
     """`--workflow-profile profiles/slurm` is ours where this folder has none of that name."""
-    found = list(words)
+    words_now = list(words)
     for i, word in enumerate(words):
         name, equals, value = word.partition("=")
         if name == "--workflow-profile" and equals:
-            found[i] = f"{name}={install.here_or_shipped(value)}"
+            words_now[i] = f"{name}={install.here_or_shipped(value)}"
         elif i and words[i - 1] == "--workflow-profile":
-            found[i] = str(install.here_or_shipped(word))
-    return found
+            words_now[i] = str(install.here_or_shipped(word))
+    return words_now
 
 
 def _check(configs: list[str]) -> None:

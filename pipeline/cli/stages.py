@@ -119,10 +119,10 @@ def compare(
     if Path(config).exists():
         for line in stale_features(Dag.of(load(config)), (a, b)):
             print(f"warning: {line}", file=sys.stderr)
-    found = side_by_side.compare(a, b)
-    print(json.dumps(found.as_dict(), indent=1) if as_json else found)
+    comparison = side_by_side.compare(a, b)
+    print(json.dumps(comparison.as_dict(), indent=1) if as_json else comparison)
     if plot is not None:
-        print(side_by_side.plot(found, plot, (str(a), str(b))), file=sys.stderr)
+        print(side_by_side.plot(comparison, plot, (str(a), str(b))), file=sys.stderr)
 
 
 def text(encoder: Encoder, config: Config = "config.yaml", threads: Threads = 1) -> None:

@@ -70,13 +70,13 @@ def _type(annotation: Any) -> str:
     if len(kinds := get_args(annotation)) == 2 and kinds[1] is type(None) and str(kinds[0]).startswith("typing.Literal"):
         return f"{_type(kinds[0])}, or null"
     words = {"str": "text", "int": "integer", "float": "number", "bool": "true or false", "NoneType": "null", "dict": "mapping"}
-    found = re.findall(r"NoneType|None|str|int|float|bool|dict|list", re.sub(r"\(.*?\)", "", str(annotation)))
-    if "list" in found:
-        inner = [words.get(f, f) for f in found if f not in ("list", "None")]
-        return f"list of {inner[0] if inner else 'values'}" + (" or null" if "None" in found or "NoneType" in found else "")
-    if "dict" in found:
+    names = re.findall(r"NoneType|None|str|int|float|bool|dict|list", re.sub(r"\(.*?\)", "", str(annotation)))
+    if "list" in names:
+        inner = [words.get(f, f) for f in names if f not in ("list", "None")]
+        return f"list of {inner[0] if inner else 'values'}" + (" or null" if "None" in names or "NoneType" in names else "")
+    if "dict" in names:
         return "mapping"
-    unique = dict.fromkeys(words.get("NoneType" if f == "None" else f, f) for f in found)
+    unique = dict.fromkeys(words.get("NoneType" if f == "None" else f, f) for f in names)
     return " or ".join(unique)
 
 

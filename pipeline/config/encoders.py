@@ -1,12 +1,7 @@
-"""Which encoders look at videos and read queries: one settings class a kind, a user's own among them.
-
-What the workflow must know of an encoder it asks its settings: the frames it wants, whether it reads text, which libraries' versions count,
-what a row costs, where its weights are looked for. None of that imports torch.
-"""
+"""The kinds of encoders there are: one settings class each (config/encoder.py says what they have in common)."""
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 from importlib.util import find_spec
@@ -17,92 +12,9 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from pipeline.config import published as tables
 from pipeline.config.base import Section, of_kind
+from pipeline.config.encoder import UNKNOWN, Encoder, cache_home, home, json_object
 from pipeline.config.published import Published
 from pipeline.config.streams import Stream
-from pipeline.core import install
-
-Precision = Literal["fp32", "bf16", "fp16"]
-_UNKNOWN = (2e9, 256)
-
-
-class Sampling(Section):
-    """When a video is looked at: row i covers seconds [i*every, (i+1)*every)."""
-
-    every: PositiveFloat = Field(2.0, description="Seconds per row (2: QVHighlights, 1: ActivityNet and Charades, 0.3333: TVR).")
-    at: Literal["middle", "start"] = Field("middle", description="Which instant of the row a still is taken at.")
-
-
-class Encoder(Section):
-    """What every encoder has in common; the `Settings` of a user's own derives from it (docs/extending.md)."""
-
-    kind: str
-    architecture: str = Field("", description="Name of the network, where the kind has several.")
-    weights: str = Field("", description="Its weights: a file or a folder; empty for an encoder that has none.")
-    sha256: str | None = Field(None, description="Expected sha256 of the weights file; checked when given.")
-    size: PositiveInt = Field(224, description="Side of the square input, pixels.")
-    sampling: Sampling = Sampling()
-    precision: Precision = Field("fp32", description="Arithmetic of the encoder.")
-
-    reads_text: ClassVar[bool] = False  # whether it can be `text` or `teacher`
-    shaped_by: ClassVar[tuple[str, ...]] = ("size",)  # keys that change the shape of its input
-    of_pictures: ClassVar[tuple[str, ...]] = ("size", "sampling")  # keys that leave its texts alone
-    config_file: ClassVar[str] = "config.json"  # which a folder of weights holds beside them
-
-    @property
-    def weight_files(self) -> tuple[str, ...]:
-        """Names of the weights in such a folder, best first."""
-        return ("model.safetensors",)
-
-    @property
-    def libraries(self) -> tuple[str, ...]:
-        """Distributions whose version is part of the recipe, the one it is made with first."""
-        return ()
-
-    @property
-    def stream(self) -> Stream:
-        """The frames it wants; stills unless a kind says otherwise."""
-        return Stream(self.sampling.every, self.sampling.at, self.size)
-
-    @property
-    def published(self) -> Published | None:
-        """What the configured tag or file name stands for, when it is a published one."""
-        return None
-
-    @property
-    def hint(self) -> str:
-        """What to do when the weights are not here, where that is not to put a file or a folder there."""
-        return ""
-
-    @property
-    def places(self) -> list[Path]:
-        """Every place the weights may be in, best first."""
-        value = Path(self.weights).expanduser()
-        return [value] if value.is_absolute() else [value, home() / value, install.CODE / value]
-
-    @property
-    def folder(self) -> Path | None:
-        """The folder of weights with its own configuration, if that is what is configured and here."""
-        return next((place for place in self.places if (place / self.config_file).is_file()), None) if self.weights else None
-
-    @property
-    def vocabulary(self) -> Path | None:
-        """The tokenizer's file where it does not lie in the folder of the weights: it is part of what a query is made from."""
-        return None
-
-    @property
-    def vocabulary_page(self) -> str:
-        """Where such a file is published; empty for an encoder that needs none."""
-        return ""
-
-    @property
-    def cost(self) -> tuple[float, int]:
-        """(floating-point operations, values) of one row; a guess where the layers cannot be read."""
-        return _UNKNOWN
-
-    @property
-    def text_cost(self) -> tuple[float, int]:
-        """(floating-point operations of one query, values of one of its tokens)."""
-        return _UNKNOWN
 
 
 class OpenClip(Encoder):
@@ -165,7 +77,7 @@ class OpenClip(Encoder):
     def described(self) -> dict[str, Any]:
         """How the weights' pictures were prepared: mean, std, interpolation, resize_mode, as far as their tag or folder says."""
         if self.folder is not None:
-            return dict(_json(self.folder / self.config_file).get("preprocess_cfg") or {})
+            return dict(json_object(self.folder / self.config_file).get("preprocess_cfg") or {})
         return dict(self.published.preprocessing) if self.published else {}
 
     @property
@@ -179,12 +91,12 @@ class OpenClip(Encoder):
     def model(self) -> dict[str, Any]:
         """open_clip's description of the architecture, read without importing it (that takes seconds); empty when unknown."""
         if self.folder is not None:
-            return dict(_json(self.folder / self.config_file).get("model_cfg") or {})
+            return dict(json_object(self.folder / self.config_file).get("model_cfg") or {})
         spec = find_spec("open_clip")
         for place in (spec.submodule_search_locations or []) if spec else []:
             path = Path(place) / "model_configs" / f"{self.architecture}.json"
             if path.is_file():
-                return _json(path)
+                return json_object(path)
         return {}
 
     @property
@@ -211,7 +123,7 @@ class OpenClip(Encoder):
         model = self.model
         vision = model.get("vision_cfg", {})
         if not isinstance(vision.get("layers"), int) or "patch_size" not in vision:
-            return 20e9 * (self.size / 224) ** 2, int(model.get("embed_dim", _UNKNOWN[1]))
+            return 20e9 * (self.size / 224) ** 2, int(model.get("embed_dim", UNKNOWN[1]))
         tokens, width, layers = (self.size // vision["patch_size"]) ** 2 + 1, vision["width"], vision["layers"]
         return float(layers * (24 * tokens * width**2 + 4 * tokens**2 * width)), int(model["embed_dim"])
 
@@ -270,7 +182,7 @@ class SlowFast(Encoder):
     @property
     def cost(self) -> tuple[float, int]:
         known = {"slowfast_r50": (132e9, 2304), "slowfast_r101": (254e9, 2304), "slowfast_16x8_r101_50_50": (430e9, 2304)}
-        flops, width = known.get(self.architecture, _UNKNOWN)
+        flops, width = known.get(self.architecture, UNKNOWN)
         return flops * (self.size / 224) ** 2 * self.frames / 32, width
 
 
@@ -293,14 +205,14 @@ class Transformers(Encoder):
     @property
     def model(self) -> dict[str, Any]:
         """The model's `config.json`; empty when it is not here."""
-        return _json(self.folder / self.config_file) if self.folder is not None else {}
+        return json_object(self.folder / self.config_file) if self.folder is not None else {}
 
     @property
     def described(self) -> dict[str, Any]:
         """How the model's pictures are prepared: `side`, `interpolation`, `mean`, `std`, by its processor's file or its defaults."""
         folder = self.folder
         places = [folder / name for name in ("video_preprocessor_config.json", "preprocessor_config.json")] if folder else []
-        said = next((_json(place) for place in places if place.is_file()), {})
+        said = next((json_object(place) for place in places if place.is_file()), {})
         sides = said["size"] if isinstance(said.get("size"), dict) else {}
         # V-JEPA 2's processor takes this share of its crop, whatever its file says.
         side = self.size * 256 // 224 if self.model.get("model_type") == "vjepa2" else sides.get("shortest_edge") or self.size
@@ -320,7 +232,7 @@ class Transformers(Encoder):
     def cost(self) -> tuple[float, int]:
         model = self.model
         if not model:
-            return _UNKNOWN
+            return UNKNOWN
         patches = (self.size // model.get("patch_size", 16)) ** 2 * self.frames // model.get("tubelet_size", 2)
         width, layers = model.get("hidden_size", 768), model.get("num_hidden_layers", 12)
         return float(layers * (24 * patches * width**2 + 4 * patches**2 * width)), int(width)
@@ -338,27 +250,8 @@ else:
     AnyEncoder = of_kind("encoders", Encoder, OpenClip, SlowFast, Transformers, Imported)
 
 
-def home() -> Path:
-    """The folder weights are put into: `$PRVR_WEIGHTS`, else `weights/`."""
-    return Path(os.environ.get("PRVR_WEIGHTS") or "weights")
-
-
-def cache_home() -> Path:
-    """Where this user's caches are."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-
-
 def _in_hub_cache(repository: str, name: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     path = try_to_load_from_cache(repository, name)
     return Path(path) if isinstance(path, str) else None
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """A JSON object, or nothing when it cannot be read: loading the encoder says what is wrong with it."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

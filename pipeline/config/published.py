@@ -112,7 +112,7 @@ def from_open_clip() -> dict[str, dict[str, dict[str, Any]]]:
     from open_clip.pretrained import _PRETRAINED, _pcfg
 
     usual = _pcfg()
-    found: dict[str, dict[str, dict[str, Any]]] = {}
+    by_architecture: dict[str, dict[str, dict[str, Any]]] = {}
     for arch, tags in _PRETRAINED.items():
         for tag, entry in tags.items():
             row: dict[str, Any] = {key: entry[source] for key, source in (("url", "url"), ("hub", "hf_hub")) if entry.get(source)}
@@ -121,8 +121,8 @@ def from_open_clip() -> dict[str, dict[str, dict[str, Any]]]:
             different = {k: entry[k] for k in ("mean", "std", "interpolation", "resize_mode") if tuple(entry[k]) != tuple(usual[k])}
             if different:
                 row["preprocessing"] = {k: list(v) if isinstance(v, tuple) else v for k, v in different.items()}
-            found.setdefault(arch, {})[tag] = row
-    return found
+            by_architecture.setdefault(arch, {})[tag] = row
+    return by_architecture
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from pydantic import Field, PositiveInt, PrivateAttr, model_validator
 from pipeline.config import variants
 from pipeline.config.ablations import table_3, tables_1_and_2
 from pipeline.config.base import Name, Output, Section
-from pipeline.config.encoders import AnyEncoder, Encoder, Imported
+from pipeline.config.encoder import Encoder
+from pipeline.config.encoders import AnyEncoder, Imported
 from pipeline.config.inputs import AnyDataset, Demo, Ours, Video
 from pipeline.config.method import Clips, Evaluation, Experiment, Training
 from pipeline.config.models import Model, Msc

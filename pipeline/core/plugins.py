@@ -70,12 +70,12 @@ def settings(room: str, kind: str, base: type) -> type[Any]:
     file = source(kind)
     if file is None:
         raise unknown(room, kind)
-    found = _class(kind, file, file.read_text(encoding="utf-8"))
-    if found is None:
+    own = _class(kind, file, file.read_text(encoding="utf-8"))
+    if own is None:
         return base
-    if not issubclass(found, base):
+    if not issubclass(own, base):
         raise ConfigError("the class Settings has another base", where=file, fix=f"derive it from {base.__module__}.{base.__name__}")
-    return found
+    return own
 
 
 @cache

@@ -131,17 +131,17 @@ def _imports(module: str) -> tuple[str, frozenset[str]]:
             first = node.body[0] if node.body else None
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
                 node.body = node.body[1:] or [ast.Pass()]
-    found: set[str] = set()
+    imported: set[str] = set()
     inside = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             above = inside[: len(inside) + 1 - node.level] if node.level else []
             name = ".".join([*above, *([node.module] if node.module else [])])
-            found |= {name} | {f"{name}.{alias.name}" for alias in node.names}
+            imported |= {name} | {f"{name}.{alias.name}" for alias in node.names}
     packages = {"pipeline", module.partition(".")[0]}
-    own = frozenset(name for name in found if name.partition(".")[0] in packages and name != "pipeline" and _file(name) is not None)
+    own = frozenset(name for name in imported if name.partition(".")[0] in packages and name != "pipeline" and _file(name) is not None)
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), own
 
 

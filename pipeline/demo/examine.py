@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.config.encoders import OpenClip, Sampling, SlowFast
+from pipeline.config.encoder import Sampling
+from pipeline.config.encoders import OpenClip, SlowFast
 from pipeline.demo import lessons
 from pipeline.demo.captions import label
 from pipeline.demo.pretrain_slowfast import ALPHA, CLASSES, SIZE

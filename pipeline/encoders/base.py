@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.config.encoders import Encoder
+from pipeline.config.encoder import Encoder
 from pipeline.core import plugins
 from pipeline.core.errors import EncoderError
 from pipeline.encoders.weights import Weights

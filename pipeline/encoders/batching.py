@@ -24,7 +24,7 @@ WRITES = 16  # finished videos that may wait for the writer
 
 
 @dataclass
-class Video:
+class VideoRows:
     """One video's rows, read when they are needed: `read(a, b)` gives rows a..b, uint8 [b-a, ...]."""
 
     video_id: str
@@ -33,7 +33,7 @@ class Video:
 
 
 @dataclass
-class Batch:
+class RowBatch:
     """Rows of one or more videos: `rows` uint8 [n, ...] and, in the same order, (video position, its rows a..b)."""
 
     rows: Any
@@ -68,7 +68,7 @@ class Stats:
         }
 
 
-def pack(videos: Iterable[Video], size: BatchSize) -> Iterator[Batch]:
+def pack(videos: Iterable[VideoRows], size: BatchSize) -> Iterator[RowBatch]:
     """Full batches of rows across video boundaries, in order; only the last may be smaller. At most one batch is in memory."""
     parts: list[np.ndarray] = []
     spans: list[tuple[int, int, int]] = []
@@ -81,10 +81,10 @@ def pack(videos: Iterable[Video], size: BatchSize) -> Iterator[Batch]:
             spans.append((position, start, stop))
             held, start = held + stop - start, stop
             if held == target:
-                yield Batch(parts[0] if len(parts) == 1 else np.concatenate(parts), spans)
+                yield RowBatch(parts[0] if len(parts) == 1 else np.concatenate(parts), spans)
                 parts, spans, held, target = [], [], 0, size.rows
     if held:
-        yield Batch(np.concatenate(parts), spans)
+        yield RowBatch(np.concatenate(parts), spans)
 
 
 def prefetch(items: Iterable[T], depth: int = AHEAD) -> Generator[T, None, None]:
@@ -153,7 +153,7 @@ def compute(rows: Any, encode: Callable[[Any], Tensor], size: BatchSize) -> list
 
 
 def run(
-    videos: list[Video],
+    videos: list[VideoRows],
     encode: Callable[[Any], Tensor],
     size: BatchSize,
     write: Callable[[str, np.ndarray], None],
@@ -167,21 +167,21 @@ def run(
     called after each batch. Errors of the reader and of `write` are raised here.
     """
     stats, started = Stats(), time.monotonic()
-    found: dict[int, np.ndarray] = {}
+    started_rows: dict[int, np.ndarray] = {}
     left = {position: video.rows for position, video in enumerate(videos)}
-    batches = prefetch(Batch(torch.from_numpy(b.rows).pin_memory() if pin else b.rows, b.spans) for b in pack(videos, size))
+    batches = prefetch(RowBatch(torch.from_numpy(b.rows).pin_memory() if pin else b.rows, b.spans) for b in pack(videos, size))
     writes: deque[Future] = deque()
 
-    def collect(batch: Batch, pieces: list[Tensor], writer: ThreadPoolExecutor) -> None:
+    def collect(batch: RowBatch, pieces: list[Tensor], writer: ThreadPoolExecutor) -> None:
         rows, at = torch.cat([p.float().cpu() for p in pieces]).numpy(), 0
         for position, start, stop in batch.spans:
             video = videos[position]
-            if position not in found:
-                found[position] = np.empty((video.rows, rows.shape[1]), np.float32)
-            found[position][start:stop] = rows[at : at + stop - start]
+            if position not in started_rows:
+                started_rows[position] = np.empty((video.rows, rows.shape[1]), np.float32)
+            started_rows[position][start:stop] = rows[at : at + stop - start]
             at, left[position] = at + stop - start, left[position] - (stop - start)
             if not left[position]:
-                writes.append(writer.submit(write, video.video_id, found.pop(position)))
+                writes.append(writer.submit(write, video.video_id, started_rows.pop(position)))
                 stats.videos += 1
         while writes and (writes[0].done() or len(writes) > WRITES):
             writes.popleft().result()
@@ -190,7 +190,7 @@ def run(
         report(stats, at)
 
     with ThreadPoolExecutor(1, thread_name_prefix="writer") as writer, closing(batches):
-        pending: tuple[Batch, list[Tensor]] | None = None
+        pending: tuple[RowBatch, list[Tensor]] | None = None
         asked = time.monotonic()
         for batch in batches:
             stats.waited += time.monotonic() - asked

@@ -55,12 +55,12 @@ def is_torchscript(path: Path) -> bool:
 
 def _torchscript(path: Path) -> dict[str, Tensor]:
     """The tensors of a TorchScript archive by the names its modules have; nothing of its code is read."""
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
 
     def visit(node: Any, prefix: str) -> None:
         for key, value in (node.state if isinstance(node.state, Mapping) else {}).items():
             if isinstance(value, Tensor):
-                found[prefix + key] = value
+                tensors[prefix + key] = value
             elif isinstance(value, Inert):
                 visit(value, f"{prefix}{key}.")
 
@@ -68,7 +68,7 @@ def _torchscript(path: Path) -> dict[str, Tensor]:
     if not isinstance(tree, Inert):
         raise ValueError("no module in the archive")
     visit(tree, "")
-    return found
+    return tensors
 
 
 class SkipInit(TorchFunctionMode):

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.config import reading
-from pipeline.config.encoders import Encoder, home
+from pipeline.config.encoder import Encoder, home
 from pipeline.core import install
 from pipeline.core.atomic import write_json
 from pipeline.core.errors import WeightsError
@@ -49,16 +49,16 @@ def vectors(encoder: Encoder, name: str = "") -> dict[str, list[float]]:
     stream, plain = encoder.stream, {"precision": "fp32", "compile": False}
     model = load(encoder.model_copy(update={key: value for key, value in plain.items() if key in type(encoder).model_fields}), "cpu", name)
     if stream.count == 1:
-        found = {"image": _first(model.encode(picture(stream.size)[None])[0])}
+        made = {"image": _first(model.encode(picture(stream.size)[None])[0])}
     else:
-        found = {"window": _first(model.encode(np.stack([picture(stream.size, 2 * i) for i in range(stream.count)])[None])[0])}
+        made = {"window": _first(model.encode(np.stack([picture(stream.size, 2 * i) for i in range(stream.count)])[None])[0])}
     if encoder.reads_text and isinstance(model, TextEncoder):
-        found["sentence"] = _first(model.encode_texts([CAPTION])[0].sentence)
-    return found
+        made["sentence"] = _first(model.encode_texts([CAPTION])[0].sentence)
+    return made
 
 
-def _finite(found: dict[str, list[float]]) -> bool:
-    return all(np.isfinite(values).all() for values in found.values())
+def _finite(made: dict[str, list[float]]) -> bool:
+    return all(np.isfinite(values).all() for values in made.values())
 
 
 def _first(values: Any) -> list[float]:
@@ -87,12 +87,12 @@ def shape_of(encoder: Encoder) -> dict[str, int]:
 def verify(encoder: Encoder, name: str = "") -> Verdict:
     """Compare an encoder's vectors with the known ones. Errors: those of loading it."""
     expected = known(resolve(encoder, name).sha256, shape_of(encoder))
-    found = vectors(encoder, name)
-    if not _finite(found):
+    made = vectors(encoder, name)
+    if not _finite(made):
         return Verdict(False, "gives values that are not finite: damaged weights, or a precision this machine cannot compute in")
     if expected is None:
         return Verdict(None, "none is known for these weights; `prvr weights --record` keeps this machine's")
-    compared = [(np.asarray(values), np.asarray(expected[kind])) for kind, values in found.items() if kind in expected]
+    compared = [(np.asarray(values), np.asarray(expected[kind])) for kind, values in made.items() if kind in expected]
     if not compared:
         return Verdict(None, f"{expected['source']} is of none of its vectors")
     worst = max(float(np.abs(values[: len(right)] - right).max() / max(np.abs(right).max(), 1e-12)) for values, right in compared)
@@ -117,10 +117,10 @@ def record(encoder: Encoder, name: str = "") -> Path:
 def _entry(encoder: Encoder, name: str) -> dict[str, Any]:
     made_with = f" with {encoder.libraries[0]} {version(encoder.libraries[0])}" if encoder.libraries else ""
     source = f"the record of {name or encoder.architecture}{made_with}"
-    found = vectors(encoder, name)
-    if not _finite(found):
+    made = vectors(encoder, name)
+    if not _finite(made):
         raise WeightsError("gives values that are not finite", where=resolve(encoder, name).file, fix="fetch the weights again")
-    return {"source": source, **found}
+    return {"source": source, **made}
 
 
 def ship() -> None:

@@ -92,7 +92,7 @@ class OpenClipEncoder:
         """
         tokens, whole = self.tokenizer(texts), text.reads_padding(self.tower)
         ids = [text.padded(row.ids, self.tokenizer) if whole else row.ids for row in tokens]
-        found: dict[int, Caption] = {}
+        captions: dict[int, Caption] = {}
         batch = TEXT_BATCH[self.device.type]
         for group in text.by_length(ids, batch):
             # The batch always has the same size: what a caption gets does not depend on which others are computed with it.
@@ -101,8 +101,8 @@ class OpenClipEncoder:
                 states, sentences = text.padded_states(self.model, self.tower, rows) if whole else text.states(self.tower, rows)
             states, sentences = states.float().cpu(), sentences.float().cpu()
             for place, i in enumerate(group):
-                found[i] = Caption(states[place, : len(tokens[i].ids)], sentences[place], tokens[i].truncated)
-        return [found[i] for i in range(len(texts))]
+                captions[i] = Caption(states[place, : len(tokens[i].ids)], sentences[place], tokens[i].truncated)
+        return [captions[i] for i in range(len(texts))]
 
 
 def load(config: OpenClip, device: torch.device | str = "cpu", name: str = "") -> OpenClipEncoder:
@@ -191,11 +191,11 @@ def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 
     ignored = {"timm_model_pretrained", "hf_model_pretrained", "tokenizer_kwargs", "hf_tokenizer_name"}
-    found = [k for k in ("embed_dim", "quick_gelu") if one.get(k, False) != other.get(k, False)]
+    different = [k for k in ("embed_dim", "quick_gelu") if one.get(k, False) != other.get(k, False)]
     for part, kind in (("vision_cfg", CLIPVisionCfg), ("text_cfg", CLIPTextCfg)):
         a, b = asdict(kind(**one[part])), asdict(kind(**other[part]))
-        found += [f"{part}.{k}" for k in a if k not in ignored and a[k] != b[k]]
-    return found
+        different += [f"{part}.{k}" for k in a if k not in ignored and a[k] != b[k]]
+    return different
 
 
 def _check_network_free(cfg: dict[str, Any], config: OpenClip) -> None:

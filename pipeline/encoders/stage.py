@@ -24,7 +24,7 @@ from pipeline.core.store import Ragged, Reader, open_store, recipe_hash
 from pipeline.encoders import base, batching
 from pipeline.encoders.base import VideoEncoder
 from pipeline.encoders.batch_size import BatchSize, find_batch
-from pipeline.encoders.batching import Stats, Video
+from pipeline.encoders.batching import Stats, VideoRows
 
 FLUSH_EVERY = 20.0  # seconds of finished work a kill may cost
 TEXT_CHUNK = 2048  # captions between two looks at the clock
@@ -145,7 +145,7 @@ def _encode(
             return batching.run(videos, model.encode, size, write, pin=model.device.type == "cuda", report=report)
 
 
-def _video(source: Source, windows: Ragged, pixels: Ragged, frames: Reader) -> Video:
+def _video(source: Source, windows: Ragged, pixels: Ragged, frames: Reader) -> VideoRows:
     """A video's rows as the encoder takes them: stills uint8 [n, S, S, 3], windows uint8 [n, k, S, S, 3].
 
     Errors: StoreMissing when the frames are not there or were decoded from another content.
@@ -165,7 +165,7 @@ def _video(source: Source, windows: Ragged, pixels: Ragged, frames: Reader) -> V
         rows = np.asarray(pixels.values[first + low : first + high])[wanted - low]
         return rows[:, 0] if index.shape[1] == 1 else rows
 
-    return Video(video_id, len(index), read)
+    return VideoRows(video_id, len(index), read)
 
 
 def run_text(config: Config, layout: Layout, encoder: str, recipe: dict[str, Any], trace: str = "") -> None:

@@ -41,13 +41,13 @@ class ClipTokenizer:
         self.tokenizer, self.length, self.size = tokenizer, length, int(tokenizer.vocab_size)  # type: ignore[attr-defined]
 
     def __call__(self, texts: Sequence[str]) -> list[Tokens]:
-        found = []
+        tokens = []
         for row in self.tokenizer(list(texts), context_length=self.length + 1):
             used = int((row != self.pad).nonzero().max()) + 1  # 0 is also a real token, so only the last one is sure to be [EOS]
             end = row[used - 1]
             size = int((row == end).nonzero().min()) + 1  # a caption may spell [EOS] out; CLIP reads up to the first one
-            found.append(Tokens(torch.cat([row[: min(size, self.length) - 1], end[None]]), size > self.length or size < used))
-        return found
+            tokens.append(Tokens(torch.cat([row[: min(size, self.length) - 1], end[None]]), size > self.length or size < used))
+        return tokens
 
 
 class FileTokenizer:
@@ -83,11 +83,11 @@ class FileTokenizer:
         return self._reader.token_to_id(name) if name else None
 
     def __call__(self, texts: Sequence[str]) -> list[Tokens]:
-        found = []
+        tokens = []
         for read in self._reader.encode_batch([self._clean(text) for text in texts]):
             ids = [i for i in read.ids if i != self._dropped]
-            found.append(Tokens(torch.tensor(ids, dtype=torch.int64), bool(read.overflowing)))
-        return found
+            tokens.append(Tokens(torch.tensor(ids, dtype=torch.int64), bool(read.overflowing)))
+        return tokens
 
 
 def text_tower(model: nn.Module) -> Any:

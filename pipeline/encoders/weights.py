@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.encoders import Encoder, cache_home, home
+from pipeline.config.encoder import Encoder, cache_home, home
 from pipeline.config.published import Published
 from pipeline.config.schema import Config
 from pipeline.core.errors import WeightsError
@@ -76,14 +76,14 @@ def resolve(encoder: Encoder, name: str = "") -> Weights:
     or when its checksum is another.
     """
     label, entry = name or encoder.architecture, encoder.published
-    found = _locate(encoder)
-    if found is None:
+    place = _locate(encoder)
+    if place is None:
         raise WeightsError(
             f"{label}: the weights {encoder.weights!r} of {encoder.architecture} are not on this machine",
             where=_where(encoder),
             fix=_fix(encoder),
         )
-    file, folder = found
+    file, folder = place
     actual = checksum(file)
     expected = encoder.sha256.lower() if encoder.sha256 else (entry.sha256 if entry and file.name == entry.file else "")
     if expected and not actual.startswith(expected):
@@ -99,8 +99,8 @@ def resolve(encoder: Encoder, name: str = "") -> Weights:
 
 def vocabulary(encoder: Encoder, name: str = "") -> Path:
     """The file of a tokenizer that is not the kind's own. Errors: WeightsError when it is not on this machine."""
-    found = encoder.vocabulary
-    if found is None:
+    file = encoder.vocabulary
+    if file is None:
         near = [place if place.is_dir() else place.parent for place in encoder.places if place.exists()] or [home()]
         page = encoder.vocabulary_page
         raise WeightsError(
@@ -108,7 +108,7 @@ def vocabulary(encoder: Encoder, name: str = "") -> Path:
             where=near[0] / "tokenizer.json",
             fix=f"put tokenizer.json and tokenizer_config.json of {page} there, or into {home() / page.rsplit('/', 1)[-1]}/",
         )
-    return found
+    return file
 
 
 def _where(encoder: Encoder) -> str:
@@ -147,10 +147,10 @@ def identity(encoder: Encoder) -> str:
 
 
 def _identity(encoder: Encoder) -> str:
-    found = _locate(encoder)
-    folder = found[1] if found else None
-    if found and folder is not None:
-        file = found[0]
+    place = _locate(encoder)
+    folder = place[1] if place else None
+    if place and folder is not None:
+        file = place[0]
         parts = [(p.name, sha256(p)) for p in sorted(folder.iterdir()) if p.is_file() and p.suffix in _TOKENIZER_SUFFIXES]
         parts.append((file.name, (encoder.sha256 or checksum(file)).lower()))
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
@@ -159,7 +159,7 @@ def _identity(encoder: Encoder) -> str:
     entry = encoder.published
     if entry and len(entry.sha256) == 64:
         return entry.sha256  # whichever container the same published weights are kept in
-    return checksum(found[0]) if found else f"{encoder.architecture}:{encoder.weights}"
+    return checksum(place[0]) if place else f"{encoder.architecture}:{encoder.weights}"
 
 
 def inventory(config: Config) -> list[Needed]:

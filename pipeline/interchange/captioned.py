@@ -23,22 +23,22 @@ def read_list(path: Path, split: str) -> list[Query]:
     return [Query(c.cap_id, c.video_id, split, c.text, cap_id=c.cap_id) for c in caption_list.read(path)]
 
 
-def _choose(kind: str, found: Sequence[Path], wanted: str | None, root: Path) -> Path:
+def _choose(kind: str, files: Sequence[Path], wanted: str | None, root: Path) -> Path:
     """The one file or folder meant; BundleError listing the candidates when the choice is open."""
-    names = {path.stem if path.is_file() else path.name: path for path in found}
+    names = {path.stem if path.is_file() else path.name: path for path in files}
     if wanted is not None:
         if wanted not in names:
             raise BundleError(
                 f"no {kind} features {wanted!r}; there are: {', '.join(names) or 'none'}", where=root, fix="name one of these"
             )
         return names[wanted]
-    if len(found) != 1:
+    if len(files) != 1:
         raise BundleError(
-            f"{len(found)} {kind} feature files where one is needed: {', '.join(names) or 'none'}",
+            f"{len(files)} {kind} feature files where one is needed: {', '.join(names) or 'none'}",
             where=root,
             fix=f"name one with --{kind}",
         )
-    return found[0]
+    return files[0]
 
 
 @contextmanager

@@ -66,18 +66,18 @@ def build(weights: Mapping[str, Tensor], experiment: Experiment, where: str | Pa
     Errors: BundleError listing every size in which weights and configuration differ; WeightsError listing unknown and missing names.
     """
     try:
-        found = dimensions(weights)
+        sizes = dimensions(weights)
     except KeyError as error:
         raise BundleError(f"not a checkpoint of the released model: {error} is missing", where=where, fix="give its `best.ckpt`") from error
     settings = _settings(experiment, where)
     expected = _expected(settings, experiment)
     keys = {"frames": "clips.frames", "clips": "clips.clips", "widths": "the number of model.widths"}
-    differ = [(keys.get(name, f"model.{name}"), size, found[name]) for name, size in expected.items() if found[name] != size]
+    differ = [(keys.get(name, f"model.{name}"), size, sizes[name]) for name, size in expected.items() if sizes[name] != size]
     if differ:
         lines = "\n  ".join(f"{key} is {ours}, the checkpoint has {theirs}" for key, ours, theirs in differ)
         raise BundleError(f"sizes differ:\n  {lines}", where=where, fix="set these keys of the configuration to the checkpoint's")
-    model = models.build(settings.kind, settings, Dims(found["video_dim"], found["text_dim"], found["frames"], found["clips"]))
-    named = from_released(weights, found["widths"])
+    model = models.build(settings.kind, settings, Dims(sizes["video_dim"], sizes["text_dim"], sizes["frames"], sizes["clips"]))
+    named = from_released(weights, sizes["widths"])
     own = model.state_dict()
     wrong = [
         f"{name}: {tuple(value.shape)}, not {tuple(own[name].shape)}" for name, value in named.items() if value.shape != own[name].shape

@@ -53,19 +53,19 @@ class Comparison:
         }
 
     def __str__(self) -> str:
-        found = self.as_dict()
+        measures = self.as_dict()
         lines = [
-            f"videos      {found['videos']} in both, {len(self.only_a)} only in A{_some(self.only_a)}, "
+            f"videos      {measures['videos']} in both, {len(self.only_a)} only in A{_some(self.only_a)}, "
             f"{len(self.only_b)} only in B{_some(self.only_b)}",
-            f"rows        {found['rows'][0]} and {found['rows'][1]}; {len(found['uneven'])} videos differ"
-            + _some([f"{video} {a}/{b}" for video, (a, b) in found["uneven"].items()]),
+            f"rows        {measures['rows'][0]} and {measures['rows'][1]}; {len(measures['uneven'])} videos differ"
+            + _some([f"{video} {a}/{b}" for video, (a, b) in measures["uneven"].items()]),
             f"dimensions  {self.dims[0]} and {self.dims[1]}",
-            "times       " + (f"differ by at most {found['time_difference']:.3f} s" if self.times else "not stored on both sides"),
+            "times       " + (f"differ by at most {measures['time_difference']:.3f} s" if self.times else "not stored on both sides"),
         ]
-        if found["cosine"]:
-            lines.append("cosine      " + ", ".join(f"{name} {value:.5f}" for name, value in found["cosine"].items()))
-            lines.append(f"norm B/A    median {found['norm_ratio']:.4f}")
-            lines.append("worst rows  " + ", ".join(f"{w['video']}[{w['row']}] {w['cosine']:.4f}" for w in found["worst"]))
+        if measures["cosine"]:
+            lines.append("cosine      " + ", ".join(f"{name} {value:.5f}" for name, value in measures["cosine"].items()))
+            lines.append(f"norm B/A    median {measures['norm_ratio']:.4f}")
+            lines.append("worst rows  " + ", ".join(f"{w['video']}[{w['row']}] {w['cosine']:.4f}" for w in measures["worst"]))
         else:
             lines.append("cosine      not defined: the dimensions differ" if self.rows else "cosine      nothing in common")
         return "\n".join(lines)
@@ -123,25 +123,25 @@ def open_side(path: Path) -> Iterator[Any]:
 
 def compare(a: Path, b: Path) -> Comparison:
     """Compare every video both stores hold, row by row. Shapes: per video [N, D] of A with [M, D] of B, over the first min(N, M) rows."""
-    found, cosines, norms = Comparison(), [], []
+    comparison, cosines, norms = Comparison(), [], []
     with open_side(a) as left, open_side(b) as right:
         pairs = {video: key for video in left if (key := video_key(video, right))}
-        found.only_a = sorted(set(left) - set(pairs))
-        found.only_b = sorted(set(right) - set(pairs.values()))
+        comparison.only_a = sorted(set(left) - set(pairs))
+        comparison.only_b = sorted(set(right) - set(pairs.values()))
         for video, key in sorted(pairs.items()):
             one, other = as_rows(left[video]).astype(np.float32), as_rows(right[key]).astype(np.float32)
-            found.rows[video], found.dims = (len(one), len(other)), (one.shape[1], other.shape[1])
+            comparison.rows[video], comparison.dims = (len(one), len(other)), (one.shape[1], other.shape[1])
             rows = min(len(one), len(other))
             if isinstance(left, _Shards) and isinstance(right, _Shards):
-                found.times[video] = float(np.abs(left.times(video)[:rows] - right.times(key)[:rows]).max(initial=0.0))
+                comparison.times[video] = float(np.abs(left.times(video)[:rows] - right.times(key)[:rows]).max(initial=0.0))
             if one.shape[1] == other.shape[1]:
                 cosine, ratio = _directions(one[:rows], other[:rows])
                 cosines.append(cosine)
                 norms.append(ratio)
-                found.places += [(video, row) for row in range(rows)]
+                comparison.places += [(video, row) for row in range(rows)]
     if cosines:
-        found.cosines, found.norms = np.concatenate(cosines), np.concatenate(norms)
-    return found
+        comparison.cosines, comparison.norms = np.concatenate(cosines), np.concatenate(norms)
+    return comparison
 
 
 def _directions(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -154,13 +154,13 @@ def _directions(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndar
     return cosine.astype(np.float32), ratio.astype(np.float32)
 
 
-def plot(found: Comparison, path: Path, names: tuple[str, str] = ("A", "B")) -> Path:
+def plot(comparison: Comparison, path: Path, names: tuple[str, str] = ("A", "B")) -> Path:
     """Draw the distribution of 1 - cosine over rows, the worst row of each video, and the videos' numbers of rows; returns `path`."""
     from pipeline.core.figures import figure, save  # half a second, for those who want a picture
 
-    distance = np.maximum(1 - found.cosines, 1e-8)
+    distance = np.maximum(1 - comparison.cosines, 1e-8)
     worst: dict[str, float] = {}
-    for (video, _), value in zip(found.places, distance, strict=True):
+    for (video, _), value in zip(comparison.places, distance, strict=True):
         worst[video] = max(worst.get(video, 0.0), float(value))
     drawn = figure(12, 3.8)
     left, middle, right = drawn.subplots(1, 3)
@@ -173,11 +173,13 @@ def plot(found: Comparison, path: Path, names: tuple[str, str] = ("A", "B")) -> 
         left.set(xscale="log", title=f"{len(distance)} rows of {len(worst)} videos")
         middle.set(yscale="log")
     else:
-        left.set(title="no rows to compare" if not found.rows else f"{found.dims[0]} and {found.dims[1]} dimensions: no cosine")
+        left.set(
+            title="no rows to compare" if not comparison.rows else f"{comparison.dims[0]} and {comparison.dims[1]} dimensions: no cosine"
+        )
     left.set(xlabel="1 - cosine", ylabel="rows")
     middle.set(xlabel="videos, sorted", ylabel="1 - cosine of the worst row")
-    if found.rows:
-        counts = np.asarray(list(found.rows.values()))
+    if comparison.rows:
+        counts = np.asarray(list(comparison.rows.values()))
         right.plot([0, counts.max()], [0, counts.max()], color="#bbbbbb", linewidth=1)
         right.plot(counts[:, 0], counts[:, 1], ".", color="#228833", markersize=4)
         right.set(title=f"{int((counts[:, 0] != counts[:, 1]).sum())} videos of another length")

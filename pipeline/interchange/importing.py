@@ -146,12 +146,12 @@ def _sentence(caption: Query, tokens: np.ndarray, bundle: Bundle, teacher: Teach
 
 
 def _text(bundle: Bundle, layout: Layout, encoder: str, recipe: dict[str, Any], teacher: Teacher, max_words: int) -> None:
-    found: list[tuple[Query, str]] = [(c, key) for c in bundle.captions() if (key := text_key(c, bundle.texts)) is not None]
-    dtype = _dtype(bundle.texts, [key for _, key in found])
+    keyed: list[tuple[Query, str]] = [(c, key) for c in bundle.captions() if (key := text_key(c, bundle.texts)) is not None]
+    dtype = _dtype(bundle.texts, [key for _, key in keyed])
     truncated: list[str] = []
     rows = 0
     with create(layout.text(encoder), stage="text", recipe=recipe, encoder=encoder, architecture=f"published:{bundle.layout}") as writer:
-        for caption, key in track(found, label=f"text/{encoder}", unit="query"):
+        for caption, key in track(keyed, label=f"text/{encoder}", unit="query"):
             tokens = as_rows(bundle.texts[key]).astype(dtype, copy=False)
             item: dict[str, Any] = {"truncated": len(tokens) > max_words, "key": _key(tokens)}
             if teacher != "none":
@@ -160,4 +160,4 @@ def _text(bundle: Bundle, layout: Layout, encoder: str, recipe: dict[str, Any], 
             truncated += [caption.query_id] * (len(tokens) > max_words)
             rows += len(tokens)
     stats = {"teacher": teacher, "dtype": str(dtype)}
-    write_json(layout.text_manifest(encoder), {"queries": len(found), "rows": rows, "truncated": truncated, "stats": stats})
+    write_json(layout.text_manifest(encoder), {"queries": len(keyed), "rows": rows, "truncated": truncated, "stats": stats})

@@ -115,7 +115,7 @@ def open_npz(
         if not folder.is_dir():
             raise BundleError("no such folder of npz files", where=folder, fix="check the path")
     rows = {split: read_jsonl(path, "qid", "query", "vid") for split, path in annotations.items()}
-    lengths: dict[str, float] = {row["vid"]: float(row.get("duration") or "nan") for found in rows.values() for row in found}
+    lengths: dict[str, float] = {row["vid"]: float(row.get("duration") or "nan") for listed in rows.values() for row in listed}
     merged = (
         merge_clips(lengths) if merge else Merged({v: v for v in lengths}, dict.fromkeys(lengths, 0.0), lengths, {v: [v] for v in lengths})
     )
@@ -128,9 +128,9 @@ def open_npz(
                 text=normalise(row["query"]),
                 moments=tuple((a + merged.shift[row["vid"]], b + merged.shift[row["vid"]]) for a, b in row.get("relevant_windows", [])),
             )
-            for row in found
+            for row in listed
         ]
-        for split, found in rows.items()
+        for split, listed in rows.items()
     }
     yield Bundle(
         collection="qvhighlights" if merge else "npz",

@@ -37,8 +37,9 @@ def stale_features(dag: Dag, paths: Sequence[Path]) -> list[str]:
     if not any(path.is_relative_to(dag.layout.root.resolve()) for path in wanted):
         return []
     features = (made for made in products(dag) if made.stage == "features")
-    found = [made for made in features if wanted & {path.resolve() for path in (made.files[0], made.files[0].parent)}]
-    return [f"{made.files[0]} was made by another configuration, code or data than today's" for made in found if not _is_current(dag, made)]
+    compared = [made for made in features if wanted & {path.resolve() for path in (made.files[0], made.files[0].parent)}]
+    stale = [made.files[0] for made in compared if not _is_current(dag, made)]
+    return [f"{file} was made by another configuration, code or data than today's" for file in stale]
 
 
 def _current(dag: Dag, stage: str, of: dict[str, str]) -> bool:

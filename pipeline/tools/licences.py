@@ -25,7 +25,7 @@ Weights have licences of their own: `prvr weights` prints them.
 
 def closure(name: str = "prvr") -> list[Distribution]:
     """Every distribution that `name` requires on this machine, without extras, by name."""
-    found: dict[str, Distribution] = {}
+    needed: dict[str, Distribution] = {}
     todo = [(name, frozenset[str]())]
     seen = set(todo)
     while todo:
@@ -34,7 +34,7 @@ def closure(name: str = "prvr") -> list[Distribution]:
             here = distribution(wanted)
         except PackageNotFoundError:
             continue  # of another platform
-        found[_plain(wanted)] = here
+        needed[_plain(wanted)] = here
         for line in here.requires or []:
             requirement = Requirement(line)
             if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in ("", *extras)):
@@ -42,8 +42,8 @@ def closure(name: str = "prvr") -> list[Distribution]:
                 if following not in seen:
                     seen.add(following)
                     todo.append(following)
-    found.pop(_plain(name))
-    return [found[key] for key in sorted(found)]
+    needed.pop(_plain(name))
+    return [needed[key] for key in sorted(needed)]
 
 
 def licence(of: Distribution) -> str:

@@ -115,11 +115,11 @@ def inspect(
         if os.path.isdir(path):
             parts.append(_Part(Folder(path, frames_fps), Choice("frames", f"a folder of frames, {frames_fps:g} per second")))
             continue
-        found = probe(path)
-        if found.truncated and not keep_truncated:
-            raise VideoError("TRUNCATED", found.truncated, where=path, fix="copy it again, or set video.keep_truncated")
-        choice = Choice("pyav", forced) if forced else choose(found, decoder)
-        parts.append(_Part(found, choice, stamped=len(found.shown) > 0))
+        probed = probe(path)
+        if probed.truncated and not keep_truncated:
+            raise VideoError("TRUNCATED", probed.truncated, where=path, fix="copy it again, or set video.keep_truncated")
+        choice = Choice("pyav", forced) if forced else choose(probed, decoder)
+        parts.append(_Part(probed, choice, stamped=len(probed.shown) > 0))
     return parts
 
 

@@ -75,17 +75,17 @@ def unreadable(path: str, error: OSError) -> VideoError:
     return VideoError("MISSING", f"the file cannot be read: {words(error)}", where=path, fix=fix)
 
 
-def open_video(path: str, found: Structure) -> Any:
-    """The container of a video file, whose structure is `found`. Errors: VideoError MISSING, TRUNCATED, DECODE_ERROR, NOT_VIDEO."""
+def open_video(path: str, layout: Structure) -> Any:
+    """The container of a video file, whose structure is `layout`. Errors: VideoError MISSING, TRUNCATED, DECODE_ERROR, NOT_VIDEO."""
     try:
         container = open_container(path)
     except (PermissionError, FileNotFoundError) as error:
         raise unreadable(path, error) from error
     except (av.FFmpegError, EOFError, ValueError) as error:
-        if found.missing:
-            raise VideoError("TRUNCATED", f"cannot be opened: {found.missing}", where=path, fix=_AGAIN) from error
-        if found.container:
-            raise VideoError("DECODE_ERROR", f"a damaged {found.container} file: {words(error)}", where=path, fix=_AGAIN) from error
+        if layout.missing:
+            raise VideoError("TRUNCATED", f"cannot be opened: {layout.missing}", where=path, fix=_AGAIN) from error
+        if layout.container:
+            raise VideoError("DECODE_ERROR", f"a damaged {layout.container} file: {words(error)}", where=path, fix=_AGAIN) from error
         raise VideoError("NOT_VIDEO", "not a video file", where=path, fix=_LOOK) from error
     name = container.format.name
     if name in _NOT_VIDEO or name.endswith("_pipe"):
@@ -94,15 +94,15 @@ def open_video(path: str, found: Structure) -> Any:
     return container
 
 
-def video_stream(container: Any, found: Structure, path: str) -> Any:
+def video_stream(container: Any, layout: Structure, path: str) -> Any:
     """The video stream that FFmpeg, decord and players choose (the largest), never a cover picture.
 
     Errors: VideoError TRUNCATED, NO_VIDEO_STREAM, UNSUPPORTED_CODEC.
     """
     kinds = av.stream.Disposition
     streams = [s for s in container.streams.video if not s.disposition & (kinds.attached_pic | kinds.timed_thumbnails)]
-    if not streams and found.missing:
-        raise VideoError("TRUNCATED", f"no stream is left: {found.missing}", where=path, fix=_AGAIN)
+    if not streams and layout.missing:
+        raise VideoError("TRUNCATED", f"no stream is left: {layout.missing}", where=path, fix=_AGAIN)
     if not streams:
         held = ", ".join(sorted({s.type for s in container.streams})) or "none"
         raise VideoError(

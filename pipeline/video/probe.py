@@ -94,29 +94,29 @@ def probe(path: str) -> Probe:
     """
     size = size_of(path)
     try:
-        found = structure(path)
+        layout = structure(path)
     except OSError as error:
         raise unreadable(path, error) from error
-    with open_video(path, found) as container:
-        stream = video_stream(container, found, path)
+    with open_video(path, layout) as container:
+        stream = video_stream(container, layout, path)
         packets = Packets(container, stream)
-        truncated = _truncated(found, packets, stream.frames)
+        truncated = _truncated(layout, packets, stream.frames)
         if not packets.pts:
             if truncated:
                 raise VideoError("TRUNCATED", f"no frame is left: {truncated}", where=path, fix="copy or download the file again")
             raise VideoError("SHORT", "the video stream holds no frame", where=path, fix="download or record it again")
-        return _probe(path, size, found, container, stream, packets, truncated)
+        return _probe(path, size, layout, container, stream, packets, truncated)
 
 
-def _truncated(found: Structure, packets: Packets, declared: int) -> str:
+def _truncated(layout: Structure, packets: Packets, declared: int) -> str:
     """Why the file is truncated, or "" (also when only what follows the last frame is missing)."""
-    if found.missing:
+    if layout.missing:
         whole = declared and packets.count >= declared and not packets.damaged
-        return "" if whole else found.missing
+        return "" if whole else layout.missing
     return f"reading stopped after {packets.count} frames: {packets.stopped}" if packets.stopped else ""
 
 
-def _probe(path: str, size: int, found: Structure, container: Any, stream: Any, packets: Packets, truncated: str) -> Probe:
+def _probe(path: str, size: int, layout: Structure, container: Any, stream: Any, packets: Packets, truncated: str) -> Probe:
     first, tick, stamps = packets.first, float(packets.tick), packets.stamps()
     # Pictures before the first one that can be decoded are never shown; the clock starts at the first that is.
     start = first.pts if first is not None and first.pts is not None else (int(stamps[0]) if len(stamps) else None)
@@ -151,7 +151,7 @@ def _probe(path: str, size: int, found: Structure, container: Any, stream: Any, 
         repeats=packets.repeats,
         leading=leading,
         changes=packets.changes,
-        edits=found.edits,
+        edits=layout.edits,
         key_first=packets.key_first,
         first_shown_first=bool(len(stamps)) and packets.pts[0] == stamps[0],
         bframes=packets.reordered() or bool(context.has_b_frames),

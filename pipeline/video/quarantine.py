@@ -93,14 +93,14 @@ def retry(layout: Layout, shards: Sequence[str], ids: Iterable[str] = ()) -> dic
     Files that changed are tried again by themselves; this is for what failed for another reason (a timeout, too little memory, a newer
     FFmpeg). The shards' features manifests are removed; the features of all other videos stay in their store.
     """
-    only, found = set(ids), {}
+    only, again = set(ids), {}
     for shard in shards:
         pattern = layout.features_manifest("*", shard)
         manifests = sorted(pattern.parents[1].glob(f"*/{pattern.name}"))
         held = {entry["id"] for path in manifests for entry in json.loads(path.read_text())["quarantine"]}
         chosen = sorted(held & only if only else held)
         if chosen:
-            found[shard] = chosen
+            again[shard] = chosen
             for path in [*manifests, layout.frames_manifest(shard), layout.quarantine_checked]:
                 path.unlink(missing_ok=True)
-    return found
+    return again

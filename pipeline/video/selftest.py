@@ -61,14 +61,14 @@ def faults(outcome: Outcome, numbers: np.ndarray, times: np.ndarray) -> str:
         windows = np.load(folder / f"{stream.name}.windows.npy")
         wanted = instants(stream, outcome.duration)
         expected = numbers[shown(times, wanted, tolerance(1e-3))]
-        found = np.asarray([number(frame) for frame in frames])[windows]
-        if expected.shape != found.shape:
-            return f"{len(found)} rows, {len(expected)} expected"
-        bad = np.argwhere(found != expected)
+        shown_numbers = np.asarray([number(frame) for frame in frames])[windows]
+        if expected.shape != shown_numbers.shape:
+            return f"{len(shown_numbers)} rows, {len(expected)} expected"
+        bad = np.argwhere(shown_numbers != expected)
         if len(bad):
             at = tuple(bad[0])
-            what = f"at {wanted[at]:.3f} s frame {found[at]} where {expected[at]} is shown"
-            return f"{len(bad)} of {found.size} frames are wrong with {outcome.decoder}: {what}"
+            what = f"at {wanted[at]:.3f} s frame {shown_numbers[at]} where {expected[at]} is shown"
+            return f"{len(bad)} of {shown_numbers.size} frames are wrong with {outcome.decoder}: {what}"
     return ""
 
 

@@ -103,13 +103,13 @@ def picture(number: int, width: int, height: int) -> np.ndarray:
 
 def number(square: np.ndarray) -> int:
     """The number in a decoded square. Shapes: uint8 [S, S, 3]."""
-    size, found = len(square), 0
+    size, number = len(square), 0
     for bit in range(_COLUMNS * _ROWS):
         row, column = divmod(bit, _COLUMNS)
         y = slice(int(size * (row + 0.3) / _ROWS), int(size * (row + 0.7) / _ROWS))
         x = slice(int(size * (column + 0.3) / _COLUMNS), int(size * (column + 0.7) / _COLUMNS))
-        found |= int(square[y, x].mean() > (_DARK + _LIGHT) / 2) << bit
-    return found
+        number |= int(square[y, x].mean() > (_DARK + _LIGHT) / 2) << bit
+    return number
 
 
 def make(specimen: Specimen, folder: Path) -> Path:

@@ -13,12 +13,12 @@ import torch
 from pipeline.core.errors import DeviceError
 from pipeline.encoders import batch_size, batching, open_clip
 from pipeline.encoders.batch_size import BatchSize
-from pipeline.encoders.batching import Video
+from pipeline.encoders.batching import VideoRows
 from tests.encoders.conftest import SIZE, clip_entry, pixels
 
 
-def videos_of(rows: list[np.ndarray]) -> list[Video]:
-    return [Video(f"v{i}", len(array), lambda a, b, array=array: array[a:b]) for i, array in enumerate(rows)]  # type: ignore[misc]
+def videos_of(rows: list[np.ndarray]) -> list[VideoRows]:
+    return [VideoRows(f"v{i}", len(array), lambda a, b, array=array: array[a:b]) for i, array in enumerate(rows)]  # type: ignore[misc]
 
 
 def mean(rows: torch.Tensor) -> torch.Tensor:
@@ -115,7 +115,7 @@ def test_errors_of_reader_encoder_and_writer_reach_the_caller() -> None:
 
     good = videos_of([pixels(3, 4, 4, 3)])
     with pytest.raises(OSError, match="disk"):
-        batching.run([*good, Video("bad", 2, bad_read)], mean, BatchSize(2), lambda i, values: None)
+        batching.run([*good, VideoRows("bad", 2, bad_read)], mean, BatchSize(2), lambda i, values: None)
     with pytest.raises(ValueError, match="full"):
         batching.run(good, mean, BatchSize(2), bad_write)
     with pytest.raises(RuntimeError, match="kernel"):

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.config.encoders import Encoder, Imported, OpenClip, SlowFast, Transformers
+from pipeline.config.encoder import Encoder
+from pipeline.config.encoders import Imported, OpenClip, SlowFast, Transformers
 from pipeline.config.reading import validate
 from pipeline.config.schema import Config
 from pipeline.core import plugins, provenance
@@ -21,7 +22,7 @@ from typing import ClassVar
 
 import torch
 
-from pipeline.config.encoders import Encoder
+from pipeline.config.encoder import Encoder
 from pipeline.config.streams import Stream
 from pipeline.encoders.base import Caption
 
