@@ -139,8 +139,11 @@ class Config(Section):
 
     def experiment(self, name: str) -> Experiment:
         """The named experiment: its overrides on the top-level values on the variant's. ValidationError when an override does not fit."""
-        base = self.model_dump(include=set(Experiment.model_fields), exclude_unset=True)
-        given = merge(base, self.models[name])
+        base, over = self.model_dump(include=set(Experiment.model_fields), exclude_unset=True), self.models[name]
+        model = over.get("model")
+        if isinstance(model, dict) and model.get("kind", self.model.kind) != self.model.kind:
+            base.pop("model", None)  # the keys of another kind mean nothing to this one
+        given = merge(base, over)
         return Experiment.model_validate(merge(variants.defaults(given.get("variant", "released")), given))
 
 

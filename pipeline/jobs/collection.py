@@ -232,10 +232,13 @@ class Collection:
                 fix="run the workflow again: it goes on with the new division, and nothing is computed twice",
             )
 
-    def check(self) -> list[str]:
-        """What is to be said before any job starts. Errors: DatasetError for what a job would fail of later."""
+    def check(self, *, training: bool = True) -> list[str]:
+        """What is to be said before any job starts; `training`: whether the run goes beyond features and clips.
+
+        Errors: DatasetError for what a job would fail of later.
+        """
         self.check_imported()
-        notes = splits.check(self.config, self.listing.queries)
+        notes = splits.check(self.config, self.listing.queries) if training else []
         imported = [f"{name}, seed {seed}" for name, seed in self.config.group("table") if self.imported_run(name, seed)]
         return notes + [f"the checkpoint of {run} was imported: it is not trained" for run in imported]
 

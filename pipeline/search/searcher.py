@@ -17,7 +17,6 @@ import torch
 
 from pipeline.clips.recipe import recipe_name
 from pipeline.config.schema import Config
-from pipeline.core import install
 from pipeline.core.atomic import write_json
 from pipeline.core.errors import EncoderError, StoreMissing
 from pipeline.core.layout import Layout
@@ -132,7 +131,7 @@ def open_index(config: Config, layout: Layout, experiment: str, seed: int, model
     shards = sorted(layout.clips(recipe_name(config.experiment(experiment)), "*").parent.glob("*.h5"))
     if not shards:
         folder = layout.clips(recipe_name(config.experiment(experiment)), "*").parent
-        raise StoreMissing("no video has been prepared for this run", where=folder, fix=f"run `{install.run_command(config.source)}`")
+        raise StoreMissing("no video has been prepared for this run", where=folder, fix="run the workflow again")
     # Times of change cannot be part of the store (the same inputs give the same bytes), so they lie beside it.
     state = {str(file): [file.stat().st_size, file.stat().st_mtime_ns] for file in [layout.checkpoint(experiment, seed), *shards]}
     stamp = path.with_suffix(".json")

@@ -38,7 +38,7 @@ def test_the_commands_of_the_page(root: Path, tmp_path: Path, monkeypatch: pytes
         assert (program, done.exit_code) == ("prvr", 0), f"{command}\n{done.output}\n{done.exception!r}"
         if "import-checkpoint" in words:
             hint = done.output.split("next: ")[1].strip()
-            assert hint == "prvr evaluate --experiment main --seed 9527 --config msc.yaml"
+            assert hint == "prvr run --configfile msc.yaml"
     with open_captioned(tmp_path / "out-msc") as bundle:
         assert set(bundle.video_ids()) == {"v_a_b", "v_-c", "v_d", "v_e"}
     assert len(list((tmp_path / "out-npz").rglob("*.npz"))) == 4 + 8

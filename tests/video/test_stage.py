@@ -157,6 +157,7 @@ def features(layout: Layout, manifest: dict, shard: str = "000") -> None:
     write_json(
         layout.features_manifest("clip", shard), {"videos": len(manifest["videos"]), "rows": 1, "quarantine": manifest["quarantine"]}
     )
+    layout.features("clip", shard).touch()  # its time is when the videos were tried
 
 
 def test_quarantine_is_gathered_checked_and_tried_again(clips: Path, tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ def edit(file: Path) -> None:
 
 
 def edit_ours(work: Workspace, name: str) -> None:
-    edit(work.own_project() / "pipeline" / name)
+    copied = work.folder / "project"
+    edit((copied if copied.exists() else work.own_project()) / "pipeline" / name)
 
 
 def test_a_retrieval_model(finished: Workspace, tmp_path: Path) -> None:

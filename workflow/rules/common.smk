@@ -33,12 +33,17 @@ if workflow.is_main_process:
 if not workflow.configfiles:
     config = merge(read(Path(workflow.basedir) / "config.yaml"), config)
 
+# Features and clips need no split to report on.
+TARGETS = set(workflow.dag_settings.targets or ()) if workflow.dag_settings else set()
+
 try:
     CONFIG = validate(
         dict(config), source=" + ".join(map(str, workflow.configfiles)) or "config.yaml"
     )
     JOBS = Plan.of(CONFIG, started=not workflow.is_main_process)
-    NOTES = JOBS.check()
+    NOTES = JOBS.check(
+        training=not TARGETS or not TARGETS <= {"extract", "clips_of_all"}
+    )
     if workflow.is_main_process:
         if {"--touch", "-t"} & set(sys.argv):
             adopt(JOBS, set(sys.argv))
