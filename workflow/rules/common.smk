@@ -33,17 +33,13 @@ if workflow.is_main_process:
 if not workflow.configfiles:
     config = merge(read(Path(workflow.basedir) / "config.yaml"), config)
 
-# Features and clips need no split to report on.
-TARGETS = set(workflow.dag_settings.targets or ()) if workflow.dag_settings else set()
-
 try:
     CONFIG = validate(
         dict(config), source=" + ".join(map(str, workflow.configfiles)) or "config.yaml"
     )
     JOBS = Plan.of(CONFIG, started=not workflow.is_main_process)
-    NOTES = JOBS.check(
-        training=not TARGETS or not TARGETS <= {"extract", "clips_of_all"}
-    )
+    # Features and clips alone need no split to report on.
+    NOTES = JOBS.check(training=not {"extract", "clips_of_all"} & set(sys.argv))
     if workflow.is_main_process:
         if {"--touch", "-t"} & set(sys.argv):
             adopt(JOBS, set(sys.argv))
