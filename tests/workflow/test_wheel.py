@@ -51,7 +51,7 @@ class Installed:
         self.bin = folder / "bin"
         here = sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)})
         (Path(here) / "libraries.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
-        pip(folder, "--python", str(self.bin / "python"), "install", "--no-deps", "--no-index", str(wheel))
+        pip(folder, "--python", str(self.bin / "python"), "install", "--ignore-installed", "--no-deps", "--no-index", str(wheel))
         self.env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         self.env |= {"PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
 
