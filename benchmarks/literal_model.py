@@ -14,8 +14,9 @@ from torch import Tensor
 
 from benchmarks import literal
 from pipeline.models.blocks import EncoderLayer, GaussianMixtureBlock
+from pipeline.models.dual import VideoBranch
 from pipeline.models.layers import Attention, FeedForward, InputProjection, LearnedPositionalEncoding
-from pipeline.models.msc import DualBranch, VideoBranch
+from pipeline.models.msc import DualBranch
 from pipeline.training.optimizer import BertAdam
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.models.cpu import fused, kernels
 from pipeline.models.cpu.branches import mix, read
-from pipeline.models.layers import Attention, FeedForward, gaussian_window
+from pipeline.models.layers import Attention, FeedForward, gaussian_window, padding_bias
 
 
 class EncoderLayer(nn.Module):
@@ -59,6 +59,26 @@ class EncoderLayer(nn.Module):
         return fused.Weights(*(parameter for module in modules for parameter in (module.weight, module.bias)))
 
 
+class AttentionLayer(nn.Module):
+    """Gaussian attention with an output projection, then dropout, residual and LayerNorm: the layer of MS-SL and GMMFormer.
+
+    Shapes: `tokens` [B, L, H]; `window` [L, L] or None; `bias` [B, L] or None, added to every key's logit; returns [B, L, H].
+    Source: docs/methods.md.
+    """
+
+    def __init__(self, hidden: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = Attention(hidden, heads)
+        self.output = nn.Linear(hidden, hidden)
+        self.norm = nn.LayerNorm(hidden)
+        self.dropout = dropout
+
+    def forward(self, tokens: Tensor, window: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+        attended = self.attention(tokens, window, bias, self.dropout)
+        attended = kernels.linear(attended, self.output.weight, self.output.bias)
+        return self.norm(tokens + kernels.dropout(attended, self.dropout, self.training))
+
+
 class TemporalConsolidation(nn.Module):
     """Weighs the branches at every position by what one learned token reads from each of them.
 
@@ -67,7 +87,8 @@ class TemporalConsolidation(nn.Module):
     projection is applied after the sum: per branch a product of [L, H] with [H, heads] replaces two of [L, H] with [H, H]. The key bias
     shifts all logits of a head alike, so it is left out; it stays a parameter because released checkpoints hold it.
 
-    Shapes: `branches` K tensors [B, L, H], `token` [1, 1, H]; returns [B, L, H]. Source: docs/method.md 5.5.
+    Shapes: `branches` K tensors [B, L, H], `token` [1, 1, H], `bias` [B, L] or None, added to the logit of every position that is read;
+    returns [B, L, H]. Source: docs/method.md 5.5.
     """
 
     def __init__(self, hidden: int, heads: int, length: int, temperature: float, dropout: float) -> None:
@@ -80,15 +101,15 @@ class TemporalConsolidation(nn.Module):
         self.logits = nn.Linear(hidden, length)
         self.temperature, self.dropout = temperature, dropout
 
-    def forward(self, branches: list[Tensor], token: Tensor) -> Tensor:
+    def forward(self, branches: list[Tensor], token: Tensor, bias: Tensor | None = None) -> Tensor:
         attention, heads = self.attention, self.attention.heads
         query = F.linear(token.flatten(), attention.query.weight, attention.query.bias).view(heads, -1)
         folded = torch.einsum("nd,ndh->nh", query, attention.key.weight.unflatten(0, (heads, -1))) / math.sqrt(query.shape[1])
         hand_written = kernels.fast(token)
         if hand_written:
-            mean, share, branches = read(folded.to(branches[0].dtype), branches, self.dropout, self.training)
+            mean, share, branches = read(folded.to(branches[0].dtype), branches, bias, self.dropout, self.training)
         else:
-            mean, share = self.plain_read(folded, branches)
+            mean, share = self.plain_read(folded, branches, bias)
         value = torch.einsum("bknh,ndh->bknd", mean, attention.value.weight.unflatten(0, (heads, -1)))
         value = value + share[..., None] * attention.value.bias.view(heads, -1)
         read_token = self.norm1(token + kernels.dropout(value.flatten(2), self.dropout, self.training))
@@ -100,18 +121,22 @@ class TemporalConsolidation(nn.Module):
         with torch.autocast(token.device.type, enabled=False):  # the tokens keep the precision of the LayerNorms they come from
             return torch.einsum("bkl,bklh->blh", weights, torch.stack(branches, 1))
 
-    def plain_read(self, folded: Tensor, branches: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def plain_read(self, folded: Tensor, branches: list[Tensor], bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """`branches.read` in torch's own operations: on a GPU, and under torch.compile."""
         stacked = torch.stack(branches, 1)  # [B, K, L, H]
-        weights = kernels.dropout((stacked @ folded.t()).transpose(-1, -2).softmax(-1), self.dropout, self.training).to(stacked.dtype)
+        logits = (stacked @ folded.t()).transpose(-1, -2)
+        if bias is not None:
+            logits = logits + bias[:, None, None]
+        weights = kernels.dropout(logits.softmax(-1), self.dropout, self.training).to(stacked.dtype)
         return weights @ stacked, weights.sum(-1)
 
 
 class GaussianMixtureBlock(nn.Module):
     """One encoder layer per Gaussian width on the same tokens, brought together by temporal consolidation.
 
-    Shapes: `tokens` [B, L, H] with L = `length`, `token` [1, 1, H], `sizes` [B, L] or None; returns [B, L, H].
-    With `sizes`, every branch adds log size to the logits of its keys (proportional attention). Source: docs/method.md 5.4, 5.6.
+    Shapes: `tokens` [B, L, H] with L = `length`, `token` [1, 1, H], `sizes` [B, L] or None, `mask` [B, L] or None; returns [B, L, H].
+    With `sizes`, every branch adds log size to the logits of its keys (proportional attention). With `mask`, 0 is padding: nothing reads
+    it, and its output is 0. Source: docs/method.md 5.4, 5.6.
     """
 
     def __init__(self, hidden: int, heads: int, widths: Sequence[float | None], length: int, temperature: float, dropout: float) -> None:
@@ -122,9 +147,11 @@ class GaussianMixtureBlock(nn.Module):
         self.windows: Tensor
         self.register_buffer("windows", torch.stack([gaussian_window(length, width) for width in widths]), persistent=False)
 
-    def forward(self, tokens: Tensor, token: Tensor, sizes: Tensor | None = None) -> Tensor:
-        bias = None if sizes is None else sizes.float().log()
-        return self.consolidation(self.branches(tokens, bias), token)
+    def forward(self, tokens: Tensor, token: Tensor, sizes: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        padding = None if mask is None else padding_bias(mask)
+        bias = padding if sizes is None else sizes.float().log() + (0 if padding is None else padding)
+        output = self.consolidation(self.branches(tokens, bias), token, padding)
+        return output if mask is None else output * mask[..., None].to(output.dtype)
 
     def branches(self, tokens: Tensor, bias: Tensor | None) -> list[Tensor]:
         """Every branch's output. Shapes: `tokens` [B, L, H], `bias` [B, L] or None -> K tensors [B, L, H]."""

@@ -33,6 +33,11 @@ def gaussian_window(length: int, width: float | None) -> Tensor:
     return (window / window.amax(1, keepdim=True)).float()
 
 
+def padding_bias(mask: Tensor) -> Tensor:
+    """What is added to the attention logit of every key: 0, and -10,000 for padding. Shapes: `mask` [B, L], 1 = no padding -> float32."""
+    return (1 - mask.float()) * MASKED
+
+
 class InputProjection(nn.Module):
     """LayerNorm, dropout, linear, ReLU: from feature rows to tokens. Shapes: [..., dim] -> [..., hidden]. Source: docs/method.md 5.1."""
 

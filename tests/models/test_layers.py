@@ -12,7 +12,7 @@ from pipeline.config.models import Msc as Model
 from pipeline.core.errors import WeightsError
 from pipeline.interchange.released_names import from_released, to_released
 from pipeline.models.base import Dims, Videos, Words
-from pipeline.models.blocks import EncoderLayer, GaussianMixtureBlock
+from pipeline.models.blocks import AttentionLayer, EncoderLayer, GaussianMixtureBlock
 from pipeline.models.cpu import fused, kernels
 from pipeline.models.cpu.kernels import Masks
 from pipeline.models.layers import gaussian_window
@@ -39,6 +39,7 @@ def test_parameter_counts(video: int, text: int, words: int, parameters: int) ->
 def test_layer_counts() -> None:
     layer = EncoderLayer(384, 4, 0.1)
     assert sum(p.numel() for p in layer.parameters()) == 1_626_624  # docs/method.md 5.3
+    assert sum(p.numel() for p in AttentionLayer(384, 4, 0.1).parameters()) == 592_128  # docs/methods.md
 
 
 @pytest.mark.parametrize("recompute", [False, True])
@@ -71,7 +72,8 @@ def test_block_gradients() -> None:
     assert torch.autograd.gradcheck(run, (x, token, *ours), fast_mode=True)
 
 
-def test_hand_written_block_equals_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("padded", [False, True])
+def test_hand_written_block_equals_the_plain_one(monkeypatch: pytest.MonkeyPatch, padded: bool) -> None:
     torch.manual_seed(0)
     block = GaussianMixtureBlock(8, 2, [None, 0.5, 3.0], 6, 0.6, 0.3).double().eval()
     found = []
@@ -80,13 +82,39 @@ def test_hand_written_block_equals_the_plain_one(monkeypatch: pytest.MonkeyPatch
             monkeypatch.setattr(kernels, "fast", lambda _: False)
         torch.manual_seed(1)
         x, token = torch.randn(5, 6, 8).double().requires_grad_(), torch.randn(1, 1, 8).double()
-        output = block(x, token, torch.full((5, 6), 4))
+        mask = (torch.arange(6) < torch.tensor([[6], [1], [3], [5], [2]])).double() if padded else None
+        output = block(x, token, torch.full((5, 6), 4), mask)
         block.zero_grad()
         (output * torch.randn(5, 6, 8)).sum().backward()
         found.append([output, x.grad, *(p.grad for p in block.parameters() if p.grad is not None)])
     assert len(found[0]) == len(found[1])
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+def test_padding_is_read_by_nothing_and_its_output_is_zero() -> None:
+    torch.manual_seed(0)
+    block = GaussianMixtureBlock(8, 2, [None, 0.5, 3.0], 6, 0.6, 0.3).eval()
+    token, mask = torch.randn(1, 1, 8), (torch.arange(6) < torch.tensor([[6], [1], [3]])).float()
+    x = torch.randn(3, 6, 8)
+    other = torch.where(mask[..., None] > 0, x, 100 * torch.randn(3, 6, 8))
+    output = block(x, token, mask=mask)
+    torch.testing.assert_close(output, block(other, token, mask=mask))
+    assert (output[mask == 0] == 0).all()
+    assert (output[mask == 1] != 0).all()
+
+
+def test_attention_layer_gradients() -> None:
+    torch.manual_seed(0)
+    layer = AttentionLayer(8, 2, 0.3).double().train()
+    window, bias = torch.rand(6, 6).double(), torch.randn(3, 6).double()
+
+    def run(x: Tensor, *_: Tensor) -> Tensor:
+        torch.manual_seed(5)
+        return layer(x, window, bias)
+
+    x = torch.randn(3, 6, 8, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(run, (x, *layer.parameters()), fast_mode=True)
 
 
 class LiteralConsolidation(nn.Module):

@@ -23,13 +23,16 @@ class _Read(torch.autograd.Function):
 
     @staticmethod
     @custom_fwd(device_type="cpu")
-    def forward(ctx: Any, folded: Tensor, rate: float, training: bool, *branches: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        ctx: Any, folded: Tensor, bias: Tensor | None, rate: float, training: bool, *branches: Tensor
+    ) -> tuple[Tensor, ...]:
         videos, length, _ = branches[0].shape
         masks = Masks(rate, training)
         weights = branches[0].new_empty(videos, len(branches), len(folded), length)
         for part in _parts(branches[0]):
             for k, branch in enumerate(branches):
-                weights[part, k] = torch.matmul(branch[part], folded.t()).transpose(1, 2).softmax(-1)
+                logits = torch.matmul(branch[part], folded.t()).transpose(1, 2)
+                weights[part, k] = (logits if bias is None else logits + bias[part, None]).softmax(-1)
         mask = masks.draw(*weights.shape)
         dropped = weights if mask is None else (weights * mask).mul_(masks.scale)
         mean = torch.stack([torch.bmm(dropped[:, k], branch) for k, branch in enumerate(branches)], 1)
@@ -56,7 +59,7 @@ class _Read(torch.autograd.Function):
                 right = torch.cat([folded.expand(len(left), heads, -1), d_mean[part, k]], 1)
                 d_branches[k][part].baddbmm_(left.transpose(1, 2), right)
                 d_folded.add_(d_logits.transpose(0, 1).reshape(heads, -1) @ branch[part].reshape(-1, branch.shape[-1]))
-        return d_folded, None, None, *d_branches
+        return d_folded, None, None, None, *d_branches
 
 
 class _Mix(torch.autograd.Function):
@@ -85,14 +88,17 @@ class _Mix(torch.autograd.Function):
         return d_weights, *d_branches
 
 
-def read(folded: Tensor, branches: list[Tensor], dropout: float, training: bool) -> tuple[Tensor, Tensor, list[Tensor]]:
+def read(
+    folded: Tensor, branches: list[Tensor], bias: Tensor | None, dropout: float, training: bool
+) -> tuple[Tensor, Tensor, list[Tensor]]:
     """What each head of a constant query reads from each branch: the attention-weighted mean of the branch's tokens.
 
-    Shapes: `folded` [heads, H] (query through the key projection, scaled), `branches` K tensors [B, L, H]; returns means [B, K, heads, H],
-    the sums of the attention weights [B, K, heads] (1 without dropout), and the branches, for use from here on. Source: docs/method.md 5.5.
+    Shapes: `folded` [heads, H] (query through the key projection, scaled), `branches` K tensors [B, L, H], `bias` [B, L] or None, added to
+    the logits (no gradient flows to it); returns means [B, K, heads, H], the sums of the attention weights [B, K, heads] (1 without
+    dropout), and the branches, for use from here on. Source: docs/method.md 5.5.
     """
     with torch.autocast(folded.device.type, enabled=False):  # the products are small; in bfloat16 they would save nothing
-        mean, share, *rest = _Read.apply(folded, dropout, training, *branches)
+        mean, share, *rest = _Read.apply(folded, bias, dropout, training, *branches)
     return mean, share, rest
 
 
