@@ -87,7 +87,7 @@ class TemporalConsolidation(nn.Module):
     projection is applied after the sum: per branch a product of [L, H] with [H, heads] replaces two of [L, H] with [H, H]. The key bias
     shifts all logits of a head alike, so it is left out; it stays a parameter because released checkpoints hold it.
 
-    Shapes: `branches` K tensors [B, L, H], `token` [1, 1, H], `bias` [B, L] or None, added to the logit of every position that is read;
+    Shapes: `branches` K tensors [B, L, H], `token` [1, 1, H] or one of each video's own [B, 1, H], `bias` [B, L] or None, added to the logit of every position that is read;
     returns [B, L, H]. Source: docs/method.md 5.5.
     """
 
@@ -103,8 +103,8 @@ class TemporalConsolidation(nn.Module):
 
     def forward(self, branches: list[Tensor], token: Tensor, bias: Tensor | None = None) -> Tensor:
         attention, heads = self.attention, self.attention.heads
-        query = F.linear(token.flatten(), attention.query.weight, attention.query.bias).view(heads, -1)
-        folded = torch.einsum("nd,ndh->nh", query, attention.key.weight.unflatten(0, (heads, -1))) / math.sqrt(query.shape[1])
+        query = F.linear(token.squeeze(1), attention.query.weight, attention.query.bias).unflatten(-1, (heads, -1))
+        folded = torch.einsum("tnd,ndh->tnh", query, attention.key.weight.unflatten(0, (heads, -1))) / math.sqrt(query.shape[-1])
         hand_written = kernels.fast(token)
         if hand_written:
             mean, share, branches = read(folded.to(branches[0].dtype), branches, bias, self.dropout, self.training)
@@ -124,7 +124,7 @@ class TemporalConsolidation(nn.Module):
     def plain_read(self, folded: Tensor, branches: list[Tensor], bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """`branches.read` in torch's own operations: on a GPU, and under torch.compile."""
         stacked = torch.stack(branches, 1)  # [B, K, L, H]
-        logits = (stacked @ folded.t()).transpose(-1, -2)
+        logits = folded[:, None] @ stacked.mT
         if bias is not None:
             logits = logits + bias[:, None, None]
         weights = kernels.dropout(logits.softmax(-1), self.dropout, self.training).to(stacked.dtype)

@@ -145,15 +145,21 @@ class LiteralConsolidation(nn.Module):
         return sum(w[..., None] * o for w, o in zip(weights, outputs, strict=True))
 
 
-def test_folded_consolidation_equals_the_literal_one() -> None:
+@pytest.mark.parametrize("tokens", [1, 4])
+def test_folded_consolidation_equals_the_literal_one(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     block = GaussianMixtureBlock(8, 2, [None, 0.5, 3.0], 6, 0.6, 0.0).double()
     outputs = [torch.randn(4, 6, 8).double().requires_grad_() for _ in range(3)]
-    token = torch.randn(1, 1, 8).double().requires_grad_()
-    ours, theirs = block.consolidation(list(outputs), token), LiteralConsolidation(block.consolidation)(outputs, token)
-    torch.testing.assert_close(ours, theirs)
-    for a, b in zip(*(torch.autograd.grad(out.square().sum(), [*outputs, token]) for out in (ours, theirs)), strict=True):
-        torch.testing.assert_close(a, b)
+    token = torch.randn(tokens, 1, 8).double().requires_grad_()
+    theirs = LiteralConsolidation(block.consolidation)(outputs, token)
+    for plain in (False, True):
+        if plain:
+            monkeypatch.setattr(kernels, "fast", lambda _: False)
+        ours = block.consolidation(list(outputs), token)
+        torch.testing.assert_close(ours, theirs)
+        inputs = [*outputs, token, block.consolidation.attention.key.weight]
+        for a, b in zip(*(torch.autograd.grad(out.square().sum(), inputs, retain_graph=True) for out in (ours, theirs)), strict=True):
+            torch.testing.assert_close(a, b)
 
 
 def seen(frames: torch.Tensor, clips: torch.Tensor, sizes: torch.Tensor) -> Videos:

@@ -18,6 +18,11 @@ def _parts(branch: Tensor) -> list[slice]:
     return [slice(start, start + step) for start in range(0, len(branch), step)]
 
 
+def _of(folded: Tensor, part: slice) -> Tensor:
+    """The query of a part's videos. Shapes: [1 or B, heads, H] -> [heads, H], or [videos, heads, H]."""
+    return folded[0] if len(folded) == 1 else folded[part]
+
+
 class _Read(torch.autograd.Function):
     """Returns the branches as well: what comes back for them from `_Mix` is then summed here, without another pass over memory."""
 
@@ -28,10 +33,10 @@ class _Read(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         videos, length, _ = branches[0].shape
         masks = Masks(rate, training)
-        weights = branches[0].new_empty(videos, len(branches), len(folded), length)
+        weights = branches[0].new_empty(videos, len(branches), folded.shape[1], length)
         for part in _parts(branches[0]):
             for k, branch in enumerate(branches):
-                logits = torch.matmul(branch[part], folded.t()).transpose(1, 2)
+                logits = torch.matmul(branch[part], _of(folded, part).mT).transpose(1, 2)
                 weights[part, k] = (logits if bias is None else logits + bias[part, None]).softmax(-1)
         mask = masks.draw(*weights.shape)
         dropped = weights if mask is None else (weights * mask).mul_(masks.scale)
@@ -46,7 +51,7 @@ class _Read(torch.autograd.Function):
     def backward(ctx: Any, d_mean: Tensor, d_share: Tensor, *d_branches: Tensor) -> tuple:  # type: ignore[override]
         folded, weights, mask, *branches = ctx.saved_tensors
         d_folded = torch.zeros_like(folded)
-        heads = len(folded)
+        heads, shared = folded.shape[1], len(folded) == 1
         for part in _parts(branches[0]):
             for k, branch in enumerate(branches):
                 kept, weight = None if mask is None else mask[part, k], weights[part, k]
@@ -56,9 +61,12 @@ class _Read(torch.autograd.Function):
                     d_weight.mul_(kept).mul_(ctx.scale)
                 d_logits = torch._softmax_backward_data(d_weight, weight, -1, weight.dtype)
                 left = torch.cat([d_logits, dropped], 1)
-                right = torch.cat([folded.expand(len(left), heads, -1), d_mean[part, k]], 1)
+                right = torch.cat([_of(folded, part).expand(len(left), heads, -1), d_mean[part, k]], 1)
                 d_branches[k][part].baddbmm_(left.transpose(1, 2), right)
-                d_folded.add_(d_logits.transpose(0, 1).reshape(heads, -1) @ branch[part].reshape(-1, branch.shape[-1]))
+                if shared:
+                    d_folded[0].add_(d_logits.transpose(0, 1).reshape(heads, -1) @ branch[part].reshape(-1, branch.shape[-1]))
+                else:
+                    d_folded[part].baddbmm_(d_logits, branch[part])
         return d_folded, None, None, None, *d_branches
 
 
@@ -91,11 +99,11 @@ class _Mix(torch.autograd.Function):
 def read(
     folded: Tensor, branches: list[Tensor], bias: Tensor | None, dropout: float, training: bool
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """What each head of a constant query reads from each branch: the attention-weighted mean of the branch's tokens.
+    """What each head of a query reads from each branch: the attention-weighted mean of the branch's tokens.
 
-    Shapes: `folded` [heads, H] (query through the key projection, scaled), `branches` K tensors [B, L, H], `bias` [B, L] or None, added to
-    the logits (no gradient flows to it); returns means [B, K, heads, H], the sums of the attention weights [B, K, heads] (1 without
-    dropout), and the branches, for use from here on. Source: docs/method.md 5.5.
+    Shapes: `folded` [1 or B, heads, H], one query for all videos or each its own, through the key projection and scaled; `branches` K
+    tensors [B, L, H], `bias` [B, L] or None, added to the logits (no gradient flows to it); returns means [B, K, heads, H], the sums of
+    the attention weights [B, K, heads] (1 without dropout), and the branches, for use from here on. Source: docs/method.md 5.5.
     """
     with torch.autocast(folded.device.type, enabled=False):  # the products are small; in bfloat16 they would save nothing
         mean, share, *rest = _Read.apply(folded, bias, dropout, training, *branches)
