@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from pipeline.config.base import Name, Section, Share, Weight
+from pipeline.config.base import Name, Place, Section, Share, Weight
 from pipeline.config.models import Model, Msc
 from pipeline.config.objectives import Objectives
 from pipeline.core import plugins
@@ -117,6 +117,12 @@ class Evaluation(Section):
 
     weights: dict[Name, Share] | None = Field(
         None, description="Weights by branch, for a model whose branches are not clip and frame; null: all branches of such a model alike."
+    )
+
+    relevance: Place | None = Field(
+        None,
+        description="File of the videos that answer each query beside its own: TREC qrels, or JSON lines "
+        '`{"query_id", "gt_video_ids"}`. Adds measures beside R@K (docs/datasets.md).',
     )
 
     def fusion(self, branches: Sequence[str]) -> dict[str, float]:

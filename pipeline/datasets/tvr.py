@@ -22,6 +22,7 @@ RELEASES = {"train": "tvr_train_release.jsonl", "val": "tvr_val_release.jsonl"}
 CAPTIONS = "tvrtrain.caption.txt"
 TELLTALE = (DURATIONS, RELEASES["val"])
 _NAMES = {"train": "train", "val": "test"}  # official name -> role in PRVR
+TYPES = {"v": "visual", "t": "subtitle", "vt": "both"}  # what a query can be answered from
 
 
 def read(dataset: Dataset) -> Rows:
@@ -64,6 +65,7 @@ def _queries(path: Path, split: str, durations: dict[str, Any]) -> list[Query]:
         moments, flags = repair([row["ts"]], float(length))
         cap_id = f"{name}#enc#{count[name]}"
         count[name] += 1
-        extra = {"type": row.get("type", ""), "span": row["ts"]}
-        queries.append(Query(str(row["desc_id"]), name, _NAMES[split], normalise(row["desc"]), moments, cap_id, flags=flags, extra=extra))
+        extra, group = {"type": row.get("type", ""), "span": row["ts"]}, TYPES.get(row.get("type", ""), "")
+        text = normalise(row["desc"])
+        queries.append(Query(str(row["desc_id"]), name, _NAMES[split], text, moments, cap_id, group, flags, extra))
     return queries

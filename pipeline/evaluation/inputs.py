@@ -13,6 +13,7 @@ from pipeline.config.schema import Config
 from pipeline.core.layout import Layout
 from pipeline.core.store import open_store, recipe_hash
 from pipeline.evaluation import time_line
+from pipeline.evaluation.judged import Judgements, judgements
 from pipeline.evaluation.moments import within
 from pipeline.ranking import data
 from pipeline.ranking.split import Split
@@ -26,7 +27,8 @@ class Inputs:
     split's order; `annotated` [V] s as the annotations say, NaN when they do not; `moments` ragged (offsets [Q+1], values [n, 2] s), on the
     files' time line like the rows; `shards` names of the clip shards; `excluded_videos`, `excluded_queries` ids of the split that could not
     be used; `beyond` ids of queries with a moment after their video's end, which is left out;
-    `gallery` name of the evaluation set where the dataset has several.
+    `gallery` name of the evaluation set where the dataset has several; `judged` queries, where a file names
+    the videos that answer them.
     """
 
     split: Split
@@ -38,6 +40,7 @@ class Inputs:
     excluded_queries: list[str]
     beyond: list[str]
     gallery: str
+    judged: Judgements | None = None
 
     @property
     def scale(self) -> np.ndarray:
@@ -88,4 +91,5 @@ def load(layout: Layout, experiment: Experiment, split: str) -> Inputs:
         excluded_queries=sorted(set(wanted["query_id"]) - set(read.queries.ids)),
         beyond=[query for query, gone in zip(read.queries.ids, lost, strict=True) if gone],
         gallery=known.gallery,
+        judged=judgements(experiment.evaluation.relevance, known, read),
     )

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pipeline.evaluation import collapse, moments, time_line
+from pipeline.evaluation import collapse, judged, moments, time_line
 from pipeline.evaluation.inputs import Inputs
 from pipeline.evaluation.zero_shot import ZeroShot
 from pipeline.models.base import Encoded
@@ -36,10 +36,14 @@ class Ranked:
 
 def branch_ranks(ranked: Ranked, truth: Tensor) -> dict[str, Tensor]:
     """Ranks [Q] by fused score, by each branch, and by zero-shot where there is one."""
+    return {name: ranks(matrix, truth).cpu() for name, matrix in _scores(ranked).items()}
+
+
+def _scores(ranked: Ranked) -> dict[str, Tensor]:
     scores = {"fused": ranked.scores.fused, **ranked.scores.branches}
     if ranked.zero_shot is not None:
         scores |= {"zero_shot": ranked.zero_shot.rows, "zero_shot_pooled": ranked.zero_shot.pooled}
-    return {name: ranks(matrix, truth).cpu() for name, matrix in scores.items()}
+    return scores
 
 
 def query_table(inputs: Inputs, ranked: Ranked, by_branch: dict[str, Tensor], windows: list[list[list[float]]]) -> pd.DataFrame:
@@ -77,6 +81,7 @@ def numbers(inputs: Inputs, ranked: Ranked, by_branch: dict[str, Tensor], table:
         "gallery": {"name": inputs.gallery, "videos": videos, "queries": len(table)},
         "recalls": {name: recalls(values) for name, values in by_branch.items()},
         "chance": chance(videos),
+        "relevance": judged.measures(inputs.judged, _scores(ranked), by_branch),
         "groups": groups,
         "moments": _moments(inputs, ranked, by_branch, table),
         "collapse": _collapse(inputs, ranked, by_branch),

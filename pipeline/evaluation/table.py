@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,9 @@ from pipeline.core import install
 from pipeline.core.atomic import write_text
 from pipeline.core.errors import StoreError, StoreMissing
 from pipeline.core.layout import Layout
-from pipeline.evaluation import time_line
+from pipeline.evaluation import judged, time_line
+from pipeline.evaluation.markdown import Row, markdown, spread
 from pipeline.evaluation.published import COLUMNS, NOTES, published
-
-Row = list[str]
 
 
 def run_table(config: Config, layout: Layout, target: str = "table") -> str:
@@ -76,7 +75,7 @@ def render(runs: dict[str, list[dict[str, Any]]], kind: str, absent: Sequence[st
         f"{first['dataset']}: {gallery['queries']} queries of the {first['split']} split against {gallery['videos']} videos{name}; "
         f"epochs chosen on {', '.join(selection)}. Percent; ± is the standard deviation over seeds."
     )
-    sections.append(_markdown(["model", "features", "gallery", *COLUMNS], _main_rows(runs, kind, target)))
+    sections.append(markdown(["model", "features", "gallery", *COLUMNS], _main_rows(runs, kind, target)))
     if kind in NOTES and published(kind, target):
         sections.append(NOTES[kind])
     words = time_line.words(first["moments"]["time_line"]) if first["moments"] else []
@@ -87,7 +86,8 @@ def render(runs: dict[str, list[dict[str, Any]]], kind: str, absent: Sequence[st
             [label, features, *_cells([run["groups"][group][key] for run in group_runs])]
             for label, features, key, group_runs in _measured(runs, group)
         ]
-        sections.append(f"Queries of group {group} ({count}):\n\n" + _markdown(["model", "features", *COLUMNS], rows))
+        sections.append(f"Queries of group {group} ({count}):\n\n" + markdown(["model", "features", *COLUMNS], rows))
+    sections.append(judged.section(runs))
     sections.append(_details(runs))
     if absent:
         sections.append(f"Not evaluated yet: {', '.join(absent)}.")
@@ -135,15 +135,6 @@ def _cells(recalls: Sequence[dict[str, float]]) -> Row:
     return [spread([values[column] for values in recalls]) for column in COLUMNS]
 
 
-def spread(values: Iterable[float | None], digits: int = 1) -> str:
-    """Mean, and the sample standard deviation when there are several values; a dash when there is none."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return "-"
-    mean = f"{round(float(np.mean(known)), digits) + 0.0:.{digits}f}"  # no minus zero
-    return f"{mean} ± {np.std(known, ddof=1):.{digits}f}" if len(known) > 1 else mean
-
-
 def _comparisons(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
     """What a reader asks first: how far above zero-shot, how many times chance, how often the moment is found."""
     lines = []
@@ -185,7 +176,7 @@ def _details(runs: dict[str, list[dict[str, Any]]]) -> str:
         "Diff. Norm: similarity inside a video against all, (intra - total) / (intra + total); Spearman: with the foundation model's text\n"
         "similarities; won / lost: percent of queries only this model, or only zero-shot, has within the cut-off."
     )
-    return f"{_markdown(header, rows)}\n\n{note}"
+    return f"{markdown(header, rows)}\n\n{note}"
 
 
 def _branches(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
@@ -220,19 +211,8 @@ def _flat(seeds: Sequence[dict[str, Any]]) -> dict[str, float]:
         "video diff norm": [run["collapse"]["video"].get("model", {}).get("diff_norm") for run in seeds],
         "spearman": [run["collapse"]["text"].get("agreement_with_foundation", {}).get("spearman") for run in seeds],
     }
+    for column in judged.COLUMNS[2:] if all((run.get("relevance") or {}).get("measures") for run in seeds) else ():
+        picked[column] = [run["relevance"]["measures"]["fused"][column] for run in seeds]
     for group in seeds[0]["groups"]:
         picked |= {f"{column} {group}": [run["groups"][group]["fused"][column] for run in seeds] for column in COLUMNS}
     return {name: float(np.mean([v for v in values if v is not None] or [np.nan])) for name, values in picked.items()}
-
-
-def _markdown(header: Row, rows: Sequence[Row]) -> str:
-    """A Markdown table with padded columns, numbers to the right."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    left = [i < 2 and header[i] in ("model", "features") for i in range(len(header))]
-
-    def line(cells: Row) -> str:
-        padded = (cell.ljust(w) if keep else cell.rjust(w) for cell, w, keep in zip(cells, widths, left, strict=True))
-        return f"| {' | '.join(padded)} |"
-
-    rule = [f"{'-' * w}" if keep else f"{'-' * (w - 1)}:" for w, keep in zip(widths, left, strict=True)]
-    return "\n".join([line(header), line(rule), *map(line, rows)])

@@ -20,7 +20,7 @@ from pipeline.core.provenance import FileCache, content
 from pipeline.core.shards import ShardStore, assign, key
 from pipeline.core.source import Source
 from pipeline.datasets import splits
-from pipeline.jobs import recipes, resharding
+from pipeline.jobs import checks, recipes, resharding
 from pipeline.jobs.videos import Listing, listing, refreshed
 
 Targets = Sequence[str]
@@ -239,6 +239,8 @@ class Collection:
         """
         self.check_imported()
         notes = splits.check(self.config, self.listing.queries) if training else []
+        if training and not self.started:
+            checks.relevance_files(self.config, self.layout, self.config.experiments)
         imported = [f"{name}, seed {seed}" for name, seed in self.config.group("table") if self.imported_run(name, seed)]
         return notes + [f"the checkpoint of {run} was imported: it is not trained" for run in imported]
 

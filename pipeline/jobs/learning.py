@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.core.layout import Layout
+from pipeline.core.provenance import FileCache, sha256
 from pipeline.jobs import recipes
 from pipeline.jobs.collection import Collection, Targets
 from pipeline.jobs.estimates import PYTHON, Costs, Load, Needs
@@ -87,7 +88,11 @@ class Evaluate(Stage):
         return layout.evaluation(of["experiment"], int(of["seed"])), layout.metrics(of["experiment"], int(of["seed"]))
 
     def made_by(self, collection: Collection, of: Wildcards) -> MadeBy:
-        return MadeBy(recipes.evaluation(collection.config, of["experiment"]), after=[*all_features(collection), Job("train", of)])
+        relevance = collection.experiment(of["experiment"]).evaluation.relevance
+        there = relevance is not None and Path(relevance).exists()  # where not, the job says so
+        data = FileCache(collection.layout.fingerprints).get(str(relevance), sha256) if there else None
+        before = [*all_features(collection), Job("train", of)]
+        return MadeBy(recipes.evaluation(collection.config, of["experiment"]), data, before)
 
     def needs(self, costs: Costs, load: Load, of: Wildcards) -> Needs:
         return costs.evaluate(costs.collection.experiment(of["experiment"]), load)

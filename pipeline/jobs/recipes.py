@@ -92,7 +92,7 @@ def training(config: Config, experiment: str, seed: int) -> dict[str, Any]:
     texts = {name: text(config, name) for name in {chosen.text, chosen.teacher or chosen.text}}
     return {
         "experiment": chosen.model_dump(exclude={"evaluation"}),
-        "fusion": chosen.evaluation.model_dump(exclude={"split"}),  # early stopping looks at it too
+        "fusion": chosen.evaluation.model_dump(exclude={"split", "relevance"}),  # early stopping looks at it too
         "clips": clips(config, experiment),
         "text": texts,
         "seed": seed,
@@ -101,4 +101,5 @@ def training(config: Config, experiment: str, seed: int) -> dict[str, Any]:
 
 def evaluation(config: Config, experiment: str) -> dict[str, Any]:
     """One evaluation."""
-    return config.experiment(experiment).evaluation.model_dump()
+    chosen = config.experiment(experiment).evaluation
+    return chosen.model_dump(exclude={"relevance"} if chosen.relevance is None else set())

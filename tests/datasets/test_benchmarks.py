@@ -60,6 +60,7 @@ def test_counts_of_tvr(shared: Path) -> None:
     assert len(queries) == 10895
     assert {query.split for query in queries} == {"test"}
     assert Counter(query.extra["type"] for query in queries) == {"v": 8097, "vt": 1834, "t": 964}
+    assert Counter(query.group for query in queries) == {"visual": 8097, "both": 1834, "subtitle": 964}  # rows of every table
     assert [int(query.query_id) for query in sorted(queries, key=lambda q: int(q.query_id))] == list(range(87175, 98070))
     assert set(Counter(query.video_id for query in queries).values()) == {5}
 

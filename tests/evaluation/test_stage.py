@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipeline.core.errors import StoreError, StoreMissing, TrainingError
+from pipeline.config.schema import Config
+from pipeline.core.errors import DatasetError, StoreError, StoreMissing, TrainingError
 from pipeline.core.store import open_store
 from pipeline.evaluation import inputs, stage, table
 from pipeline.jobs import recipes
@@ -200,6 +202,36 @@ def test_every_file_of_a_result_names_the_gallery(world: World) -> None:
     rows = [row.split(" | ") for row in table.render({"main": [metrics]}, "activitynet").splitlines() if row.startswith("| ")]
     gallery = {row[0].strip("| "): row[2].strip() for row in reversed(rows) if len(row) == 8}  # the first table of two comes last
     assert (gallery["main"], gallery["published: DL-DKD"], gallery["published: MSC"]) == ("whole, 11", "mssl, 4,430", "4,917 or 4,430")
+
+
+def test_several_relevant_videos_beside_the_own_one(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Judged are a third of the queries: their own video, the next one, one of the training split and one in quarantine."""
+    judged = [f"{video}#0" for video in world.ids if video != QUARANTINED]
+    usable = [video for video in world.ids if video != QUARANTINED]
+    wanted = {query: [query.split("#")[0], usable[(i + 1) % len(usable)]] for i, query in enumerate(judged)}
+    lines = [{"query_id": query, "gt_video_ids": [*videos, "train/0", QUARANTINED]} for query, videos in wanted.items()]
+    lines += [{"query_id": "train/0#0", "gt_video_ids": ["train/0"]}, {"query_id": f"{usable[0]}#1", "gt_video_ids": []}]
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    world.config = Config.model_validate(world.config.model_dump() | {"evaluation": {"relevance": str(labels)}})
+    found = evaluated(world)[0]["relevance"]
+    assert (found["queries"], found["without"], found["outside"], found["mean"], found["several"]) == (11, 1, 22, 2.0, 11)
+    queries, videos, scores = literal(world)
+    for branch, matrix in scores.items():
+        places = matrix.argsort(dim=1, descending=True, stable=True).argsort(dim=1) + 1
+        best = [min(int(places[queries.index(query), videos.index(video)]) for video in wanted[query]) for query in judged]
+        own = [int(places[queries.index(query), videos.index(wanted[query][0])]) for query in judged]
+        measured = found["measures"][branch]
+        assert measured["any R@5"] == pytest.approx(100 * np.mean(np.array(best) <= 5))
+        assert measured["R@5"] == pytest.approx(100 * np.mean(np.array(own) <= 5))
+    assert "11 queries, 2.00 relevant videos each, 11 with several; 0 whose own video is not among them" in capsys.readouterr().out
+    world.config.experiments.pop("second")
+    text = table.run_table(world.config, world.layout)
+    assert "Several videos may answer a query" in text
+    assert f"{found['measures']['fused']['mAP']:.1f}" in text
+    labels.write_text('{"query_id": "nobody", "gt_video_ids": []}\n')
+    with pytest.raises(DatasetError, match="query nobody"):
+        evaluated(world)
 
 
 @pytest.mark.parametrize(("kind", "line"), [("tvr", "263.1"), ("activitynet", "202.1"), ("charades", "99.7"), ("qvhighlights", "234.6")])

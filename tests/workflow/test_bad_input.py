@@ -80,6 +80,24 @@ def test_unknown_key_is_named_before_any_job(finished: Workspace, tmp_path: Path
     assert "config.yaml" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("labels", "said"), [("nobody 0 test/0000 1\n", "query nobody: no query of the dataset"), (None, "relevance file cannot be read")]
+)
+def test_a_relevance_file_that_cannot_be_meant_stops_before_any_job(
+    finished: Workspace, tmp_path: Path, labels: str | None, said: str
+) -> None:
+    work = finished.copy(tmp_path / "work")
+    if labels:
+        (work.folder / "labels.qrels").write_text(labels)
+    work.config["evaluation"] = {**work.config["evaluation"], "relevance": "labels.qrels"}
+    work.write()
+    done = work.snakemake(check=False)
+    assert done.returncode != 0
+    assert said in done.stdout
+    assert "Traceback" not in done.stdout
+    assert "rule " not in done.stdout
+
+
 def test_missing_weights_name_the_file_and_never_become_a_random_model(finished: Workspace, tmp_path: Path) -> None:
     work = finished.copy(tmp_path / "work")
     work.config["encoders"]["clip-b16"] = {"kind": "open_clip", "architecture": "ViT-B-16-quickgelu", "weights": "openai"}

@@ -68,6 +68,19 @@ def config(*path: str, value: object) -> Change:
     return change
 
 
+def relevance(work: Workspace) -> None:
+    """A file of relevant videos is named, and the run brought up to date; then one of its lines changes."""
+    query = pd.read_csv(work.folder / "data" / "queries.csv").query("split == 'test'")["query_id"].iloc[0]
+    labels = work.folder / "labels.qrels"
+    labels.write_text(f"{query} 0 {query.split('#')[0]} 1\n")
+    config("evaluation", "relevance", value="labels.qrels")(work)
+    work.write()
+    assert dict(work.planned()) == {"evaluate": X, "table": 1}
+    work.snakemake()
+    assert dict(work.planned()) == {}
+    labels.write_text(labels.read_text().replace(" 1\n", " 2\n"))
+
+
 def nothing(work: Workspace) -> None:
     """Nothing is changed."""
 
@@ -364,6 +377,7 @@ TABLE: list[tuple[str, Change, dict[str, int]]] = [
     ("`clips.method`", config("clips", "method", value="uniform"), FROM_CLIPS),
     ("`training.learning_rate`", config("training", "learning_rate", value=2.0e-3), FROM_TRAIN),
     ("`evaluation.split`", config("evaluation", "split", value="val"), {"evaluate": X, "table": 1}),
+    ("the file of `evaluation.relevance`", relevance, {"evaluate": X, "table": 1}),
     ("`evaluation.clip_weight`", config("evaluation", "clip_weight", value=0.3), FROM_TRAIN),
     ("`video.max_bad_fraction`", config("video", "max_bad_fraction", value=0.5), {"quarantine": 1}),
     ("one more seed", another_seed, {"train": X, "evaluate": X, "table": 1}),
