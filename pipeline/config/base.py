@@ -103,3 +103,11 @@ def of_kind(room: str, base: type[Section], *own: type[Section], default: str | 
     choices = [Annotated[section, Tag(kind)] for kind, section in by_kind.items()]
     choices.append(Annotated[plugged(room, base, tuple(by_kind)), Tag("own")])
     return Annotated[Union[tuple(choices)], Discriminator(tag)]  # noqa: UP007 - made of a list
+
+
+def merge(base: dict, over: dict) -> dict:
+    """`base` with `over` laid on top, dictionaries merged key by key."""
+    merged = dict(base)
+    for key, value in over.items():
+        merged[key] = merge(merged[key], value) if isinstance(value, dict) and isinstance(merged.get(key), dict) else value
+    return merged

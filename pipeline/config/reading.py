@@ -9,8 +9,9 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from pipeline.config.base import merge
 from pipeline.config.method import Experiment
-from pipeline.config.schema import Config, merge
+from pipeline.config.schema import Config
 from pipeline.core.errors import ConfigError
 from pipeline.core.store import recipe_hash
 
@@ -75,7 +76,7 @@ def validate(values: dict[str, Any], *, source: str) -> Config:
 
 
 def _place(config: Config, name: str) -> str:
-    return next(key for key in ("experiments", "ablations", "sweeps") if name in getattr(config, key))
+    return next((key for key in ("experiments", "ablations", "sweeps") if name in getattr(config, key)), "compare.methods")
 
 
 def _explain(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:

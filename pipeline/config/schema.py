@@ -5,14 +5,15 @@ Loading, error messages and generated documents live in `pipeline/config/reading
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, PrivateAttr, model_validator
 
-from pipeline.config import variants
+from pipeline.config import presets, variants
 from pipeline.config.ablations import table_3, tables_1_and_2
-from pipeline.config.base import Name, Output, Section
+from pipeline.config.base import Name, Output, Section, merge
 from pipeline.config.encoder import Encoder
 from pipeline.config.encoders import AnyEncoder, Imported
 from pipeline.config.inputs import AnyDataset, Demo, Ours, Video
@@ -35,6 +36,20 @@ class Runtime(Section):
     gpus: PositiveInt = Field(1, description="GPU jobs at once when `--resources gpu=` is not given.")
 
 
+class Compare(Section):
+    """What `snakemake compare` sets side by side (docs/methods.md)."""
+
+    methods: list[Name] | dict[Name, dict] | None = Field(
+        None,
+        description="Names of `experiments` or of presets; or named models, as in `experiments`, which only this target trains. "
+        "null: all experiments.",
+    )
+    seeds: list[Seed] | None = Field(None, min_length=1, description="One run per method and seed; null: `seeds`.")
+    galleries: list[PositiveInt] = Field(
+        [2_000, 20_000, 200_000], description="Made-up galleries, in videos, on which the latency of a query is measured."
+    )
+
+
 class Config(Section):
     """The whole configuration."""
 
@@ -46,6 +61,10 @@ class Config(Section):
         ...,
         min_length=1,
         description="Named encoders; the name is the folder of their features. A `kind` with a dot in it: docs/extending.md.",
+    )
+    preset: str | None = Field(
+        None,
+        description="A method's published values for this dataset, below the keys given here: docs/methods.md. In an experiment too.",
     )
     variant: Literal["released", "paper"] = "released"
     features: list[Name] = Field(..., min_length=1, description="Encoders whose rows are concatenated.")
@@ -59,7 +78,7 @@ class Config(Section):
     experiments: dict[Name, dict] = Field(
         default_factory=lambda: {"main": {}},
         min_length=1,
-        description="Named models; each overrides any of the keys from `variant` to `evaluation`.",
+        description="Named models; each overrides any of the keys from `preset` to `evaluation`.",
     )
     seeds: list[Seed] = Field([9527], min_length=1, description="One run per experiment and seed.")
     ablations: dict[Name, dict] = Field(
@@ -67,15 +86,28 @@ class Config(Section):
     )
     sweeps: dict[Name, dict] = Field(default_factory=table_3, description="Models of `snakemake sweeps`; by default the paper's Table 3.")
     ablation_seeds: list[Seed] = Field([1, 2, 3], min_length=1, description="Seeds of the ablations and sweeps.")
+    compare: Compare = Compare()
     runtime: Runtime = Runtime()
     _source: str = PrivateAttr("config.yaml")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("preset") is None:
+            return values
+        variant = values.get("variant", "released")
+        return merge(presets.values(values["preset"], _section(values, "dataset"), where="preset", variant=variant), values)
+
     @model_validator(mode="after")
     def _references(self) -> Config:
-        shared = [name for name in self.experiments if name in self.ablations or name in self.sweeps]
-        shared += [name for name in self.ablations if name in self.sweeps]
+        groups = [self.experiments, self.ablations, self.sweeps, {n: m for n, m in self.compared.items() if n not in self.experiments}]
+        if isinstance(self.compare.methods, dict):
+            groups[-1] = self.compare.methods
+        shared = [name for name, count in Counter(name for group in groups for name in group).items() if count > 1]
         if shared:
-            raise ValueError(f"experiments, ablations and sweeps share names: {', '.join(shared)}; a name is a folder of runs")
+            raise ValueError(
+                f"experiments, ablations, sweeps and compare.methods share names: {', '.join(shared)}; a name is a folder of runs"
+            )
         for name in self.models:
             experiment = self.experiment(name)
             for key, used in (
@@ -108,14 +140,23 @@ class Config(Section):
     @property
     def models(self) -> dict[str, dict]:
         """Every named model, whichever target trains it."""
-        return {**self.experiments, **self.ablations, **self.sweeps}
+        return {**self.experiments, **self.ablations, **self.sweeps, **self.compared}
+
+    @property
+    def compared(self) -> dict[str, dict]:
+        """The models `snakemake compare` sets side by side; a name that is no experiment is a preset's."""
+        methods = self.compare.methods
+        if isinstance(methods, dict):
+            return methods
+        return {name: self.experiments.get(name, {"preset": name}) for name in methods or self.experiments}
 
     def group(self, target: str) -> list[tuple[str, int]]:
-        """The runs of a target: `table` (experiments), `ablation` or `sweeps`."""
+        """The runs of a target: `table` (experiments), `ablation`, `sweeps` or `compare`."""
         names, seeds = {
             "table": (self.experiments, self.seeds),
             "ablation": (self.ablations, self.ablation_seeds),
             "sweeps": (self.sweeps, self.ablation_seeds),
+            "compare": (self.compared, self.compare.seeds or self.seeds),
         }[target]
         return [(name, seed) for name in names for seed in seeds]
 
@@ -138,8 +179,18 @@ class Config(Section):
         return {stream.name: stream for stream in wanted}
 
     def experiment(self, name: str) -> Experiment:
-        """The named experiment: its overrides on the top-level values on the variant's. ValidationError when an override does not fit."""
+        """The named experiment: its overrides on its preset on the top-level values on the variant's.
+
+        ValidationError when an override does not fit; ConfigError when there is no such preset.
+        """
         base, over = self.model_dump(include=set(Experiment.model_fields), exclude_unset=True), self.models[name]
+        if "preset" in over:
+            for key in presets.REPLACED:
+                base.pop(key, None)
+            variant = over.get("variant", base.get("variant", "released"))
+            where, dataset = f"the preset of {name!r}", self.dataset.model_dump(include={"kind", "name"})
+            method = presets.values(over["preset"], dataset, where=where, variant=variant)
+            over = merge(method, {key: value for key, value in over.items() if key != "preset"})
         model = over.get("model")
         if isinstance(model, dict) and model.get("kind", self.model.kind) != self.model.kind:
             base.pop("model", None)  # the keys of another kind mean nothing to this one
@@ -147,9 +198,7 @@ class Config(Section):
         return Experiment.model_validate(merge(variants.defaults(given.get("variant", "released")), given))
 
 
-def merge(base: dict, over: dict) -> dict:
-    """`base` with `over` laid on top, dictionaries merged key by key."""
-    merged = dict(base)
-    for key, value in over.items():
-        merged[key] = merge(merged[key], value) if isinstance(value, dict) and isinstance(merged.get(key), dict) else value
-    return merged
+def _section(values: dict, key: str) -> dict:
+    """A section of a configuration that is not checked yet."""
+    section = values.get(key, {})
+    return section if isinstance(section, dict) else {"kind": section.kind, "name": section.name}

@@ -16,7 +16,7 @@ from pipeline.core.errors import StoreError, StoreMissing
 from pipeline.core.layout import Layout
 from pipeline.evaluation import judged, time_line
 from pipeline.evaluation.markdown import Row, markdown, spread
-from pipeline.evaluation.published import COLUMNS, NOTES, published
+from pipeline.evaluation.published import COLUMNS, NOTES, beside, elsewhere
 
 
 def run_table(config: Config, layout: Layout, target: str = "table") -> str:
@@ -76,8 +76,9 @@ def render(runs: dict[str, list[dict[str, Any]]], kind: str, absent: Sequence[st
         f"epochs chosen on {', '.join(selection)}. Percent; ± is the standard deviation over seeds."
     )
     sections.append(markdown(["model", "features", "gallery", *COLUMNS], _main_rows(runs, kind, target)))
-    if kind in NOTES and published(kind, target):
+    if kind in NOTES and beside(kind, gallery["videos"], target):
         sections.append(NOTES[kind])
+    sections.append(elsewhere(kind, gallery["videos"], target))
     words = time_line.words(first["moments"]["time_line"]) if first["moments"] else []
     sections.append("\n".join(f"- {line}" for line in [*_comparisons(runs), *words]))
     for group in sorted({group for seeds in runs.values() for run in seeds for group in run["groups"]}):
@@ -119,7 +120,7 @@ def _main_rows(runs: dict[str, list[dict[str, Any]]], kind: str, target: str) ->
     ]
     first = next(iter(runs.values()))[0]
     rows.append(["chance", "", _gallery(first), *_cells([first["chance"]])])
-    for line in published(kind, target):
+    for line in beside(kind, first["gallery"]["videos"], target):
         values = ("-" if value is None else f"{value:.1f}" for value in line.values)
         rows.append([f"published: {line.method}", line.features, line.gallery, *values])
     return rows
@@ -196,7 +197,7 @@ def frame(runs: dict[str, list[dict[str, Any]]], kind: str, target: str = "table
         if key == "fused":
             row |= _flat(of_row)
         rows.append(row)
-    for line in published(kind, target):
+    for line in beside(kind, next(iter(runs.values()))[0]["gallery"]["videos"], target):
         values_of = dict(zip(COLUMNS, line.values, strict=True))
         rows.append({"model": line.method, "features": line.features, "source": line.source, "gallery": line.gallery, **values_of})
     return pd.DataFrame(rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.core.layout import Layout
-from pipeline.core.provenance import FileCache, sha256
+from pipeline.core.provenance import PACKAGE, FileCache, sha256
 from pipeline.jobs import recipes
 from pipeline.jobs.collection import Collection, Targets
 from pipeline.jobs.estimates import PYTHON, Costs, Load, Needs
@@ -114,10 +114,17 @@ class Table(Stage):
         return layout.table(**of), layout.table(**of).with_suffix(".csv")
 
     def made_by(self, collection: Collection, of: Wildcards) -> MadeBy:
-        return MadeBy(after=[Job("evaluate", run) for run in _runs(collection, of["target"])])
+        return MadeBy(data=_published(collection), after=[Job("evaluate", run) for run in _runs(collection, of["target"])])
 
     def needs(self, costs: Costs, load: Load, of: Wildcards) -> Needs:
         return Needs(PYTHON[0] + 1, PYTHON[1], 1e4)
+
+
+def _published(collection: Collection) -> str | None:
+    """Digest of the published numbers, where a dataset has any."""
+    kind = collection.config.dataset
+    known = kind.original or kind.kind == "bundle"
+    return FileCache(collection.layout.fingerprints).get(PACKAGE / "evaluation" / "published.yaml", sha256) if known else None
 
 
 def _runs(collection: Collection, *targets: str) -> list[dict[str, str]]:

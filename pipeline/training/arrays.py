@@ -14,7 +14,7 @@ import torch
 
 from pipeline.clips import pooling
 from pipeline.clips.stage import BATCH, empty, merge
-from pipeline.config import schema, variants
+from pipeline.config import base, variants
 from pipeline.config.method import Experiment
 from pipeline.core.errors import TrainingError
 from pipeline.datasets import rows, table
@@ -38,7 +38,7 @@ def experiment(**values: Any) -> Experiment:
     Errors: pydantic's ValidationError, naming every wrong key and value.
     """
     named = {"features": ["arrays"], "text": "arrays", **values}
-    return Experiment.model_validate(schema.merge(variants.defaults(named.get("variant", "released")), named))
+    return Experiment.model_validate(base.merge(variants.defaults(named.get("variant", "released")), named))
 
 
 @dataclass(frozen=True)

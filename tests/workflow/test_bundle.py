@@ -60,4 +60,4 @@ def test_from_bundle_to_table(kind: str, own_lists: bool, tmp_path: Path) -> Non
         assert found["gallery"]["videos"] == 4
         assert found["gallery"]["name"] == (COLLECTION[kind] if own_lists else GALLERY[kind])
         assert (found["moments"] is None) == own_lists
-    assert "published: MSC" in (work.results / "table.md").read_text()
+    assert "Published numbers on a gallery of " in (work.results / "table.md").read_text()
