@@ -13,6 +13,8 @@ from pipeline.core.errors import BundleError
 from pipeline.core.install import run_command
 from pipeline.core.provenance import sha256
 from pipeline.interchange.importing import Teacher
+from pipeline.jobs.checks import widths
+from pipeline.jobs.collection import Collection
 
 Config = Annotated[str, typer.Option("--config", help="The configuration file.")]
 Experiment = Annotated[str, typer.Option("--experiment", help="An experiment of the configuration.")]
@@ -120,7 +122,10 @@ def import_checkpoint(
             where=written,
             fix="import under another experiment or seed, or give --force",
         )
-    checkpoints.import_checkpoint(settings, layout, experiment, seed, path)
+    collection = Collection.of(settings)
+    checkpoints.import_checkpoint(
+        settings, layout, experiment, seed, path, lambda dims: widths(collection, experiment, dims._asdict(), path)
+    )
     write_json(mark, {"file": path.name, "sha256": sha256(path)})
     print(f"wrote {written}")
     if settings.experiment(experiment).clips.dtype == "float16":

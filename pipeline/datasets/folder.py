@@ -39,15 +39,28 @@ def key_of(relative: str) -> str:
 
 
 def walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """As `os.walk` from the top down, every folder once, links followed."""
+    """As `os.walk` from the top down, every folder once, links followed.
+
+    Errors: DatasetError for a folder that cannot be read: what it holds would be left out without a word.
+    """
     visited: set[str] = set()
-    for base, folders, names in os.walk(root, followlinks=True):
+    for base, folders, names in os.walk(root, onerror=_unreadable, followlinks=True):
         real = os.path.realpath(base)
         if real in visited:
             folders.clear()
             continue
         visited.add(real)
         yield base, folders, names
+
+
+def _unreadable(error: OSError) -> None:
+    if Path(error.filename).name == "lost+found":  # of a disk's own repairs, closed to all but root
+        return
+    raise DatasetError(
+        f"a folder of videos cannot be read: {error.strerror}",
+        where=error.filename,
+        fix="give yourself the permission to read it, mount its disk, or move it out of dataset.videos",
+    ) from error
 
 
 def scan(root: str | Path, frame_folders: Collection[str] = ()) -> list[File]:
@@ -179,7 +192,8 @@ def locate(
         )
     if missing and not allow_missing:
         _refuse_missing(missing, root, report)
-    return keep(rows, kept), missing
+    located = {video.video_id for video in kept}
+    return replace(keep(rows, kept), absent=tuple(v.video_id for v in rows.videos if v.video_id not in located)), missing
 
 
 def _refuse_missing(missing: list[str], root: str | Path, report: Path) -> None:

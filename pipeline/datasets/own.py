@@ -74,6 +74,7 @@ class _Reader:
         self.files, self.allow_missing = files, allow_missing
         self.problems: list[str] = []
         self.missing: list[str] = []
+        self.absent: dict[str, None] = {}
         self.both = 0  # rows that name their video twice
         self.queries: list[Query] = []
         self.lines: dict[str, int] = {}
@@ -116,6 +117,7 @@ class _Reader:
         self.counts[key] = number + 1
         if absent:
             self.missing.append(f"{key} ({split}): line {line}: {absent}")
+            self.absent[key] = None
             return
         cap_id = f"{key}#enc#{number}"
         extra = {name: value for name, value in row.items() if name not in (COLUMNS if not path else KEPT) and value not in (None, "")}
@@ -146,9 +148,8 @@ class _Reader:
         if self.both:
             notes.append(f"{self.both} rows give both path and video_id: path says which video it is, video_id is kept as a note")
         if self.missing:
-            absent = len({line.split(" (", 1)[0] for line in self.missing})
-            notes.append(f"{absent} videos with {len(self.missing)} queries are not on disk and left out")
-        return Rows(tuple(videos), tuple(self.queries), notes=tuple(notes), missing=tuple(self.missing))
+            notes.append(f"{len(self.absent)} videos with {len(self.missing)} queries are not on disk and left out")
+        return Rows(tuple(videos), tuple(self.queries), notes=tuple(notes), missing=tuple(self.missing), absent=tuple(self.absent))
 
 
 def _moments(row: dict[str, Any], bad: list[str]) -> tuple[tuple[float, float], ...]:

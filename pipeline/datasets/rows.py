@@ -52,7 +52,7 @@ class Query:
 class Rows:
     """A dataset as read: `gallery` names the published evaluation set where there are several; `notes` are facts to print.
 
-    `missing`: one line for each absent file that `allow_missing_videos` let pass.
+    `missing`: one line for each absent file that `allow_missing_videos` let pass; `absent`: the ids of those videos.
     """
 
     videos: tuple[Video, ...]
@@ -60,6 +60,7 @@ class Rows:
     gallery: str = ""
     notes: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
 
 
 def normalise(text: str) -> str:

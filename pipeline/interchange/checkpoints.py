@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,15 +88,19 @@ def build(weights: Mapping[str, Tensor], experiment: Experiment, where: str | Pa
     return model.eval()
 
 
-def import_checkpoint(config: Config, layout: Layout, experiment: str, seed: int, path: str | Path) -> None:
+def import_checkpoint(
+    config: Config, layout: Layout, experiment: str, seed: int, path: str | Path, fits: Callable[[Dims], None] = lambda dims: None
+) -> None:
     """Write a released `best.ckpt` as runs/<experiment>/seed<k>/checkpoint.h5, ready for evaluation and search.
 
+    `fits` may refuse its sizes before anything is written.
     Heads, dropout, the Gaussian widths' order and the consolidation temperature are not in the weights: they come from the configuration.
     Errors: BundleError, WeightsError. Source: docs/method.md 10 (released checkpoints are pickles).
     """
     chosen = config.experiment(experiment)
     released = released_file.read(path)
     model = build(released.weights, chosen, path)
+    fits(model.dims)
     attrs: dict[str, Any] = {"epoch": released.epoch, "selection_split": "unknown (imported)", "imported": Path(path).name}
     if released.recalls:
         attrs["recalls"] = released.recalls

@@ -1,37 +1,174 @@
-"""What jobs would fail of later, said before the first one starts. No torch: the workflow calls these while it is parsed."""
+"""What is said or refused before any job: whatever a job would fail of, or be wrong without a word, hours later."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
 
-from pipeline.config.schema import Config
+from pipeline.config.encoders import OpenClip
+from pipeline.core.atomic import write_json
+from pipeline.core.errors import ConfigError, DatasetError, LockedError, StoreError, printable
 from pipeline.core.layout import Layout
-from pipeline.datasets import relevance
-from pipeline.datasets.readers import annotated
-from pipeline.demo.world import world
+from pipeline.core.provenance import UNUSABLE
+from pipeline.core.source import Source
+from pipeline.core.store import open_store
+from pipeline.datasets import splits
+from pipeline.datasets.rows import LISTED
+from pipeline.jobs import relevance
+from pipeline.jobs.collection import Collection
+from pipeline.jobs.videos import Listing
 
 
-def relevance_files(config: Config, layout: Layout, experiments: Iterable[str]) -> None:
-    """Read the relevance file of every experiment that names one. Errors: DatasetError for a wrong line or an unknown id."""
-    files = dict.fromkeys(filter(None, (config.experiment(name).evaluation.relevance for name in experiments)))
-    if not files:
+def check(collection: Collection, *, training: bool = True) -> list[str]:
+    """What is to be said before any job starts; `training`: whether the run goes beyond features and clips.
+
+    Errors: DatasetError and ConfigError for what a job would fail of later.
+    """
+    imported_features(collection)
+    notes = splits.check(collection.config, collection.listing.queries) if training else []
+    if training and not collection.started:
+        relevance.check(collection.config, collection.layout, collection.config.experiments)
+    for name, seed in collection.config.group("table"):
+        if collection.imported_run(name, seed):
+            checkpoint = collection.layout.checkpoint(name, seed)
+            with open_store(checkpoint, stage="checkpoint") as store:
+                widths(collection, name, store.attrs["dims"], checkpoint)
+            notes.append(f"the checkpoint of {name}, seed {seed} was imported: it is not trained")
+    return notes
+
+
+def imported_features(collection: Collection) -> None:
+    """Refuse imported features that are divided otherwise than the collection is now. Errors: DatasetError."""
+    for encoder in filter(collection.imported, collection.video_encoders):
+        folder = collection.layout.features(encoder, "*").parent
+        stored = sorted(path.stem for path in folder.glob("*.h5"))
+        if stored and stored != list(collection.shards):
+            raise DatasetError(
+                f"imported features in {len(stored)} shards, where the collection has {len(collection.shards)}",
+                where=folder,
+                fix="import them again with `prvr import`, or set video.shard_size back",
+            )
+
+
+def widths(collection: Collection, experiment: str, dims: Mapping[str, int], checkpoint: Path) -> None:
+    """Refuse a checkpoint from elsewhere that reads rows of another width than the experiment's encoders give.
+
+    Encoders whose width nothing here knows yet are passed over. Errors: ConfigError naming both sides.
+    """
+    chosen = collection.experiment(experiment)
+    rows, words = [_width(collection, name) for name in chosen.features], _text_width(collection, chosen.text)
+    problems = []
+    if None not in rows and sum(filter(None, rows)) != dims["video_dim"]:
+        each = " + ".join(f"{name} {width}" for name, width in zip(chosen.features, rows, strict=True))
+        problems.append(f"features: it reads rows of {dims['video_dim']} values, the configured encoders give {each}")
+    if words not in (None, dims["text_dim"]):
+        problems.append(f"text: it reads tokens of {dims['text_dim']} values, {chosen.text} gives {words}")
+    if problems:
+        raise ConfigError(
+            "\n    ".join([f"the checkpoint of {experiment} was trained on other features:", *problems]),
+            where=checkpoint,
+            fix=f"set `features` and `text` of {experiment} to the encoders it was trained on; or, to train here, delete this file if it "
+            "was imported before",
+        )
+
+
+def _width(collection: Collection, encoder: str) -> int | None:
+    """Values of a row of an encoder, as stored here or as its architecture says; None when neither is known."""
+    for file in sorted(collection.layout.features(encoder, "*").parent.glob("*.h5"))[:1]:
+        if width := _stored(file, "features", "features"):
+            return width
+    if collection.imported(encoder):
+        return None
+    settings = collection.config.network(encoder)
+    if isinstance(settings, OpenClip):
+        return settings.model.get("embed_dim")
+    return None
+
+
+def _text_width(collection: Collection, encoder: str) -> int | None:
+    """The same of a token of a query."""
+    if width := _stored(collection.layout.text(encoder), "text", "tokens"):
+        return width
+    settings = None if collection.imported(encoder) else collection.config.network(encoder)
+    return settings.model.get("text_cfg", {}).get("width") if isinstance(settings, OpenClip) else None
+
+
+def _stored(file: Path, stage: str, name: str) -> int | None:
+    try:
+        with open_store(file, stage=stage) as store:
+            return int(store.ragged(name, lazy=True).values.shape[1])
+    except StoreError:
+        return None  # absent or bad: whoever needs it says so
+
+
+def lost_videos(collection: Collection) -> None:
+    """Refuse to go on when many videos that were here at the last start are not: a disk that is not mounted, most often.
+
+    Going on would put them into quarantine, or leave them out where `dataset.allow_missing_videos` is set, and drop their features.
+    A few are a matter for the quarantine: of `video.max_bad_fraction` of them, or one. Errors: DatasetError with the first of them.
+    """
+    config, before, now = collection.config, collection.layout.listing, collection.listing
+    if not before.exists() or config.dataset.kind in ("demo", "bundle"):
         return
-    queries, videos = _ids(config, layout)
-    for file in files:
-        relevance.resolve(relevance.read(file), queries, videos, file)
+    former = [source for source in Listing.load(before).videos if source.paths and not source.fingerprint.startswith(UNUSABLE)]
+    known = {source.video_id: source for source in now.videos}
+    # What the annotations name is asked for; of a folder without annotations, what lay in a folder that is empty now.
+    whole_folder = not config.dataset.annotations or config.dataset.include_unlabelled
+
+    def is_lost(source: Source) -> bool:
+        if source.video_id in known:
+            return _gone(known[source.video_id])
+        return source.video_id in now.absent or (whole_folder and _emptied(source))
+
+    lost = [source for source in former if is_lost(source)]
+    if len(lost) <= max(1, config.video.max_bad_fraction * len(former)):
+        return
+    listing = [f"    {printable(source.paths[0])}" for source in lost[:LISTED]] + (
+        [f"    ... and {len(lost) - LISTED:,} more"] * (len(lost) > LISTED)
+    )
+    raise DatasetError(
+        "\n".join([f"{len(lost):,} of {len(former):,} videos were here when the workflow last started, and cannot be read now:", *listing]),
+        where=config.dataset.videos,
+        fix=f"mount their disk, or restore them; if they are gone for good, delete {before} and run the workflow again",
+    )
 
 
-def _ids(config: Config, layout: Layout) -> tuple[list[tuple[str, str]], set[str]]:
-    """Every query by its id and its caption id, and every video."""
-    if config.dataset.kind == "demo":  # known by its description before it is rendered
-        made = world(config.demo)
-        ids = [(query.query_id, f"{video.video_id}#enc#{i}") for video in made for i, query in enumerate(video.queries)]
-        return ids, {video.video_id for video in made}
-    if config.dataset.kind == "bundle":
-        from pipeline.core.store import open_store
+def _gone(source: Source) -> bool:
+    """Whether a file that is listed cannot be opened (a link to nowhere, no permission, a disk that fails)."""
+    return source.fingerprint.startswith(UNUSABLE) and not source.fingerprint.endswith("special")
 
-        with open_store(layout.annotations, stage="annotations") as store:
-            table, videos = store.table("queries"), store.table("videos")
-        return list(zip(table["query_id"], table["cap_id"], strict=True)), set(videos["video_id"])
-    rows = annotated(config.dataset)
-    return [(query.query_id, query.cap_id) for query in rows.queries], {video.video_id for video in rows.videos}
+
+def _emptied(source: Source) -> bool:
+    """Whether the folder of a video holds nothing any more, as a place to mount a disk at does."""
+    try:
+        return not any(os.scandir(os.path.dirname(source.paths[0]) or "."))
+    except OSError:
+        return True
+
+
+def claim(layout: Layout) -> None:
+    """Refuse to run in two folders on the same results: each has its own lock and its own memory of what is current.
+
+    The folder that came first is noted beside them where they lie outside it. Errors: LockedError, unless that folder is gone.
+    """
+    here, note = Path.cwd().resolve(), layout.root / "run-from.json"
+    if layout.root.resolve().is_relative_to(here):
+        return
+    first = Path(_noted(note) or here)
+    if first != here and (first / ".snakemake").is_dir():
+        raise LockedError(
+            f"these results are those of the workflow in {first}, and a second one would undo its work",
+            where=layout.root.resolve(),
+            fix=f"run it there, or give this one another `results:`; if that folder is not used any more, delete {note}",
+        )
+    if first != here or not note.exists():
+        write_json(note, {"folder": str(here)})
+
+
+def _noted(note: Path) -> str:
+    try:
+        return str(json.loads(note.read_text())["folder"])
+    except (OSError, ValueError, KeyError):
+        return ""

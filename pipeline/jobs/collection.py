@@ -19,8 +19,7 @@ from pipeline.core.layout import Layout
 from pipeline.core.provenance import FileCache, content
 from pipeline.core.shards import ShardStore, assign, key
 from pipeline.core.source import Source
-from pipeline.datasets import splits
-from pipeline.jobs import checks, recipes, resharding
+from pipeline.jobs import recipes, resharding
 from pipeline.jobs.videos import Listing, listing, refreshed
 
 Targets = Sequence[str]
@@ -231,27 +230,3 @@ class Collection:
                 where=self.layout.shards,
                 fix="run the workflow again: it goes on with the new division, and nothing is computed twice",
             )
-
-    def check(self, *, training: bool = True) -> list[str]:
-        """What is to be said before any job starts; `training`: whether the run goes beyond features and clips.
-
-        Errors: DatasetError for what a job would fail of later.
-        """
-        self.check_imported()
-        notes = splits.check(self.config, self.listing.queries) if training else []
-        if training and not self.started:
-            checks.relevance_files(self.config, self.layout, self.config.experiments)
-        imported = [f"{name}, seed {seed}" for name, seed in self.config.group("table") if self.imported_run(name, seed)]
-        return notes + [f"the checkpoint of {run} was imported: it is not trained" for run in imported]
-
-    def check_imported(self) -> None:
-        """Refuse imported features that are divided otherwise than the collection is now. Errors: DatasetError."""
-        for encoder in filter(self.imported, self.video_encoders):
-            folder = self.layout.features(encoder, "*").parent
-            stored = sorted(path.stem for path in folder.glob("*.h5"))
-            if stored and stored != list(self.shards):
-                raise DatasetError(
-                    f"imported features in {len(stored)} shards, where the collection has {len(self.shards)}",
-                    where=folder,
-                    fix="import them again with `prvr import`, or set video.shard_size back",
-                )

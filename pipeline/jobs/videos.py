@@ -11,7 +11,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -24,14 +24,21 @@ from pipeline.core.source import Source
 from pipeline.datasets.readers import read
 from pipeline.demo.world import rows as world_rows
 from pipeline.demo.world import world
+from pipeline.encoders.token_counts import limits
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a dataset holds: its videos in the order of the annotations, and split -> number of queries."""
+    """What a dataset holds: its videos in the order of the annotations, and split -> number of queries.
+
+    What no job needs is not saved: `long_queries`, id -> text of those that may be longer than what reads them; `absent`, videos that
+    are asked for and not on disk.
+    """
 
     videos: list[Source]
     queries: dict[str, int]
+    long_queries: dict[str, str] = field(default_factory=dict)
+    absent: frozenset[str] = frozenset()
 
     def save(self, path: Path) -> None:
         videos = [[source.video_id, source.paths, source.fingerprint, source.duration] for source in self.videos]
@@ -68,7 +75,9 @@ def listing(config: Config, layout: Layout) -> Listing:
         if video.files
     ]
     cache.save()
-    return Listing(sources, queries)
+    limit = min(limits(config).values(), default=0)  # a token is a byte at least, and two of them are no words
+    long = {query.query_id: query.text for query in rows.queries if limit and len(query.text.encode()) + 2 > limit}
+    return Listing(sources, queries, long, frozenset(rows.absent))
 
 
 def refreshed(sources: Iterable[Source], layout: Layout) -> list[Source]:

@@ -12,6 +12,8 @@ if (Path(workflow.basedir) / "pipeline").is_dir():
 from pipeline.core import install
 from pipeline.config.reading import read, validate
 from pipeline.config.schema import merge
+from pipeline.jobs.captions import too_long
+from pipeline.jobs.checks import check, claim, lost_videos
 from pipeline.jobs.dag import Dag as Plan, gpus_per_job
 from pipeline.core.errors import PrvrError, system_error
 from pipeline.core.signals import ENDING, attend, leave
@@ -39,8 +41,10 @@ try:
     )
     JOBS = Plan.of(CONFIG, started=not workflow.is_main_process)
     # Features and clips alone need no split to report on.
-    NOTES = JOBS.check(training=not {"extract", "clips_of_all"} & set(sys.argv))
+    NOTES = check(JOBS, training=not {"extract", "clips_of_all"} & set(sys.argv))
     if workflow.is_main_process:
+        claim(JOBS.layout)
+        lost_videos(JOBS)
         if {"--touch", "-t"} & set(sys.argv):
             adopt(JOBS, set(sys.argv))
         settle(JOBS)
@@ -107,7 +111,7 @@ onstart:
     note_run(workflow.local_exec)
     JOBS.listing.save(LAYOUT.listing)
     move_to_shards(JOBS)
-    for note in NOTES:
+    for note in [*NOTES, *too_long(JOBS)]:
         print(f"note: {note}", file=sys.stderr)
     end_on_signals(workflow.local_exec)
     # Before the first job, not after hours of decoding. A dry run needs no weights.
