@@ -163,6 +163,7 @@ def stored(videos: list, captions: list) -> Any:
     held = PooledVideos(
         ids,
         frames.half(),
+        torch.full((len(videos),), 128),
         merged.clips.half(),
         merged.sizes,
         merged.frame_to_clip.to(torch.uint8),

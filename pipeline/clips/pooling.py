@@ -1,4 +1,4 @@
-"""From any number of feature rows to a fixed number, with the time and the mass of every pooled row."""
+"""From any number of feature rows to a fixed number, or at most that many, with the time and the mass of every pooled row."""
 
 from __future__ import annotations
 
@@ -32,6 +32,17 @@ def average_to_fixed_length(rows: np.ndarray, length: int, last_row: str = "drop
     sums = np.add.reduceat(rows[: begins[-2] + spans[-1]], begins[:-1], axis=0, dtype=np.float32)
     sums /= spans[:, None]
     return sums
+
+
+def padded(rows: np.ndarray, length: int) -> np.ndarray:
+    """Rows with rows of zeros after them, `length` in all. Shapes: [N <= length, D] -> [length, D]."""
+    return np.concatenate([rows, np.zeros((length - len(rows), *rows.shape[1:]), rows.dtype)])
+
+
+def padded_times(start: np.ndarray, end: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Times of padded rows: padding covers no time, at the end of the last row. Shapes: [N <= length] s -> float32 [length] s twice."""
+    rest = np.full(length - len(end), end[-1], np.float32)
+    return np.concatenate([start.astype(np.float32), rest]), np.concatenate([end.astype(np.float32), rest])
 
 
 def times(start: np.ndarray, end: np.ndarray, length: int, last_row: str = "drop") -> tuple[np.ndarray, np.ndarray]:

@@ -56,7 +56,7 @@ def recipe(experiment: Experiment) -> dict[str, Any]:
         "schedule": schedule(settings, experiment.variant),
         "levels": levels(settings, experiment.variant),
     }
-    if settings.method == "uniform":
+    if settings.method != "op_tome":
         made |= {"schedule": None, "similarity": None}  # not used, so they must not make another file
     return made
 
@@ -65,5 +65,6 @@ def recipe_name(experiment: Experiment) -> str:
     """The folder of the clips: what one wants to see at a glance, and the recipe's hash."""
     settings = experiment.clips
     method = settings.method.replace("_", "")
-    shape = f"{method}{settings.frames}to{settings.clips}-tau{settings.tau:g}"
+    capped = "capped" if settings.frame_rows == "capped" else ""
+    shape = f"{method}{capped}{settings.frames}to{settings.clips}-tau{settings.tau:g}"
     return f"{'-'.join(experiment.features)}-{shape}-{recipe_hash(recipe(experiment))[:8]}"

@@ -8,10 +8,11 @@ from contextlib import AbstractContextManager, ExitStack
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from pipeline.clips import grids, pooling
 from pipeline.clips.context import contexts
-from pipeline.clips.op_tome import op_tome, uniform
+from pipeline.clips.op_tome import MergedClips, op_tome, uniform
 from pipeline.clips.recipe import levels, recipe, recipe_name, schedule
 from pipeline.config.method import Clips, Experiment
 from pipeline.config.schema import Config
@@ -27,7 +28,8 @@ NORM_FLOOR = 1e-5  # as rows are normalised everywhere (docs/method.md 2.4)
 def run(config: Config, layout: Layout, experiment: str, shard: str) -> None:
     """Write clips/<recipe>/<shard>.h5 from the features of the experiment's encoders.
 
-    Shapes: table `videos` [video_id, duration s]; `frames` [V, F, D] and `clips` [V, C, D] un-normalised; `sizes` [V, C];
+    Shapes: table `videos` [video_id, duration s]; `frames` [V, F, D] and `clips` [V, C, D] un-normalised; `frame_count` [V] rows of
+    `frames` that are not padding; `sizes` [V, C];
     `frame_to_clip` [V, F]; `context` [V, C], `context_count` [V], `context_ratio` [V]; `start`, `end` [V, F] s. Errors: GridError when
     the encoders' rows do not cover the same times, EncoderError for features that are not finite, StoreError.
     """
@@ -70,6 +72,7 @@ def empty(settings: Clips, videos: int, width: int) -> dict[str, np.ndarray]:
     frames, clips, stored = settings.frames, settings.clips, np.dtype(settings.dtype)
     return {
         "frames": np.empty((videos, frames, width), stored),
+        "frame_count": np.empty(videos, np.int32),
         "clips": np.empty((videos, clips, width), stored),
         "sizes": np.empty((videos, clips), np.float32),
         "frame_to_clip": np.empty((videos, frames), np.uint8),
@@ -88,25 +91,37 @@ def _fill(result: dict[str, np.ndarray], first: int, batch: list[str], stored: d
     for i, video_id in enumerate(batch):
         rows, start, end = _rows(video_id, stored, settings.join)
         videos.append(rows)
-        result["start"][first + i], result["end"][first + i] = pooling.times(start, end, settings.frames, settings.last_row)
+        result["start"][first + i], result["end"][first + i] = times(start, end, settings)
     for name, values in merge(videos, chosen).items():
         result[name][place] = values
+
+
+def times(start: np.ndarray, end: np.ndarray, settings: Clips) -> tuple[np.ndarray, np.ndarray]:
+    """The time each row of `frames` covers. Shapes: [N] s twice -> float32 [F] s twice."""
+    if settings.frame_rows == "capped" and len(start) <= settings.frames:
+        return pooling.padded_times(start, end, settings.frames)
+    return pooling.times(start, end, settings.frames, settings.last_row)
 
 
 def merge(videos: Sequence[np.ndarray], chosen: Experiment) -> dict[str, np.ndarray]:
     """Frames, clips and contexts of a few videos from their rows.
 
-    Shapes: [N_i, D] float32 each -> `frames` [V, F, D], `clips` [V, C, D], `sizes` [V, C], `frame_to_clip` [V, F], `context` [V, C],
-    `context_count` [V], `context_ratio` [V]. Source: docs/method.md 2-4.
+    Shapes: [N_i, D] float32 each -> `frames` [V, F, D], `frame_count` [V], `clips` [V, C, D], `sizes` [V, C], `frame_to_clip` [V, F],
+    `context` [V, C], `context_count` [V], `context_ratio` [V]. Source: docs/method.md 2-4.
     """
     settings = chosen.clips
-    frames = np.stack([pooling.average_to_fixed_length(rows, settings.frames, settings.last_row) for rows in videos])
-    masses = np.stack([pooling.sizes(len(rows), settings.frames, settings.size_unit, settings.last_row) for rows in videos])
-    pooled, weights = torch.from_numpy(frames), torch.from_numpy(masses)
-    if settings.method == "uniform":
-        merged = uniform(pooled, settings.clips, weights)
+    kept = [len(rows) if settings.frame_rows == "capped" else settings.frames for rows in videos]
+    counts = torch.tensor(kept).clamp_max(settings.frames)
+    frames = torch.from_numpy(np.stack([_frames(rows, settings) for rows in videos]))
+    if settings.method == "rows":
+        merged = _straight(videos, counts, settings)
     else:
-        merged = op_tome(pooled, schedule(settings, chosen.variant), settings.similarity, weights)
+        masses = [pooling.sizes(len(rows), settings.frames, settings.size_unit, settings.last_row) for rows in videos]
+        weights = torch.from_numpy(np.stack(masses))
+        if settings.method == "uniform":
+            merged = uniform(frames, settings.clips, weights)
+        else:
+            merged = op_tome(frames, schedule(settings, chosen.variant), settings.similarity, weights)
     # contexts are counted on the rows the model sees, which are normalised
     frozen = merged.clips / (merged.clips.norm(dim=2, keepdim=True) + NORM_FLOOR)
     grouped = contexts(
@@ -119,7 +134,8 @@ def merge(videos: Sequence[np.ndarray], chosen: Experiment) -> dict[str, np.ndar
         context_merge=settings.context_merge,
     )
     computed = {
-        "frames": pooled,
+        "frames": frames,
+        "frame_count": counts,
         "clips": merged.clips,
         "sizes": merged.sizes,
         "frame_to_clip": merged.frame_to_clip,
@@ -128,6 +144,27 @@ def merge(videos: Sequence[np.ndarray], chosen: Experiment) -> dict[str, np.ndar
         "context_ratio": grouped.ratio,
     }
     return {name: values.numpy() for name, values in computed.items()}
+
+
+def _frames(rows: np.ndarray, settings: Clips) -> np.ndarray:
+    """The frame rows of a video: pooled, or as they are and padded. Shapes: [N, D] -> [F, D]. Source: docs/method.md 2.2."""
+    if settings.frame_rows == "capped" and len(rows) <= settings.frames:
+        return pooling.padded(rows, settings.frames)
+    return pooling.average_to_fixed_length(rows, settings.frames, settings.last_row)
+
+
+def _straight(videos: Sequence[np.ndarray], counts: Tensor, settings: Clips) -> MergedClips:
+    """Clips as means of the feature rows; the j-th of n frames belongs to clip floor(j * C / n), padding to the last.
+
+    Shapes: `counts` [V] frames of each video.
+    """
+    clips = [pooling.average_to_fixed_length(rows, settings.clips, settings.last_row) for rows in videos]
+    masses = [pooling.sizes(len(rows), settings.clips, settings.size_unit, settings.last_row) for rows in videos]
+    sizes = torch.from_numpy(np.stack(masses))
+    if settings.size_unit == "slots":
+        sizes = sizes * counts[:, None] / settings.clips
+    owner = torch.arange(settings.frames) * settings.clips // counts[:, None]
+    return MergedClips(torch.from_numpy(np.stack(clips)), sizes, owner.clamp_max(settings.clips - 1))
 
 
 def _rows(video_id: str, stored: dict[str, Ragged], join: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

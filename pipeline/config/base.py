@@ -51,6 +51,17 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Weighted(Section):
+    """The settings of an objective. One whose weights have other names says their sum."""
+
+    weight: Weight = Field(1.0, description="Weight; 0 switches it off.")
+
+    @property
+    def total(self) -> float:
+        """The sum of its weights; 0: switched off."""
+        return self.weight
+
+
 def plugged(room: str, base: type[Section], kinds: tuple[str, ...] = ()) -> Any:
     """The type of settings whose `kind` is the dotted name of a user's module: its class `Settings`, which derives from `base`.
 
@@ -89,6 +100,17 @@ def or_plugged(room: str, base: type[Section], ours: type[Section]) -> Any:
     return Annotated[SerializeAsAny[ours], WrapValidator(validated), _OrUsersOwn()]  # type: ignore[valid-type, misc]
 
 
+class _AnyOf:
+    """In the JSON schema a section without `kind`, whose default it is, may look like several kinds."""
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> Any:
+        made = handler(core)
+        place = handler.resolve_ref_schema(made)
+        if "oneOf" in place:
+            place["anyOf"] = place.pop("oneOf")
+        return made
+
+
 def of_kind(room: str, base: type[Section], *own: type[Section], default: str | None = None) -> Any:
     """The type of a field that holds the settings of one of several kinds: `own` by their `kind`, or a user's module (`plugged`).
 
@@ -102,7 +124,7 @@ def of_kind(room: str, base: type[Section], *own: type[Section], default: str | 
 
     choices = [Annotated[section, Tag(kind)] for kind, section in by_kind.items()]
     choices.append(Annotated[plugged(room, base, tuple(by_kind)), Tag("own")])
-    return Annotated[Union[tuple(choices)], Discriminator(tag)]  # noqa: UP007 - made of a list
+    return Annotated[Union[tuple(choices)], Discriminator(tag), _AnyOf()]  # noqa: UP007 - made of a list
 
 
 def merge(base: dict, over: dict) -> dict:

@@ -20,7 +20,16 @@ class Clips(Section):
 
     frames: PositiveInt = Field(128, description="Pooled frame rows per video.")
     clips: int = Field(32, ge=1, le=256, description="Clips per video.")
-    method: Literal["op_tome", "uniform"] = Field("op_tome", description="Order-preserving token merging, or equal parts (ablation).")
+    frame_rows: Literal["fixed", "capped"] = Field(
+        "fixed",
+        description="`fixed`: every video has `frames` rows, a short one repeats its own. "
+        "`capped`: a short video keeps its rows, and is padded with zeros that a mask tells apart.",
+    )
+    method: Literal["op_tome", "uniform", "rows"] = Field(
+        "op_tome",
+        description="Order-preserving token merging; equal parts of the pooled frames (ablation); "
+        "or means of the feature rows themselves, as all methods before MSC.",
+    )
     similarity: Literal["dot", "cosine"] = Field(
         "dot", description="Pair similarity of the merging. By the variant: released `dot`, paper `cosine`."
     )
@@ -64,6 +73,8 @@ class Clips(Section):
     def _lengths(self) -> Clips:
         if self.clips > self.frames:
             raise ValueError(f"clips ({self.clips}) cannot be more than frames ({self.frames})")
+        if self.frame_rows == "capped" and self.method != "rows":
+            raise ValueError(f"method {self.method} merges a fixed number of frames: frame_rows: capped goes with method: rows")
         if self.schedule is not None:
             chain = [self.frames, *self.schedule]
             if chain[-1] != self.clips:
@@ -154,6 +165,12 @@ class Experiment(Section):
     objectives: Objectives = Objectives()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _padding(self) -> Experiment:
+        if self.clips.frame_rows == "capped" and not self.model.reads_mask:
+            raise ValueError(f"clips.frame_rows: capped pads short videos, which a model of kind {self.model.kind} takes for frames")
+        return self
 
     @property
     def model_code(self) -> str:

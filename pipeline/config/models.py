@@ -6,15 +6,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from pipeline.config.base import Section, Share, of_kind
-
-
-class ModelSettings(Section):
-    """What every retrieval model has; the settings of a model of one's own derive from it (docs/extending.md)."""
-
-    kind: str = Field(description="The dotted name of a module of your own, e.g. `my_package.my_model`.")
-    hidden: PositiveInt = Field(384, description="Hidden size.")
-    max_words: PositiveInt = Field(77, description="Query tokens kept.")
+from pipeline.config.base import Share, of_kind
+from pipeline.config.methods import MsSl
+from pipeline.config.model import ModelSettings
 
 
 class Msc(ModelSettings):
@@ -37,4 +31,4 @@ class Msc(ModelSettings):
 if TYPE_CHECKING:
     Model = ModelSettings
 else:
-    Model = of_kind("models", ModelSettings, Msc, default="msc")
+    Model = of_kind("models", ModelSettings, Msc, MsSl, default="msc")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt
 from pydantic_core import PydanticCustomError
 
-from pipeline.config.base import Section, Weight, plugged
+from pipeline.config.base import Section, Weight, Weighted, plugged
 
 
 class Nce(Section):
@@ -24,8 +24,13 @@ class Nce(Section):
         """The weight of each branch."""
         return {"clip": self.clip, "frame": self.frame, **(self.__pydantic_extra__ or {})}
 
+    @property
+    def total(self) -> float:
+        """The sum of its weights; 0: switched off."""
+        return sum(self.weights.values())
 
-class Triplet(Section):
+
+class Triplet(Weighted):
     """Triplet ranking loss on cosines (docs/method.md 6.3)."""
 
     weight: Weight = Field(1.0, description="Weight of both branches' triplets.")
@@ -44,8 +49,13 @@ class Tcpl(Section):
     )
     chunk: int = Field(0, ge=0, description="Anchors at once in the angle term; 0: 1 on a CPU, 64 on a GPU. Changes no value.")
 
+    @property
+    def total(self) -> float:
+        """The sum of its weights; 0: switched off."""
+        return self.distance + self.angle
 
-class Cbva(Section):
+
+class Cbva(Weighted):
     """Cross-branch video alignment (docs/method.md 6.6; paper Eq. 5-10)."""
 
     weight: Weight = Field(0.1, description="Weight; 0 switches it off.")
@@ -59,7 +69,7 @@ class Cbva(Section):
     epsilon: float = Field(1e-8, ge=0, description="Added to the frame-to-clip denominator. By the variant: released 1e-8, paper 0.")
 
 
-class Vcp(Section):
+class Vcp(Weighted):
     """Video correlation preservation, the paper's Table 2 alternative to CBVA (docs/method.md 6.8)."""
 
     weight: Weight = Field(0.0, description="Multiplies `tcpl.distance` and `tcpl.angle`, here between video rows; 0 switches it off.")
@@ -68,11 +78,10 @@ class Vcp(Section):
     )
 
 
-class ObjectiveSettings(Section):
+class ObjectiveSettings(Weighted):
     """An objective of one's own; its settings derive from this (docs/extending.md)."""
 
     kind: str = Field(description="The dotted name of a module of your own, e.g. `my_package.my_objective`.")
-    weight: Weight = Field(1.0, description="Weight; 0 switches it off.")
 
 
 def _own(value: Any) -> Any:
@@ -97,8 +106,8 @@ class Objectives(Section):
     nce: Nce = Nce()
     triplet: Triplet = Triplet()
     tcpl: Tcpl = Tcpl()
-    cbva: Cbva = Cbva()
     vcp: Vcp = Vcp()
+    cbva: Cbva = Cbva()
 
     @property
     def own(self) -> dict[str, ObjectiveSettings]:
@@ -108,12 +117,5 @@ class Objectives(Section):
     @property
     def active(self) -> dict[str, str]:
         """The objectives that are switched on, in the order they are computed: name -> kind."""
-        weights = {
-            "nce": sum(self.nce.weights.values()),
-            "triplet": self.triplet.weight,
-            "tcpl": self.tcpl.distance + self.tcpl.angle,
-            "vcp": self.vcp.weight,
-            "cbva": self.cbva.weight,
-        }
-        own = {name: settings.kind for name, settings in self.own.items() if settings.weight}
-        return {**{name: name for name, weight in weights.items() if weight}, **own}
+        ours = {name: name for name in type(self).model_fields if getattr(self, name).total}
+        return {**ours, **{name: settings.kind for name, settings in self.own.items() if settings.total}}

@@ -53,7 +53,7 @@ def values(preset: Any, dataset: Mapping[str, Any], *, where: str, variant: Any 
     chosen = named or _of(dataset, method, where)
     _known(chosen, datasets(method), f"the preset {method} has no values for", where)
     found = merge(_file(method).get("all", {}), _file(method)[chosen])
-    return found if variant == "released" else _without(found, variants.SWITCHES)
+    return found if variant == "released" else _without(found, variants.of(variants.kind(found)))
 
 
 def _of(dataset: Mapping[str, Any], method: str, where: str) -> str:

@@ -82,7 +82,8 @@ class Config(Section):
     )
     seeds: list[Seed] = Field([9527], min_length=1, description="One run per experiment and seed.")
     ablations: dict[Name, dict] = Field(
-        default_factory=tables_1_and_2, description="Models of `snakemake ablation`; by default the paper's Tables 1 and 2."
+        default_factory=tables_1_and_2,
+        description="Models of `snakemake ablation`; by default the paper's Tables 1 and 2, with MSC.",
     )
     sweeps: dict[Name, dict] = Field(default_factory=table_3, description="Models of `snakemake sweeps`; by default the paper's Table 3.")
     ablation_seeds: list[Seed] = Field([1, 2, 3], min_length=1, description="Seeds of the ablations and sweeps.")
@@ -92,11 +93,14 @@ class Config(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _preset(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or values.get("preset") is None:
+    def _defaults_of_the_method(cls, values: Any) -> Any:
+        """The preset's values below those given; and for another model than MSC no ablations and sweeps, which take parts of MSC away."""
+        if not isinstance(values, dict):
             return values
-        variant = values.get("variant", "released")
-        return merge(presets.values(values["preset"], _section(values, "dataset"), where="preset", variant=variant), values)
+        if values.get("preset") is not None:
+            variant = values.get("variant", "released")
+            values = merge(presets.values(values["preset"], _section(values, "dataset"), where="preset", variant=variant), values)
+        return values if variants.kind(values) == "msc" else {"ablations": {}, "sweeps": {}, **values}
 
     @model_validator(mode="after")
     def _references(self) -> Config:
@@ -195,7 +199,7 @@ class Config(Section):
         if isinstance(model, dict) and model.get("kind", self.model.kind) != self.model.kind:
             base.pop("model", None)  # the keys of another kind mean nothing to this one
         given = merge(base, over)
-        return Experiment.model_validate(merge(variants.defaults(given.get("variant", "released")), given))
+        return Experiment.model_validate(merge(variants.defaults(given.get("variant", "released"), variants.kind(given)), given))
 
 
 def _section(values: dict, key: str) -> dict:

@@ -45,23 +45,27 @@ def text_structure(queries: Tensor, videos: Tensor) -> dict[str, float]:
     return {"intra": intra, "total": total, "diff_norm": diff_norm(intra, total)}
 
 
-def video_structure(tokens: Tensor) -> dict[str, float]:
+def video_structure(tokens: Tensor, count: Tensor | None = None) -> dict[str, float]:
     """Mean cosine of two tokens of one video (`intra`), of any two tokens (`total`), and `diff_norm`, as the paper and as the code read it.
 
     The released total takes the first 32 tokens of each video and leaves out the pairs inside one block of 400 rows: NaN when all rows
     fit in one block. Both readings are given because the published Table 8 is the released one and the paper's text is the other.
-    Shapes: `tokens` [V, L, H]. Source: paper Table 8, docs/method.md 9.1; golden g_dist.
+    Shapes: `tokens` [V, L, H]; `count` [V] tokens of a video that are not padding (None: all). Intra is the mean over videos of at least
+    two tokens. Source: paper Table 8, docs/method.md 9.1; golden g_dist.
     """
     videos, length = tokens.shape[:2]
+    count = torch.full((videos,), length) if count is None else count.long()
+    real = torch.arange(length) < count[:, None]
     sums, first = [], []
-    for chunk in tokens.split(256):
-        rows = _unit(chunk)
+    for chunk, kept in zip(tokens.split(256), real.split(256), strict=True):
+        rows = _unit(chunk) * kept[..., None]
         sums.append(rows.sum(1))
-        first.append(rows[:, :RELEASED_TOKENS])
-    per_video = torch.cat(sums)
-    intra = float(_pair_mean(per_video.square().sum(-1), length).mean()) if length > 1 else float("nan")
-    total = float(_pair_mean(per_video.sum(0).square().sum(), videos * length))
-    flat = torch.cat(first).flatten(0, 1)
+        first.append(rows[:, :RELEASED_TOKENS][kept[:, :RELEASED_TOKENS]])
+    per_video, several = torch.cat(sums), count > 1
+    intra = float(_pair_mean(per_video[several].square().sum(-1), count[several]).mean())
+    every = int(count.sum())
+    total = float(_pair_mean(per_video.sum(0).square().sum(), every)) if every > 1 else float("nan")
+    flat = torch.cat(first)
     blocks = torch.stack([block.sum(0) for block in flat.split(RELEASED_BLOCK)])
     sizes = torch.tensor([len(block) for block in flat.split(RELEASED_BLOCK)], dtype=torch.float64)
     pairs = float(len(flat) ** 2 - sizes.square().sum())

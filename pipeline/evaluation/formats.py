@@ -72,19 +72,21 @@ def moment_predictions(
 ) -> None:
     """QVHighlights submission lines: qid, query, vid, pred_relevant_windows [[start s, end s, score]], pred_saliency_scores per 2 s.
 
-    Shapes: `similarity` [Q, L] and `start` [Q, L] s of each query's own video, `duration` [Q] s. Queries without times are left out.
+    Shapes: `similarity` [Q, L] (minus infinity at padding) and `start` [Q, L] s of each query's own video, `duration` [Q] s. Queries
+    without times are left out.
     Give windows, starts and durations on the annotations' time line: these lines are read by scorers that know only that one.
     """
     lines = []
     for i, (query_id, video, text) in enumerate(zip(queries["query_id"], queries["video_id"], queries["query"], strict=True)):
         if np.isnan(start[i]).any() or not duration[i] > 0:
             continue
+        real = np.isfinite(similarity[i])
         line = {
             "qid": int(query_id) if str(query_id).isdigit() else query_id,
             "query": text,
             "vid": video,
             "pred_relevant_windows": [[round(float(v), 4) for v in window] for window in windows[i]],
-            "pred_saliency_scores": [round(v, 4) for v in saliency(similarity[i], start[i], float(duration[i]))],
+            "pred_saliency_scores": [round(v, 4) for v in saliency(similarity[i][real], start[i][real], float(duration[i]))],
         }
         lines.append(json.dumps(line, ensure_ascii=False))
     _write(path, lines)

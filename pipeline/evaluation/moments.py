@@ -89,12 +89,14 @@ def windows(
 ) -> list[list[list[float]]]:
     """Moment predictions: the runs of rows whose score lies above `level` of the way from the video's mean to its best, best run first.
 
-    Shapes: `similarity` [Q, L] cosine of each query with its video's rows; `start`, `end` [Q, L] s. Returns per query at most `limit`
-    windows [start s, end s, score], score = the run's best row. The first window holds the best-scoring row. Rows of one time, which a
-    short video repeats, count as one with the best of their scores: windows never overlap.
+    Shapes: `similarity` [Q, L] cosine of each query with its video's rows, minus infinity at padding; `start`, `end` [Q, L] s. Returns per
+    query at most `limit` windows [start s, end s, score], score = the run's best row. The first window holds the best-scoring row. Rows
+    of one time, which a short video repeats, count as one with the best of their scores: windows never overlap.
     """
     similarity = _best_at_each_time(similarity, start, end)
-    peak, mean = similarity.max(1, keepdims=True), similarity.mean(1, keepdims=True)
+    real = np.isfinite(similarity)
+    peak = similarity.max(1, keepdims=True)
+    mean = np.where(real, similarity, 0).sum(1, keepdims=True) / real.sum(1, keepdims=True).astype(similarity.dtype)
     # A still video's scores are all one number, and the rounded mean of equal numbers may lie above them.
     keep = similarity >= peak - (1.0 - level) * np.maximum(peak - mean, 0)
     edge = np.diff(np.pad(keep, ((0, 0), (1, 1))).astype(np.int8), axis=1)

@@ -113,7 +113,7 @@ def _collapse(inputs: Inputs, ranked: Ranked, by_branch: dict[str, Tensor]) -> d
     if pooled is not None:
         result["text"]["model"] = collapse.text_structure(pooled, truth)
     if "video.frames" in ranked.provides:
-        result["video"]["model"] = collapse.video_structure(ranked.gallery["frames"])
+        result["video"]["model"] = collapse.video_structure(ranked.gallery["frames"], inputs.split.videos.frame_count)
     foundation = {"foundation": inputs.split.queries.sentence, "teacher": inputs.split.queries.teacher}
     for name, vectors in foundation.items():
         if vectors is not None:

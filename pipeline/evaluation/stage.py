@@ -73,7 +73,7 @@ def rank(model: Retriever, read: Inputs, chosen: Experiment, device: torch.devic
     model = model.to(device)
     queries, videos = gallery.encode(model, read.split, device, show=True)
     scores = gallery.score(model, queries, videos, chosen.evaluation.fusion(model.branches))
-    similarity = gallery.locate(model, queries, videos, read.split.queries.video.to(device))
+    similarity = gallery.locate(model, queries, videos, read.split.queries.video.to(device), read.split.videos.frame_count)
     return Ranked(
         _on_cpu(queries),
         _on_cpu(videos),

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.models import ModelSettings
+from pipeline.config.model import ModelSettings
 from pipeline.core import plugins
 from pipeline.models.scores import token_cosines
 
@@ -32,7 +32,8 @@ class Videos(NamedTuple):
     """Videos as a model sees them.
 
     Shapes: `frames` [B, F, D] and `clips` [B, C, D], rows normalised; `sizes` [B, C] frames of a clip; `frame_to_clip` [B, F];
-    `context` [B, C] context of a clip (docs/method.md 2-4).
+    `context` [B, C] context of a clip (docs/method.md 2-4); `mask` [B, F], 1 = a frame row, 0 = zero padding after a video's last row
+    (`clips.frame_rows: capped`); None: no video is padded.
     """
 
     frames: Tensor
@@ -40,6 +41,12 @@ class Videos(NamedTuple):
     sizes: Tensor
     frame_to_clip: Tensor
     context: Tensor
+    mask: Tensor | None = None
+
+    @property
+    def real(self) -> Tensor:
+        """`mask`, all ones where there is none. Shapes: -> [B, F] float32."""
+        return torch.ones(self.frames.shape[:2], device=self.frames.device) if self.mask is None else self.mask
 
 
 class Words(NamedTuple):
@@ -107,7 +114,7 @@ class Retriever(nn.Module):
     def locate(self, queries: Encoded, gallery: Encoded) -> Tensor:
         """How well each frame of a video answers the query paired with it; by default the cosine of `pooled` and `frames`.
 
-        Shapes: n queries, n videos -> [n, F].
+        What padding rows get is not looked at. Shapes: n queries, n videos -> [n, F].
         """
         return token_cosines(queries["pooled"], torch.nn.functional.normalize(gallery["frames"], dim=-1))
 

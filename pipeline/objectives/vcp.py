@@ -25,11 +25,11 @@ class VideoCorrelation(Objective):
         self.settings, self.relation = settings, relation
 
     def __call__(self, step: Step) -> dict[str, Tensor]:
-        frames, labels = step.video["frames"], step.labels
+        frames, labels, real = step.video["frames"], step.labels, step.videos.real
         if self.settings.rows == "retrieved":
-            chosen = retrieved(step.query["pooled"], frames, labels)
+            chosen = retrieved(step.query["pooled"], frames, labels, real)
         else:
-            chosen = spread(labels, frames.shape[1])
+            chosen = spread(labels, real.sum(dim=1).long()[labels])
         return relations("vcp", self.relation, self.settings.weight, frames[labels, chosen], step.videos.frames[labels, chosen])
 
 
@@ -44,15 +44,21 @@ def build(settings: Settings, among: Objectives) -> VideoCorrelation:
     return VideoCorrelation(settings, among.tcpl)
 
 
-def retrieved(query: Tensor, frames: Tensor, labels: Tensor) -> Tensor:
-    """For each query the row of its own video that it retrieves: the one of largest cosine. Shapes: [Q, H], [B, F, H], [Q] -> [Q] int64."""
+def retrieved(query: Tensor, frames: Tensor, labels: Tensor, real: Tensor) -> Tensor:
+    """For each query the row of its own video that it retrieves: the one of largest cosine.
+
+    Shapes: [Q, H], [B, F, H], [Q], `real` [B, F], 0 at padding -> [Q] int64.
+    """
     with torch.no_grad():
         cosine = torch.einsum("qh,qfh->qf", normalize(query, dim=-1), normalize(frames, dim=-1)[labels])
-        return cosine.argmax(dim=1)
+        return cosine.masked_fill(real[labels] == 0, float("-inf")).argmax(dim=1)
 
 
-def spread(labels: Tensor, rows: int) -> Tensor:
-    """As many evenly spaced rows of a video as it has queries: the k-th of m is floor((k + 1/2) rows / m). Shapes: [Q] -> [Q] int64."""
+def spread(labels: Tensor, rows: Tensor) -> Tensor:
+    """As many evenly spaced rows of a video as it has queries: the k-th of m is floor((k + 1/2) rows / m).
+
+    Shapes: [Q], `rows` [Q] of the query's video -> [Q] int64.
+    """
     same = labels[:, None] == labels
     before, queries = same.tril(diagonal=-1).sum(dim=1), same.sum(dim=1)
     return (2 * before + 1) * rows // (2 * queries)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.core.progress import track
 from pipeline.models.base import Encoded, Retriever, Videos, Words
-from pipeline.ranking.split import Split
+from pipeline.ranking.split import Split, real_rows
 
 VIDEOS, QUERIES = 32, 512  # encoded at once
 LOCATED = 1024  # queries whose videos' frames are in memory at once
@@ -96,11 +96,15 @@ def score(
     return ScoreMatrices({branch: parts[branch] for branch in model.branches}, fused)
 
 
-def locate(model: Retriever, queries: Encoded, gallery: Encoded, videos: Tensor) -> Tensor:
-    """How well every frame of one chosen video answers each query. Shapes: `videos` [Q] int -> [Q, F]."""
+def locate(model: Retriever, queries: Encoded, gallery: Encoded, videos: Tensor, frame_count: Tensor) -> Tensor:
+    """How well every frame of one chosen video answers each query; minus infinity at padding.
+
+    Shapes: `videos` [Q] int, `frame_count` [V] rows of each video that are not padding -> [Q, F].
+    """
     with evaluating(model):
         chunks = torch.arange(len(videos), device=videos.device).split(LOCATED)
-        return torch.cat([model.locate(part(queries, chosen), part(gallery, videos[chosen])) for chosen in chunks])
+        found = torch.cat([model.locate(part(queries, chosen), part(gallery, videos[chosen])) for chosen in chunks])
+        return found.masked_fill(~real_rows(frame_count.to(videos.device)[videos], found.shape[1]), float("-inf"))
 
 
 def part(encoded: Encoded, chosen: Tensor | slice) -> Encoded:

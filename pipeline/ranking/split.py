@@ -13,7 +13,7 @@ from pipeline.datasets import table
 from pipeline.models.base import Videos, Words
 
 _TINY = 1e-5
-ARRAYS = ("frames", "clips", "sizes", "frame_to_clip", "context")
+ARRAYS = ("frames", "frame_count", "clips", "sizes", "frame_to_clip", "context")
 TIMES = ("start", "end")
 
 
@@ -23,16 +23,23 @@ def normalised(rows: Tensor) -> Tensor:
     return rows / (rows.norm(dim=-1, keepdim=True) + _TINY)
 
 
+def real_rows(count: Tensor, length: int) -> Tensor:
+    """Which rows are a video's own and not padding. Shapes: `count` [V] -> bool [V, length]."""
+    return torch.arange(length, device=count.device) < count.long()[:, None]
+
+
 @dataclass(frozen=True)
 class PooledVideos:
     """Pooled videos as the clips stage stores them.
 
-    Shapes: `frames` [V, F, D], `clips` [V, C, D], not normalised; `sizes` [V, C] float32; `frame_to_clip` [V, F], `context` [V, C] uint8;
+    Shapes: `frames` [V, F, D], `clips` [V, C, D], not normalised; `frame_count` [V] int32, rows of `frames` that are not padding;
+    `sizes` [V, C] float32; `frame_to_clip` [V, F], `context` [V, C] uint8;
     `start`, `end` [V, F] and `duration` [V] in seconds, NaN where unknown.
     """
 
     ids: list[str]
     frames: Tensor
+    frame_count: Tensor
     clips: Tensor
     sizes: Tensor
     frame_to_clip: Tensor
@@ -52,6 +59,7 @@ class PooledVideos:
             sizes=self.sizes[chosen].to(device),
             frame_to_clip=self.frame_to_clip[chosen].to(device),
             context=self.context[chosen].to(device),
+            mask=real_rows(self.frame_count[chosen].to(device), self.frames.shape[1]).float(),
         )
 
     def batches(self, size: int, device: torch.device) -> Iterator[Videos]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pipeline.clips.recipe import recipe_name
 from pipeline.config.schema import Config
@@ -44,10 +45,15 @@ class Hit:
 
 @dataclass(frozen=True)
 class Index:
-    """Encoded videos. Shapes: `gallery` of V videos, as the model keeps them; `start`, `end` [V, F] s of each frame row."""
+    """Encoded videos.
+
+    Shapes: `gallery` of V videos, as the model keeps them; `frame_count` [V] frame rows that are not padding; `start`, `end` [V, F] s of
+    each frame row.
+    """
 
     ids: list[str]
     gallery: Encoded
+    frame_count: Tensor
     start: np.ndarray
     end: np.ndarray
 
@@ -89,7 +95,7 @@ class Searcher:
         scores = gallery.score(self.model, encoded, index.gallery, weights).fused[0]
         best = torch.sort(scores, descending=True, stable=True).indices[: max(1, k)]
         asked = gallery.part(encoded, torch.zeros(len(best), dtype=torch.int64))
-        similarity = gallery.locate(self.model, asked, index.gallery, best).numpy()
+        similarity = gallery.locate(self.model, asked, index.gallery, best, index.frame_count).numpy()
         chosen = best.numpy()
         predicted = moments.windows(similarity, index.start[chosen], index.end[chosen], limit=1)
         row = similarity.argmax(1)
@@ -141,13 +147,14 @@ def open_index(config: Config, layout: Layout, experiment: str, seed: int, model
         write_json(stamp, state)
     with open_store(path, stage="index") as store:
         encoded = {name.removeprefix("gallery/"): torch.from_numpy(store.array(name)).float() for name in store.names("gallery")}
-        return Index([str(v) for v in store.array("ids")], encoded, store.array("start"), store.array("end"))
+        count = torch.from_numpy(store.array("frame_count"))
+        return Index([str(v) for v in store.array("ids")], encoded, count, store.array("start"), store.array("end"))
 
 
 def _build(config: Config, path: Path, shards: list[Path], model: Retriever) -> None:
     """Encode every video of the shards, whatever its split. Kept in float16: half the size, and scores change by less than 0.001."""
     parts: list[Encoded] = []
-    ids, start, end = [], [], []
+    ids, count, start, end = [], [], [], []
     with leased(config.runtime.device, share=config.runtime.share_gpu) as device, Meter(len(shards), "encoding videos", "shard") as meter:
         model.to(device)
         for file in shards:
@@ -156,6 +163,7 @@ def _build(config: Config, path: Path, shards: list[Path], model: Retriever) -> 
                 encoded = gallery.encode_videos(model, videos.batches(gallery.VIDEOS, device))
                 parts.append({name: tensor.half().cpu() for name, tensor in encoded.items()})
                 ids += videos.ids
+                count.append(videos.frame_count.numpy())
                 start.append(videos.start)
                 end.append(videos.end)
             meter.update()
@@ -166,5 +174,6 @@ def _build(config: Config, path: Path, shards: list[Path], model: Retriever) -> 
         writer.array("ids", np.asarray(ids, dtype=object))
         for name in parts[0]:
             writer.array(f"gallery/{name}", torch.cat([encoded[name] for encoded in parts]).numpy())
+        writer.array("frame_count", np.concatenate(count))
         writer.array("start", np.concatenate(start))
         writer.array("end", np.concatenate(end))

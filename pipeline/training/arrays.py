@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.clips import pooling
-from pipeline.clips.stage import BATCH, empty, merge
+from pipeline.clips.stage import BATCH, empty, merge, times
 from pipeline.config import base, variants
 from pipeline.config.method import Experiment
 from pipeline.core.errors import TrainingError
@@ -24,12 +23,11 @@ from pipeline.ranking import data
 from pipeline.ranking.gallery import ScoreMatrices
 from pipeline.ranking.measure import measure, rank
 from pipeline.ranking.metrics import ranks, recalls
+from pipeline.ranking.split import ARRAYS
 from pipeline.training import loop
 from pipeline.training.batches import Batches
 from pipeline.training.checkpoint import State
 from pipeline.training.stage import deterministic, prepare
-
-_MERGED = ("frames", "clips", "sizes", "frame_to_clip", "context")
 
 
 def experiment(**values: Any) -> Experiment:
@@ -38,7 +36,7 @@ def experiment(**values: Any) -> Experiment:
     Errors: pydantic's ValidationError, naming every wrong key and value.
     """
     named = {"features": ["arrays"], "text": "arrays", **values}
-    return Experiment.model_validate(base.merge(variants.defaults(named.get("variant", "released")), named))
+    return Experiment.model_validate(base.merge(variants.defaults(named.get("variant", "released"), variants.kind(named)), named))
 
 
 @dataclass(frozen=True)
@@ -68,10 +66,9 @@ class Arrays:
                 merged[key][first : first + len(some)] = values
         for i, array in enumerate(given):
             edges = np.arange(len(array) + 1) * self.seconds
-            spans = pooling.times(edges[:-1], edges[1:], settings.clips.frames, settings.clips.last_row)
-            merged["start"][i], merged["end"][i] = spans
+            merged["start"][i], merged["end"][i] = times(edges[:-1], edges[1:], settings.clips)
         durations = np.asarray([len(array) * self.seconds for array in given])
-        tensors = {key: torch.from_numpy(merged[key]) for key in _MERGED}
+        tensors = {key: torch.from_numpy(merged[key]) for key in ARRAYS}
         videos = data.PooledVideos(ids, **tensors, start=merged["start"], end=merged["end"], duration=durations)
         names = [f"{video}#{i}" for i, (video, _) in enumerate(self.queries)]
         words = [np.asarray(states) for _, states in self.queries]

@@ -211,7 +211,8 @@ def _digest(split: Split) -> str:
     """What the split holds: its ids, how every video was merged, some of its rows, and [EOS] of every query, which has seen its words."""
     videos, queries = split.videos, split.queries
     digest = hashlib.sha256(repr((videos.ids, queries.ids)).encode())
-    for rows in (videos.frames[:, 0], videos.clips[:, -1], videos.frame_to_clip, videos.context, queries.words[queries.offsets[1:] - 1]):
+    of_videos = (videos.frames[:, 0], videos.frame_count, videos.clips[:, -1], videos.frame_to_clip, videos.context)
+    for rows in (*of_videos, queries.words[queries.offsets[1:] - 1]):
         digest.update(rows.contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]
 

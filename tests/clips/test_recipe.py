@@ -17,6 +17,7 @@ from pipeline.config import variants
 from pipeline.config.method import Clips, Experiment
 from pipeline.config.reading import validate
 from pipeline.config.schema import Config, merge
+from pipeline.core import plugins
 from pipeline.core.errors import ConfigError
 
 BASE: dict[str, Any] = {"encoders": {"clip": {"kind": "open_clip"}, "motion": {"kind": "slowfast"}}, "features": ["clip"], "text": "clip"}
@@ -120,3 +121,9 @@ def _at(experiment: Experiment | Config, switch: str) -> Any:
     for part in switch.split("."):
         value = getattr(value, part)
     return value
+
+
+def test_the_paper_of_another_method_does_not_take_mscs_switches() -> None:
+    written = _experiment(variant="paper", model={"kind": "ms_sl"})
+    assert (written.objectives.nce.clip, written.objectives.nce.frame, written.clips.last_row) == (0.02, 0.04, "drop")
+    assert set(variants.OF_KIND) <= set(plugins.kinds("models"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pipeline.clips import stage
 from pipeline.clips.recipe import recipe_name
 from pipeline.config.reading import validate
 from pipeline.config.schema import Config, merge
-from pipeline.core.errors import EncoderError, GridError
+from pipeline.core.errors import ConfigError, EncoderError, GridError
 from pipeline.core.layout import Layout
 from pipeline.core.store import create, open_store
 
@@ -47,7 +48,8 @@ def _config(**values: Any) -> Config:
 
 
 def _run(layout: Layout, **values: Any) -> Path:
-    config = _config(**values)
+    capped = values.get("clips", {}).get("frame_rows") == "capped"
+    config = _config(**values, **({"model": {"kind": "ms_sl"}} if capped else {}))
     stage.run(config, layout, "main", "000")
     return layout.clips(recipe_name(config.experiment("main")), "000")
 
@@ -64,6 +66,7 @@ def test_what_is_stored(layout: Layout, variant: str, method: str) -> None:
     assert videos.duration.tolist() == [10, 256, 600, 2]
     assert {name: (array.shape, str(array.dtype)) for name, array in arrays.items()} == {
         "frames": ((4, 128, 12), "float16"),
+        "frame_count": ((4,), "int32"),
         "clips": ((4, 32, 12), "float16"),
         "sizes": ((4, 32), "float32"),
         "frame_to_clip": ((4, 128), "uint8"),
@@ -148,3 +151,49 @@ def test_an_empty_shard(layout: Layout) -> None:
     with open_store(_run(layout), stage="clips") as store:
         assert store.array("frames").shape == (0, 128, 12)
         assert len(store.table("videos")) == 0
+
+
+CAPPED = {"frame_rows": "capped", "method": "rows", "dtype": "float32"}
+
+
+def test_capped_frames_are_a_short_videos_own_rows(layout: Layout) -> None:
+    with open_store(_run(layout, clips=CAPPED), stage="clips") as store:
+        arrays = {name: store.array(name) for name in store.names() if "/" not in name}
+    with open_store(_run(layout, clips={"dtype": "float32"}), stage="clips") as store:
+        fixed = store.array("frames")
+    assert arrays["frame_count"].tolist() == [min(rows, 128) for rows in LENGTHS.values()]
+    for video, count in enumerate(arrays["frame_count"]):
+        assert not arrays["frames"][video, count:].any()
+        assert (arrays["frame_to_clip"][video, count:] == 31).all()
+        assert (arrays["start"][video, count:] == arrays["end"][video, count - 1]).all()
+        assert (arrays["end"][video, count:] == arrays["end"][video, count - 1]).all()
+    with open_store(layout.features("clip", "000"), stage="features") as store:
+        own = store.ragged("features")["short"]
+    assert np.array_equal(arrays["frames"][0, :5, :8], own.astype(np.float32))
+    assert arrays["start"][0, :5].tolist() == [0, 2, 4, 6, 8]
+    assert arrays["end"][0, :5].tolist() == [2, 4, 6, 8, 10]
+    assert np.array_equal(arrays["frames"][1:3], fixed[1:3]), "videos of 128 rows and more are pooled alike"
+    np.testing.assert_allclose(arrays["sizes"].sum(axis=1), arrays["frame_count"], rtol=1e-5)
+
+
+def test_clips_of_rows_are_means_of_the_features_themselves(layout: Layout) -> None:
+    with open_store(_run(layout, clips=CAPPED), stage="clips") as store:
+        clips = store.array("clips")
+    with open_store(layout.features("clip", "000"), stage="features") as store:
+        rows = store.ragged("features")["long"].astype(np.float64)
+    edges = [min(round(i * 300 / 32), 299) for i in range(33)]
+    means = [rows[a:b].mean(0) for a, b in itertools.pairwise(edges)]
+    np.testing.assert_allclose(clips[2, :, :8], means, rtol=1e-5, atol=1e-6)
+    with open_store(_run(layout, clips={**CAPPED, "size_unit": "rows", "last_row": "keep"}), stage="clips") as store:
+        np.testing.assert_allclose(store.array("sizes").sum(axis=1), list(LENGTHS.values()), rtol=1e-5)
+
+
+@pytest.mark.parametrize("clips", [{"frame_rows": "capped"}, {"frame_rows": "capped", "method": "uniform"}])
+def test_merging_needs_a_fixed_number_of_frames(clips: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match="frame_rows: capped goes with method: rows"):
+        _config(clips=clips)
+
+
+def test_a_model_that_takes_padding_for_frames_gets_none() -> None:
+    with pytest.raises(ConfigError, match="a model of kind msc takes for frames"):
+        _config(clips=CAPPED, model={"kind": "msc"})

@@ -58,6 +58,14 @@ def test_all_problems_at_once_with_the_file() -> None:
     assert "my.yaml" in str(error.value)
 
 
+def test_mscs_ablations_are_not_those_of_another_model() -> None:
+    other = {"model": {"kind": "ms_sl"}, "clips": {"frame_rows": "capped", "method": "rows"}}
+    config = config_io.validate({**SMALL, **other}, source="test")
+    assert list(config.models) == ["main", "still"]
+    assert config.experiment("still").clips.frame_rows == "capped"
+    assert config_io.validate(SMALL, source="test").ablations
+
+
 def test_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such configuration"):
         config_io.load(tmp_path / "none.yaml")

@@ -37,6 +37,15 @@ def test_video_structure_equals_the_pair_means_in_both_readings() -> None:
     assert found["total_released"] == pytest.approx(float((rows @ rows.T)[block[:, None] != block].mean()), abs=1e-12)
 
 
+def test_padding_is_no_token_of_a_video() -> None:
+    torch.manual_seed(2)
+    tokens, count = torch.randn(5, 40, 6) + 0.5, torch.tensor([40, 3, 1, 33, 20])
+    kept = [video[:n] for video, n in zip(tokens, count.tolist(), strict=True)]
+    found = collapse.video_structure(tokens, count)
+    assert found["intra"] == pytest.approx(np.mean([off_diagonal(video) for video in kept if len(video) > 1]), abs=1e-12)
+    assert found["total"] == pytest.approx(off_diagonal(torch.cat(kept)), abs=1e-12)
+
+
 def test_the_released_total_is_not_a_number_in_one_block() -> None:
     found = collapse.video_structure(torch.randn(12, 32, 4))
     assert [math.isnan(found[key]) for key in ("total_released", "diff_norm_released", "total")] == [True, True, False]

@@ -85,5 +85,14 @@ def test_rows_a_short_video_repeats_are_one_moment() -> None:
     assert len(moments.windows(similarity, unknown, unknown)[0]) == 3
 
 
+def test_padding_changes_no_window() -> None:
+    similarity = np.random.default_rng(0).normal(size=(7, 9)).astype(np.float32)
+    start = np.tile(np.arange(9.0, dtype=np.float32), (7, 1))
+    expected = moments.windows(similarity, start, start + 1)
+    padding = np.full((7, 4), 9.0, np.float32)
+    padded = np.concatenate([similarity, np.full((7, 4), -np.inf, np.float32)], axis=1)
+    assert moments.windows(padded, np.concatenate([start, padding], 1), np.concatenate([start + 1, padding], 1)) == expected
+
+
 def test_saliency_reads_the_row_showing_at_the_middle_of_each_cell() -> None:
     assert moments.saliency(np.array([0.1, 0.2, 0.3]), np.array([0.0, 3.0, 6.0]), 9.0) == [0.1, 0.2, 0.2, 0.3]

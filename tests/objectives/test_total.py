@@ -163,7 +163,7 @@ def test_one_video_with_one_caption() -> None:
     first = {name: value[:1].clone().requires_grad_() for name, value in {**step.query, **step.video}.items()}
     query, video = {"pooled": first.pop("pooled")}, first
     one = step._replace(
-        videos=Videos(*(value[:1] for value in step.videos)),
+        videos=Videos(*(value[:1] for value in step.videos if value is not None)),
         labels=LABELS[:1],
         query=query,
         video=video,

@@ -21,13 +21,18 @@ def test_the_row_a_query_retrieves_is_its_own_videos_best() -> None:
     frames = torch.randn(3, 16, 8, generator=torch.Generator().manual_seed(0))
     wanted = torch.tensor([3, 15, 0, 7, 7, 9])
     query = 5 * frames[LABELS, wanted]
-    assert torch.equal(vcp.retrieved(query, frames, LABELS), wanted)
+    assert torch.equal(vcp.retrieved(query, frames, LABELS, torch.ones(3, 16)), wanted)
+    real = (torch.arange(16) < torch.tensor([[16], [16], [8]])).float()
+    assert vcp.retrieved(query, frames, LABELS, real).tolist()[:5] == wanted.tolist()[:5]
+    assert vcp.retrieved(query, frames, LABELS, real)[5] < 8, "padding was retrieved"
 
 
 def test_spread_rows_are_the_middles_of_equal_parts() -> None:
-    assert vcp.spread(LABELS, 12).tolist() == [3, 9, 6, 2, 6, 10]
+    twelve = torch.full((6,), 12)
+    assert vcp.spread(LABELS, twelve).tolist() == [3, 9, 6, 2, 6, 10]
     shuffled = torch.tensor([2, 0, 2, 1, 0, 2])
-    assert vcp.spread(shuffled, 12).tolist() == [2, 3, 6, 6, 9, 10]
+    assert vcp.spread(shuffled, twelve).tolist() == [2, 3, 6, 6, 9, 10]
+    assert vcp.spread(LABELS, torch.tensor([12, 12, 1, 6, 6, 6])).tolist() == [3, 9, 0, 1, 3, 5]
 
 
 @pytest.mark.parametrize("rows", ["retrieved", "uniform"])
@@ -45,7 +50,7 @@ def test_it_is_tcpl_between_rows(rows: str) -> None:
     step = fields()._replace(labels=LABELS, query={"pooled": query}, video={"frames": frames}, scores={})
     step = step._replace(videos=step.videos._replace(frames=frozen))
     terms = Total(settings).objectives["vcp"](step)
-    chosen = vcp.retrieved(query, frames, LABELS) if rows == "retrieved" else vcp.spread(LABELS, 16)
+    chosen = vcp.retrieved(query, frames, LABELS, torch.ones(3, 16)) if rows == "retrieved" else vcp.spread(LABELS, torch.full((6,), 16))
     student, taught = frames[LABELS, chosen], frozen[LABELS, chosen]
     torch.testing.assert_close(terms["vcp_distance"], tcpl.distance(student, taught))
     torch.testing.assert_close(terms["vcp_angle"], 1.5 * tcpl.angle(student, taught))

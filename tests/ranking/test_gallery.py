@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline.config.models import ModelSettings
+from pipeline.config.model import ModelSettings
 from pipeline.models.base import Dims, Encoded, Retriever, Scores, Videos, Words
 from pipeline.models.scores import max_cosine, max_similarity, token_cosines
 from pipeline.ranking import gallery as ranking
@@ -86,6 +86,9 @@ def test_a_model_of_any_branches_is_scored_in_chunks_and_located() -> None:
     torch.testing.assert_close(scores.branches["whole"], torch.tensor(literal))
     torch.testing.assert_close(scores.fused, 0.5 * scores.branches["whole"])
     torch.testing.assert_close(chunked.fused, scores.fused)
-    where = ranking.locate(model, queries, gallery, torch.tensor([0, 4, 2, 2, 1, 3, 0]))
+    where = ranking.locate(model, queries, gallery, torch.tensor([0, 4, 2, 2, 1, 3, 0]), torch.tensor([4, 4, 4, 1, 4]))
     assert where.shape == (7, 4)
-    torch.testing.assert_close(where.amax(1), scores.branches["whole"][range(7), [0, 4, 2, 2, 1, 3, 0]])
+    whole = [0, 1, 2, 3, 4, 6]  # the video of query 5 has one row and three of padding
+    torch.testing.assert_close(where[whole].amax(1), scores.branches["whole"][whole, [0, 4, 2, 2, 1, 0]])
+    assert where[whole].isfinite().all()
+    assert where[5].isneginf().tolist() == [False, True, True, True]

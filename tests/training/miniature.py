@@ -88,6 +88,7 @@ def _clips(path: Path, ids: list[str], meaning: dict, chosen: Any, random: np.ra
     with create(path, stage="clips", recipe=recipe(chosen)) as writer:
         writer.table("videos", pd.DataFrame({"video_id": pd.Series(ids, dtype=object), "duration": np.full(len(ids), 30.0)}))
         writer.array("frames", frames.astype(np.float16))
+        writer.array("frame_count", np.full(len(ids), 128, np.int32))
         writer.array("clips", merged.clips.numpy().astype(np.float16))
         writer.array("sizes", merged.sizes.numpy())
         writer.array("frame_to_clip", merged.frame_to_clip.numpy().astype(np.uint8))

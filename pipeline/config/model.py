@@ -1,0 +1,20 @@
+"""What the settings of every retrieval model have in common."""
+
+from __future__ import annotations
+
+from pydantic import Field, PositiveInt
+
+from pipeline.config.base import Section
+
+
+class ModelSettings(Section):
+    """What every retrieval model has; the settings of a model of one's own derive from it (docs/extending.md)."""
+
+    kind: str = Field(description="The dotted name of a module of your own, e.g. `my_package.my_model`.")
+    hidden: PositiveInt = Field(384, description="Hidden size.")
+    max_words: PositiveInt = Field(77, description="Query tokens kept.")
+
+    @property
+    def reads_mask(self) -> bool:
+        """Whether the model heeds `Videos.mask`; one that does not cannot take `clips.frame_rows: capped`."""
+        return False
