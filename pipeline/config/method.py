@@ -173,11 +173,11 @@ class Experiment(Section):
         return self
 
     @property
-    def model_code(self) -> str:
-        """The module of the model, which is loaded by name."""
-        return plugins.module_of("models", self.model.kind)
+    def model_code(self) -> tuple[str, ...]:
+        """The modules of the model, which are loaded by name."""
+        return tuple(plugins.module_of("models", kind) for kind in self.model.kinds)
 
     @property
     def code(self) -> list[str]:
         """Every module a training of this experiment loads by name: its model's, and those of the objectives that are switched on."""
-        return [self.model_code, *(plugins.module_of("objectives", kind) for kind in self.objectives.active.values())]
+        return [*self.model_code, *(plugins.module_of("objectives", kind) for kind in self.objectives.active.values())]

@@ -15,6 +15,16 @@ class ModelSettings(Section):
     max_words: PositiveInt = Field(77, description="Query tokens kept.")
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of model it is built of, each of which is code of the result."""
+        return (self.kind,)
+
+    @property
+    def reads_words(self) -> bool:
+        """Whether the model needs the words of a query, so that one vector a sentence will not do."""
+        return False
+
+    @property
     def reads_mask(self) -> bool:
         """Whether the model heeds `Videos.mask`; one that does not cannot take `clips.frame_rows: capped`."""
         return False

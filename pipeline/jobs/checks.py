@@ -30,6 +30,9 @@ def check(collection: Collection, *, training: bool = True) -> list[str]:
     notes = splits.check(collection.config, collection.listing.queries) if training else []
     if training and not collection.started:
         relevance.check(collection.config, collection.layout, collection.config.experiments)
+    if training:
+        for name in collection.names():
+            words(collection, name)
     for name, seed in collection.config.group("table"):
         if collection.imported_run(name, seed):
             checkpoint = collection.layout.checkpoint(name, seed)
@@ -50,6 +53,25 @@ def imported_features(collection: Collection) -> None:
                 where=folder,
                 fix="import them again with `prvr import`, or set video.shard_size back",
             )
+
+
+def words(collection: Collection, experiment: str) -> None:
+    """Refuse queries that are one vector each where the model reads words: imported ones, before any job. Errors: ConfigError."""
+    chosen = collection.experiment(experiment)
+    if not (chosen.model.reads_words and collection.imported(chosen.text)):
+        return
+    file = collection.layout.text(chosen.text)
+    try:
+        with open_store(file, stage="text") as store:
+            offsets = store.ragged("tokens", lazy=True).offsets
+    except StoreError:
+        return  # absent or bad: whoever needs it says so
+    if len(offsets) > 1 and (offsets[1:] - offsets[:-1]).max() <= 1:
+        raise ConfigError(
+            f"{chosen.text} has one vector a query, and a model of kind {chosen.model.kind} reads words",
+            where=file,
+            fix=f"set `text` of {experiment} to an encoder that gives the words of a query, or choose another model",
+        )
 
 
 def widths(collection: Collection, experiment: str, dims: Mapping[str, int], checkpoint: Path) -> None:

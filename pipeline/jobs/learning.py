@@ -79,7 +79,7 @@ class Evaluate(Stage):
         return _runs(collection, *targets)
 
     def code(self, collection: Collection, of: Wildcards) -> tuple[str, ...]:
-        return (*self.modules, collection.experiment(of["experiment"]).model_code)
+        return (*self.modules, *collection.experiment(of["experiment"]).model_code)
 
     def manifest(self, layout: Layout, of: Wildcards) -> Path:
         return layout.evaluation_manifest(of["experiment"], int(of["seed"]))

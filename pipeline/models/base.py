@@ -88,7 +88,7 @@ class Retriever(nn.Module):
         raise NotImplementedError
 
     def encode_queries(self, words: Words) -> Encoded:
-        """What is known of each query. Shapes: [Q, ...] each."""
+        """What is known of each query. Shapes: [Q, ...] each; rows of words [Q, L, ...], L that of the batch's longest query."""
         raise NotImplementedError
 
     def score(self, queries: Encoded, videos: Encoded, own: Tensor | None = None) -> dict[str, Scores]:
@@ -106,6 +106,10 @@ class Retriever(nn.Module):
     def gallery(self, videos: Encoded) -> Encoded:
         """What ranking keeps of encoded videos; by default all of it."""
         return videos
+
+    def asked(self, queries: Encoded) -> Encoded:
+        """What ranking keeps of encoded queries, zero wherever a query has no word; by default all of it."""
+        return queries
 
     def rank(self, queries: Encoded, gallery: Encoded) -> dict[str, Tensor]:
         """Every query against every video of a gallery, by branch. Shapes: -> [Q, V] each."""

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NONE = float("-inf")
+LIMIT = 10.0  # of log sigma, whose exponentials are multiplied by each other; at the start it is about 0
 
 
 class Gaussian(NamedTuple):
@@ -83,6 +84,7 @@ class GaussianHead(nn.Module):
     def forward(self, whole: Tensor, tokens: Tokens, masked: bool) -> Gaussian:
         mean = self.norm(whole + self.mean(self.mean_attention(tokens, masked)).sigmoid())
         spread = self.spread_attended(self.spread_attention(tokens, masked)) + self.spread_whole(whole)
+        spread = spread - (spread - spread.clamp(-LIMIT, LIMIT)).detach()  # with a gradient that still leads back
         return Gaussian(F.normalize(mean, dim=-1), spread)
 
 

@@ -53,12 +53,12 @@ def confidence_scores(words: Tensor, mask: Tensor, gates: tuple[Tensor, Tensor],
     return _summed(cosine, weight[0], query, queries), _summed(dot, weight[1], query, queries)
 
 
-def confidence_cosines(words: Tensor, mask: Tensor, gate: Tensor, frames: Tensor) -> Tensor:
+def confidence_cosines(words: Tensor, gate: Tensor, frames: Tensor) -> Tensor:
     """The cosine form for ranking, without gradients.
 
-    Shapes: `words` [Q, L, H], `mask`, `gate` [Q, L]; `frames` [V, F, H] of unit length, zero where padded -> [Q, V].
+    Shapes: `words` [Q, L, H] of unit length, `gate` [Q, L], 0 at padding; `frames` [V, F, H] of unit length, zero where padded -> [Q, V].
     """
-    query, place = mask.nonzero(as_tuple=True)
+    query, place = gate.nonzero(as_tuple=True)
     return _summed(max_cosine(words[query, place], frames), gate[query, place], query, len(words))
 
 

@@ -44,9 +44,9 @@ def encode_videos(model: Retriever, batches: Iterable[Videos]) -> Encoded:
 
 
 def encode_queries(model: Retriever, batches: Iterable[Words]) -> Encoded:
-    """Some batches of queries, in their order, in float32. Errors: ValueError when there is no batch."""
+    """What ranking keeps of some batches of queries, in their order, in float32. Errors: ValueError when there is no batch."""
     with evaluating(model):
-        parts = [model.encode_queries(batch) for batch in batches]
+        parts = [model.asked(model.encode_queries(batch)) for batch in batches]
     return _joined([{name: value.float() for name, value in part.items()} for part in parts], "query")
 
 
@@ -120,4 +120,13 @@ def count(encoded: Encoded) -> int:
 def _joined(parts: list[Encoded], what: str) -> Encoded:
     if not parts:
         raise ValueError(f"no {what} to encode")
-    return {name: torch.cat([encoded[name] for encoded in parts]) for name in parts[0]}
+    return {name: torch.cat(_alike([encoded[name] for encoded in parts])) for name in parts[0]}
+
+
+def _alike(tensors: list[Tensor]) -> list[Tensor]:
+    """Rows of words are as long as the longest query of their batch: zeros make them as long as the longest of all."""
+    longest = max(tensor.shape[1] if tensor.ndim > 1 else 0 for tensor in tensors)
+    return [
+        tensor if tensor.ndim < 2 else torch.nn.functional.pad(tensor, (0, 0) * (tensor.ndim - 2) + (0, longest - tensor.shape[1]))
+        for tensor in tensors
+    ]

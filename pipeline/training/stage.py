@@ -16,6 +16,7 @@ from pipeline.clips.recipe import recipe as clips_recipe
 from pipeline.clips.recipe import recipe_name
 from pipeline.config.method import Experiment
 from pipeline.config.schema import Config
+from pipeline.core.errors import TrainingError
 from pipeline.core.layout import Layout
 from pipeline.core.lease import device as leased
 from pipeline.core.provenance import code_digest
@@ -116,6 +117,12 @@ def _train(run: Run, device: torch.device) -> None:
 def prepare(settings: Experiment, train: data.Split, seed: int, device: torch.device) -> tuple[Trainee, BertAdam, Sampler]:
     """A new model with its objective, the optimiser and the order of the videos, all from the seed. Errors: TrainingError."""
     options, videos, queries = settings.training, train.videos, train.queries
+    if settings.model.reads_words and len(queries) > 1 and int(queries.offsets.diff().max()) <= 1:
+        raise TrainingError(
+            f"every query is one vector, and a model of kind {settings.model.kind} reads words",
+            where="text",
+            fix="set `text` to an encoder that gives the words of a query, or choose another model",
+        )
     checkpoint.seed_everything(seed)
     dims = Dims(videos.frames.shape[2], queries.words.shape[1], videos.frames.shape[1], videos.clips.shape[1])
     model = build(settings.model.kind, settings.model, dims)

@@ -57,7 +57,9 @@ def test_values_and_gradients_are_the_literal_ones(chunk: int, shape: tuple[int,
     for ours, literal in zip(*found, strict=True):
         torch.testing.assert_close(ours, literal, rtol=1e-12, atol=1e-12)
     unit = F.normalize(frames, dim=-1) * real[..., None]
-    torch.testing.assert_close(confidence_cosines(words, mask, gate, unit), found[1][0].detach(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        confidence_cosines(F.normalize(words, dim=-1), gate * mask, unit), found[1][0].detach(), rtol=1e-12, atol=1e-12
+    )
 
 
 def test_a_video_with_padding_is_never_below_zero() -> None:

@@ -92,3 +92,22 @@ def test_a_model_of_any_branches_is_scored_in_chunks_and_located() -> None:
     torch.testing.assert_close(where[whole].amax(1), scores.branches["whole"][whole, [0, 4, 2, 2, 1, 0]])
     assert where[whole].isfinite().all()
     assert where[5].isneginf().tolist() == [False, True, True, True]
+
+
+class Wordy(Doubling):
+    """A model that keeps a row a word, and something of its own to rank with."""
+
+    def encode_queries(self, words: Words) -> Encoded:
+        return {**super().encode_queries(words), "words": words.rows, "mask": words.mask}
+
+    def asked(self, queries: Encoded) -> Encoded:
+        return {"pooled": queries["pooled"], "words": 3 * queries["words"] * queries["mask"][..., None], "mask": queries["mask"]}
+
+
+def test_rows_of_words_are_made_as_long_as_the_longest_query() -> None:
+    model, rows, mask = Wordy(), torch.randn(5, 6, 3), (torch.arange(6) < torch.tensor([1, 2, 2, 4, 6])[:, None]).float()
+    whole = ranking.encode_queries(model, [Words(rows, mask)])
+    parts = [Words(rows[:1, :1], mask[:1, :1]), Words(rows[1:3, :2], mask[1:3, :2]), Words(rows[3:], mask[3:])]
+    torch.testing.assert_close(ranking.encode_queries(model, parts), whole, rtol=0, atol=0)
+    assert whole["words"].shape == (5, 6, 3)
+    torch.testing.assert_close(whole["words"], 3 * rows * mask[..., None])
