@@ -87,8 +87,8 @@ class TemporalConsolidation(nn.Module):
     projection is applied after the sum: per branch a product of [L, H] with [H, heads] replaces two of [L, H] with [H, H]. The key bias
     shifts all logits of a head alike, so it is left out; it stays a parameter because released checkpoints hold it.
 
-    Shapes: `branches` K tensors [B, L, H], `token` [1, 1, H] or one of each video's own [B, 1, H], `bias` [B, L] or None, added to the logit of every position that is read;
-    returns [B, L, H]. Source: docs/method.md 5.5.
+    Shapes: `branches` K tensors [B, L, H], `token` [1, 1, H] or one of each video's own [B, 1, H], `bias` [B, L] or None, added to the
+    logit of every position that is read; returns [B, L, H]. Source: docs/method.md 5.5.
     """
 
     def __init__(self, hidden: int, heads: int, length: int, temperature: float, dropout: float) -> None:
