@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from pipeline.config.base import Share
 from pipeline.config.model import ModelSettings
@@ -27,3 +27,45 @@ class MsSl(MaskedModel):
     heads: PositiveInt = Field(4, description="Attention heads.")
     dropout: Share = Field(0.1, description="Dropout in the encoder layers.")
     input_dropout: Share = Field(0.1, description="Dropout of the input projections and positions.")
+
+
+class GmmFormer(MaskedModel):
+    """GMMFormer (docs/methods.md)."""
+
+    kind: Literal["gmmformer"] = "gmmformer"
+
+    heads: PositiveInt = Field(4, description="Attention heads.")
+    widths: list[float | None] = Field(
+        [None, 0.5, 1.0, 5.0], min_length=1, description="Gaussian widths, one layer each in both blocks; null: plain attention."
+    )
+    dropout: Share = Field(0.2, description="Dropout in the blocks (.15 Charades).")
+    input_dropout: Share = Field(0.2, description="Dropout of the input projections and positions (.15 Charades).")
+    padding: Literal["full", "longest"] = Field(
+        "full",
+        description="How far the frames of a short video are padded, which its vector depends on: `full`, to `clips.frames`, the same "
+        "wherever the video stands; `longest`, as in the released code, to the longest video of its batch.",
+    )
+    second_pass: bool = Field(
+        True,
+        description="In training encode queries twice; query diversity sees the second dropout. "
+        "By the variant: released true, paper false.",
+    )
+
+
+class GmmFormerV2(MaskedModel):
+    """GMMFormer v2 (docs/methods.md)."""
+
+    kind: Literal["gmmformer_v2"] = "gmmformer_v2"
+
+    heads: PositiveInt = Field(4, description="Attention heads.")
+    widths: list[float | None] = Field(
+        [None, 0.5, 1.0, 5.0, 10.0, 3.0, 0.1, 8.0], min_length=1, description="Gaussian widths, one branch each; null: plain attention."
+    )
+    dropout: Share = Field(0.2, description="Dropout in the blocks (.2 TVR, .31 ActivityNet, .25 Charades).")
+    input_dropout: Share = Field(0.2, description="Dropout of the input projections and positions (as `dropout`).")
+    consolidation_temperature: PositiveFloat = Field(0.6, description="Temperature of temporal consolidation (.09 TVR, .6 others).")
+    second_pass: bool = Field(
+        True,
+        description="In training encode queries twice; query diversity and optimal matching see the second dropout. "
+        "By the variant: released true, paper false.",
+    )

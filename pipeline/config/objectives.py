@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt
 from pydantic_core import PydanticCustomError
 
 from pipeline.config.base import Section, Weight, Weighted, plugged
+from pipeline.config.method_objectives import OptimalMatching, QueryDiversity
 
 
 class Nce(Section):
@@ -108,6 +109,8 @@ class Objectives(Section):
     tcpl: Tcpl = Tcpl()
     vcp: Vcp = Vcp()
     cbva: Cbva = Cbva()
+    query_diversity: QueryDiversity = QueryDiversity()
+    optimal_matching: OptimalMatching = OptimalMatching()
 
     @property
     def own(self) -> dict[str, ObjectiveSettings]:

@@ -29,7 +29,10 @@ SWITCHES: Switches = {  # of MSC, and of a model of one's own
 VARIANTS = ("released", "paper")
 
 # Of the other methods, by kind; one without an entry has none: its released code does what its paper says, as far as either is known.
-OF_KIND: dict[str, Switches] = {}
+OF_KIND: dict[str, Switches] = {
+    "gmmformer": {"model.second_pass": (True, False)},
+    "gmmformer_v2": {"model.second_pass": (True, False)},
+}
 
 
 def of(kind: str) -> Switches:

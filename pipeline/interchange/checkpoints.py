@@ -9,14 +9,13 @@ from typing import Any
 from torch import Tensor
 
 from pipeline.config.method import Experiment
-from pipeline.config.models import Msc
 from pipeline.config.schema import Config
 from pipeline.core.errors import BundleError
 from pipeline.core.layout import Layout
 from pipeline.core.pickles import write_archive
 from pipeline.core.store import open_store
 from pipeline.interchange import released_file
-from pipeline.interchange.released_names import from_released, to_released
+from pipeline.interchange.released_names import KINDS, from_released, to_released
 from pipeline.models import base as models
 from pipeline.models.base import Dims, Retriever
 from pipeline.models.checkpoint import load_model, save_model
@@ -27,37 +26,35 @@ def read_released(path: str | Path) -> dict[str, Tensor]:
     return released_file.read(path).weights
 
 
-def dimensions(weights: Mapping[str, Tensor]) -> dict[str, int]:
-    """The sizes a released model was built with, read off its weights (released names). KeyError when one is missing."""
-    return {
+def dimensions(weights: Mapping[str, Tensor], kind: str = "msc") -> dict[str, int]:
+    """The sizes a released model was built with, as far as its weights (released names) tell. KeyError when one is missing."""
+    sizes = {
         "video_dim": len(weights["frame_input_proj.LayerNorm.weight"]),
         "text_dim": len(weights["query_input_proj.LayerNorm.weight"]),
-        "hidden": len(weights["weight_token"].flatten()),
+        "hidden": len(weights["query_pos_embed.LayerNorm.weight"]),
         "max_words": len(weights["query_pos_embed.position_embeddings.weight"]),
         "frames": len(weights["frame_pos_embed.position_embeddings.weight"]),
-        "clips": len(weights["clip_encoder.layer2.weight"]),
         "widths": len({name.split(".")[1] for name in weights if name.startswith("clip_encoder.attn")}),
     }
+    return sizes if kind == "gmmformer" else {**sizes, "clips": len(weights["clip_encoder.layer2.weight"])}
 
 
-def _settings(experiment: Experiment, where: str | Path) -> Msc:
-    """The settings of MSC's model, the one the released checkpoints are of. Errors: BundleError for another kind."""
-    if not isinstance(experiment.model, Msc):
+def _kind(experiment: Experiment, where: str | Path) -> str:
+    """The kind of an experiment's model, of which there are released checkpoints. Errors: BundleError for another kind."""
+    kind = experiment.model.kind
+    if kind not in KINDS:
         raise BundleError(
-            f"the experiment's model is {experiment.model.kind}, not msc", where=where, fix="name an experiment whose model is msc"
+            f"the experiment's model is {kind}; released checkpoints are known of {', '.join(KINDS)}",
+            where=where,
+            fix="name an experiment with a model of one of these kinds",
         )
-    return experiment.model
+    return kind
 
 
-def _expected(model: Msc, experiment: Experiment) -> dict[str, int]:
-    clips = experiment.clips
-    return {
-        "hidden": model.hidden,
-        "max_words": model.max_words,
-        "frames": clips.frames,
-        "clips": clips.clips,
-        "widths": len(model.widths),
-    }
+def _expected(experiment: Experiment) -> dict[str, int]:
+    model: Any = experiment.model
+    own = {"hidden": model.hidden, "max_words": model.max_words, "widths": len(model.widths)}
+    return {**own, "frames": experiment.clips.frames, "clips": experiment.clips.clips}
 
 
 def build(weights: Mapping[str, Tensor], experiment: Experiment, where: str | Path) -> Retriever:
@@ -65,19 +62,21 @@ def build(weights: Mapping[str, Tensor], experiment: Experiment, where: str | Pa
 
     Errors: BundleError listing every size in which weights and configuration differ; WeightsError listing unknown and missing names.
     """
+    kind, expected = _kind(experiment, where), _expected(experiment)
     try:
-        sizes = dimensions(weights)
+        sizes = dimensions(weights, kind)
     except KeyError as error:
-        raise BundleError(f"not a checkpoint of the released model: {error} is missing", where=where, fix="give its `best.ckpt`") from error
-    settings = _settings(experiment, where)
-    expected = _expected(settings, experiment)
+        raise BundleError(
+            f"not a checkpoint of the released model of kind {kind}: {error} is missing", where=where, fix="give its `best.ckpt`"
+        ) from error
     keys = {"frames": "clips.frames", "clips": "clips.clips", "widths": "the number of model.widths"}
-    differ = [(keys.get(name, f"model.{name}"), size, sizes[name]) for name, size in expected.items() if sizes[name] != size]
+    differ = [(keys.get(name, f"model.{name}"), size, sizes[name]) for name, size in expected.items() if sizes.get(name, size) != size]
     if differ:
         lines = "\n  ".join(f"{key} is {ours}, the checkpoint has {theirs}" for key, ours, theirs in differ)
         raise BundleError(f"sizes differ:\n  {lines}", where=where, fix="set these keys of the configuration to the checkpoint's")
-    model = models.build(settings.kind, settings, Dims(sizes["video_dim"], sizes["text_dim"], sizes["frames"], sizes["clips"]))
-    named = from_released(weights, sizes["widths"])
+    dims = Dims(sizes["video_dim"], sizes["text_dim"], expected["frames"], expected["clips"])
+    model = models.build(kind, experiment.model, dims)
+    named = from_released(weights, sizes["widths"], kind)
     own = model.state_dict()
     wrong = [
         f"{name}: {tuple(value.shape)}, not {tuple(own[name].shape)}" for name, value in named.items() if value.shape != own[name].shape
@@ -116,7 +115,8 @@ def export_checkpoint(layout: Layout, experiment: str, seed: int, path: str | Pa
     """
     file = layout.checkpoint(experiment, seed)
     model, chosen, attrs = load_model(file)
-    weights = dict(sorted(to_released(model.state_dict(), len(_settings(chosen, file).widths)).items()))
+    kind, branches = _kind(chosen, file), _expected(chosen)["widths"]
+    weights = dict(sorted(to_released(model.state_dict(), branches, kind).items()))
     config = released_file.config(chosen, visual_feat_dim=model.dims.video_dim, q_feat_size=model.dims.text_dim)
     entry, extra, left_out = "state_dict", dict[str, Any](), list[str]()
     if like is not None:

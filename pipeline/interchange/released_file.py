@@ -1,4 +1,4 @@
-"""Checkpoint files of the released code: what one holds, and one with everything that its `--eval --resume` reads.
+"""Checkpoint files of the released codes: what one holds, and one with everything that its `--eval --resume` reads.
 
 Read: five entries are unpacked, `config`, `state_dict`, `optimizer`, `epoch` (from 0) and `model_val` (R@1, R@5, R@10, R@100, SumR of its
 validation list); the evaluation uses the weights alone, training goes on from the others. MS-SL's files hold `model`, `model_cfg`, `epoch`.
@@ -21,12 +21,8 @@ from pipeline.core.pickles import plain, read_archive
 
 WEIGHTS = ("state_dict", "model", "model_state_dict")  # entries a checkpoint may keep its weights under
 RECALLS = ("R@1", "R@5", "R@10", "R@100", "SumR")  # model_val, in this order
-# A key of the released configuration, or a flag of its command line -> ours (docs/interchange.md has the table).
-FLAGS = {
-    "rkd_d_coef": "objectives.tcpl.distance",
-    "rkd_a_coef": "objectives.tcpl.angle",
-    "vl_coef": "objectives.cbva.weight",
-    "sim_thr": "clips.tau",
+# A key of the released configurations, or a flag of their command line -> ours (docs/interchange.md has the table).
+COMMON = {
     "margin": "objectives.triplet.margin",
     "hard_negative_start_epoch": "objectives.triplet.hard_start_epoch",
     "hard_pool_size": "objectives.triplet.hard_pool",
@@ -40,14 +36,34 @@ FLAGS = {
     "n_heads": "model.heads",
     "drop": "model.dropout",
     "input_drop": "model.input_dropout",
-    "sft_factor": "model.consolidation_temperature",
     "max_desc_l": "model.max_words",
     "max_ctx_l": "clips.frames",
     "clip_scale_w": "evaluation.clip_weight",
     "frame_scale_w": "evaluation.frame_weight",
 }
-FACTORS = ("objectives.nce.clip", "objectives.nce.frame")  # loss_factor, in this order
-# By the released names: BertAdam leaves biases and the LayerNorms of projections and positions without decay (docs/method.md 7.1).
+OF_KIND = {
+    "msc": {
+        "rkd_d_coef": "objectives.tcpl.distance",
+        "rkd_a_coef": "objectives.tcpl.angle",
+        "vl_coef": "objectives.cbva.weight",
+        "sim_thr": "clips.tau",
+        "sft_factor": "model.consolidation_temperature",
+    },
+    "gmmformer": {"map_size": "clips.clips"},
+    "gmmformer_v2": {"map_size": "clips.clips", "sft_factor": "model.consolidation_temperature"},
+}
+_NCE = ("objectives.nce.clip", "objectives.nce.frame")
+_DIVERSITY = ("objectives.query_diversity.delta", "objectives.query_diversity.alpha", "objectives.query_diversity.focus")
+# Keys that are lists, in this order.
+LISTS: dict[str, dict[str, tuple[str, ...]]] = {
+    "msc": {"loss_factor": _NCE},
+    "gmmformer": {"loss_factor": (*_NCE, "objectives.query_diversity.weight"), "neg_factor": _DIVERSITY[:2]},
+    "gmmformer_v2": {
+        "loss_factor": (*_NCE, "objectives.query_diversity.weight", "objectives.optimal_matching.weight"),
+        "neg_factor": _DIVERSITY,
+    },
+}
+# By the released names: BertAdam leaves biases and what is called a LayerNorm without decay (docs/method.md 7.1).
 UNDECAYED = ("bias", "LayerNorm.weight")
 
 
@@ -101,10 +117,17 @@ def _weights(content: Any, path: Path) -> tuple[dict[str, Tensor], str | None]:
     raise BundleError(f"no weights among: {names}", where=path, fix=f"they are expected under one of {', '.join(WEIGHTS)}")
 
 
+def flags(kind: str) -> dict[str, str]:
+    """The released names of a model's kind for single values -> ours."""
+    return {**COMMON, **OF_KIND[kind]}
+
+
 def config(experiment: Experiment, **sizes: int) -> dict[str, Any]:
     """An experiment by the released names, as far as they reach."""
-    flags = {name: attrgetter(key)(experiment) for name, key in FLAGS.items()}
-    return {**flags, "loss_factor": [attrgetter(key)(experiment) for key in FACTORS], **sizes}
+    kind = experiment.model.kind
+    values = {name: attrgetter(key)(experiment) for name, key in flags(kind).items()}
+    lists = {name: [attrgetter(key)(experiment) for key in keys] for name, keys in LISTS[kind].items()}
+    return {**values, **lists, **sizes}
 
 
 def content(

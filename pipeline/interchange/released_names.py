@@ -1,4 +1,4 @@
-"""Parameter names of the released code and of this model, each way, every name accounted for (golden small_weights)."""
+"""Parameter names of the released codes and of our models, each way, every name accounted for (golden small_weights)."""
 
 from __future__ import annotations
 
@@ -26,12 +26,35 @@ _LAYER = {
 }
 
 
-def prefixes(branches: int = 8) -> dict[str, str]:
-    """Prefix of our parameter name -> prefix of the released one, for a model of `branches` Gaussian branches."""
-    table = {"token": "weight_token", "alignment.": "vproj_clip.", "query.pooling.linear.": "modular_vector_mapping."}
-    for ours, released in (("frame", "frame"), ("clip", "clip"), ("query", "query")):
-        table |= {f"{ours}.{a}": b.format(input=released) for a, b in _INPUT.items()}
-    table |= {f"query.layer.{a}": f"query_encoder.{b}" for a, b in _LAYER.items()}
+_ATTENTION_LAYER = {
+    "attention.query.": "self.query.",
+    "attention.key.": "self.key.",
+    "attention.value.": "self.value.",
+    "output.": "output.dense.",
+    "norm.": "output.LayerNorm.",
+}
+_WITHOUT_BIAS = ("pooling.linear.", "positions.table.")
+
+
+def _shared(layer: Mapping[str, str]) -> dict[str, str]:
+    """The inputs of every branch and the query encoder, which is one `layer`."""
+    table = {"query.pooling.linear.": "modular_vector_mapping."}
+    for name in ("frame", "clip", "query"):
+        table |= {f"{name}.{a}": b.format(input=name) for a, b in _INPUT.items()}
+    return table | {f"query.layer.{a}": f"query_encoder.{b}" for a, b in layer.items()}
+
+
+def _gmmformer(branches: int) -> dict[str, str]:
+    table = _shared(_ATTENTION_LAYER) | {"pooling.linear.": "modular_vector_mapping_2."}
+    blocks = {"frame.blocks.0": "frame_encoder_1", "frame.blocks.1": "frame_encoder_2"}
+    for ours, released in (blocks | {"clip.blocks.0": "clip_encoder", "clip.blocks.1": "clip_encoder_2"}).items():
+        for k in range(branches):
+            table |= {f"{ours}.layers.{k}.{a}": f"{released}.attn{k}.{b}" for a, b in _ATTENTION_LAYER.items()}
+    return table
+
+
+def _gmmformer_v2(branches: int) -> dict[str, str]:
+    table = _shared(_LAYER) | {"token": "weight_token"}
     for ours, released in (("frame", "frame_encoder_1"), ("clip", "clip_encoder")):
         for k in range(branches):
             table |= {f"{ours}.block.layers.{k}.{a}": f"{released}.attn{k}.{b}" for a, b in _LAYER.items()}
@@ -41,6 +64,19 @@ def prefixes(branches: int = 8) -> dict[str, str]:
             f"{ours}.block.consolidation.logits.": f"{released}.layer2.",
         }
     return table
+
+
+def _msc(branches: int) -> dict[str, str]:
+    return _gmmformer_v2(branches) | {"alignment.": "vproj_clip."}
+
+
+_TABLES = {"msc": _msc, "gmmformer": _gmmformer, "gmmformer_v2": _gmmformer_v2}
+KINDS = tuple(_TABLES)  # of the models whose released checkpoints are read
+
+
+def prefixes(branches: int = 8, kind: str = "msc") -> dict[str, str]:
+    """Prefix of our parameter name -> prefix of the released one, for a model of a kind with `branches` Gaussian branches."""
+    return _TABLES[kind](branches)
 
 
 def _rename(names: Mapping[str, T], table: Mapping[str, str]) -> dict[str, T]:
@@ -58,17 +94,19 @@ def _rename(names: Mapping[str, T], table: Mapping[str, str]) -> dict[str, T]:
     return renamed
 
 
-def from_released(weights: Mapping[str, T], branches: int = 8) -> dict[str, T]:
+def from_released(weights: Mapping[str, T], branches: int = 8, kind: str = "msc") -> dict[str, T]:
     """Released names -> ours. Errors: WeightsError listing every name that has no place, and every one that is missing."""
-    renamed = _rename(weights, {released: ours for ours, released in prefixes(branches).items()})
-    _complete(renamed, prefixes(branches))
+    table = prefixes(branches, kind)
+    renamed = _rename(weights, {released: ours for ours, released in table.items()})
+    _complete(renamed, table)
     return renamed
 
 
-def to_released(weights: Mapping[str, T], branches: int = 8) -> dict[str, T]:
+def to_released(weights: Mapping[str, T], branches: int = 8, kind: str = "msc") -> dict[str, T]:
     """Our names -> released. Errors: as `from_released`."""
-    _complete(weights, prefixes(branches))
-    return _rename(weights, prefixes(branches))
+    table = prefixes(branches, kind)
+    _complete(weights, table)
+    return _rename(weights, table)
 
 
 def _complete(ours: Mapping[str, T], table: Mapping[str, str]) -> None:
@@ -78,7 +116,7 @@ def _complete(ours: Mapping[str, T], table: Mapping[str, str]) -> None:
             expected.add(prefix)
             continue
         expected.add(prefix + "weight")
-        if prefix not in ("query.pooling.linear.", "frame.positions.table.", "clip.positions.table.", "query.positions.table."):
+        if not prefix.endswith(_WITHOUT_BIAS):
             expected.add(prefix + "bias")
     if missing := sorted(expected - set(ours)):
         raise WeightsError(f"parameters missing: {', '.join(missing)}", fix="check that the checkpoint is of this model")

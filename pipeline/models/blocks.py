@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.models.cpu import fused, kernels
+from pipeline.models.cpu import attention_layer, fused, kernels
 from pipeline.models.cpu.branches import mix, read
 from pipeline.models.layers import Attention, FeedForward, gaussian_window, padding_bias
 
@@ -72,11 +72,33 @@ class AttentionLayer(nn.Module):
         self.output = nn.Linear(hidden, hidden)
         self.norm = nn.LayerNorm(hidden)
         self.dropout = dropout
+        self.recompute = False
 
     def forward(self, tokens: Tensor, window: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+        if kernels.fast(tokens):
+            return attention_layer.attention_layer(
+                tokens,
+                window,
+                bias,
+                self.weights(),
+                heads=self.attention.heads,
+                dropout=self.dropout,
+                training=self.training,
+                dtype=kernels.compute_dtype(tokens),
+                recompute=self.recompute,
+            )
+        return self.plain(tokens, window, bias)
+
+    def plain(self, tokens: Tensor, window: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+        """The same in torch's own operations: on a GPU, under torch.compile, and what the hand-written form is tested against."""
         attended = self.attention(tokens, window, bias, self.dropout)
         attended = kernels.linear(attended, self.output.weight, self.output.bias)
         return self.norm(tokens + kernels.dropout(attended, self.dropout, self.training))
+
+    def weights(self) -> attention_layer.Weights:
+        """The parameters in the hand-written form's order."""
+        modules = (self.attention.query, self.attention.key, self.attention.value, self.output, self.norm)
+        return attention_layer.Weights(*(parameter for module in modules for parameter in (module.weight, module.bias)))
 
 
 class TemporalConsolidation(nn.Module):
@@ -102,11 +124,25 @@ class TemporalConsolidation(nn.Module):
         self.temperature, self.dropout = temperature, dropout
 
     def forward(self, branches: list[Tensor], token: Tensor, bias: Tensor | None = None) -> Tensor:
+        _, _, weights, branches = self._weigh(branches, token, bias)
+        if kernels.fast(token):
+            return mix(branches, weights)
+        with torch.autocast(token.device.type, enabled=False):  # the tokens keep the precision of the LayerNorms they come from
+            return torch.einsum("bkl,bklh->blh", weights, torch.stack(branches, 1))
+
+    def weigh(self, branches: list[Tensor], token: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """What the token has read of each branch, the logits, and the weights of the branches at every position.
+
+        Shapes: as `forward`'s -> [B, K, H], [B, K, L], [B, K, L] adding up to 1 over K.
+        """
+        return self._weigh(branches, token, bias)[:3]
+
+    def _weigh(self, branches: list[Tensor], token: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+        """`weigh`, and the branches for use from here on (`cpu.branches.read`)."""
         attention, heads = self.attention, self.attention.heads
         query = F.linear(token.squeeze(1), attention.query.weight, attention.query.bias).unflatten(-1, (heads, -1))
         folded = torch.einsum("tnd,ndh->tnh", query, attention.key.weight.unflatten(0, (heads, -1))) / math.sqrt(query.shape[-1])
-        hand_written = kernels.fast(token)
-        if hand_written:
+        if kernels.fast(token):
             mean, share, branches = read(folded.to(branches[0].dtype), branches, bias, self.dropout, self.training)
         else:
             mean, share = self.plain_read(folded, branches, bias)
@@ -115,11 +151,8 @@ class TemporalConsolidation(nn.Module):
         read_token = self.norm1(token + kernels.dropout(value.flatten(2), self.dropout, self.training))
         read_token = self.norm2(read_token + kernels.dropout(self.feed_forward(read_token, self.dropout), self.dropout, self.training))
         inner = kernels.dropout(F.relu(self.hidden(read_token)), self.dropout, self.training)
-        weights = (self.logits(inner) / self.temperature).softmax(1).to(branches[0].dtype)  # [B, K, L]
-        if hand_written:
-            return mix(branches, weights)
-        with torch.autocast(token.device.type, enabled=False):  # the tokens keep the precision of the LayerNorms they come from
-            return torch.einsum("bkl,bklh->blh", weights, torch.stack(branches, 1))
+        logits = self.logits(inner)
+        return read_token, logits, (logits / self.temperature).softmax(1).to(branches[0].dtype), branches
 
     def plain_read(self, folded: Tensor, branches: list[Tensor], bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """`branches.read` in torch's own operations: on a GPU, and under torch.compile."""

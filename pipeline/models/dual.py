@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.models.base import Encoded, Retriever, Scores, Words
-from pipeline.models.blocks import EncoderLayer, GaussianMixtureBlock
+from pipeline.models.blocks import AttentionLayer, EncoderLayer, GaussianMixtureBlock
 from pipeline.models.layers import AttentionPooling, InputProjection, LearnedPositionalEncoding, padding_bias
 from pipeline.models.scores import max_cosine, max_similarity, token_cosines
 
@@ -132,9 +132,23 @@ class BestToken(Retriever):
 
     def recompute(self, wanted: bool) -> None:
         """Whether the encoder layers keep only their input for the backward pass: less memory, a third more work."""
-        for module in self.modules():
-            if isinstance(module, EncoderLayer):
-                module.recompute = wanted
+        recompute(self, wanted)
+
+
+def encode_twice(encoder: nn.Module, words: Words, second: bool) -> Encoded:
+    """One vector a query; while training, with `second`, another one with other dropout, as the released code encodes queries twice.
+
+    The second is what query diversity and optimal matching see. Shapes: `pooled` and `pooled_again` [Q, H].
+    """
+    encoded = {"pooled": encoder(words.rows, words.mask)}
+    return encoded | {"pooled_again": encoder(words.rows, words.mask)} if second and encoder.training else encoded
+
+
+def recompute(model: nn.Module, wanted: bool) -> None:
+    """Whether the encoder layers keep only their input for the backward pass."""
+    for module in model.modules():
+        if isinstance(module, EncoderLayer | AttentionLayer):
+            module.recompute = wanted
 
 
 def initialise(model: nn.Module) -> None:

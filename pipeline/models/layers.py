@@ -85,17 +85,22 @@ class Attention(nn.Module):
 
         Shapes: `tokens` [B, L, H]; `window` [L, L] or None; `bias` [B, L] or None, added to each key's logit; returns [B, L, H].
         """
-        query, key, value = (
-            kernels.linear(tokens, m.weight, m.bias).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for m in (self.query, self.key, self.value)
-        )
+        attention = kernels.dropout(self.weights(tokens, window, bias), dropout, self.training)
+        value = self._heads(self.value, tokens)
+        return (attention.to(value.dtype) @ value).transpose(1, 2).flatten(2)
+
+    def weights(self, tokens: Tensor, window: Tensor | None, bias: Tensor | None) -> Tensor:
+        """What each position reads of every other, by head. Shapes: as `forward`'s; returns [B, heads, L, L], rows adding up to 1."""
+        query, key = self._heads(self.query, tokens), self._heads(self.key, tokens)
         logits = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
         if window is not None:
             logits = logits * window.to(logits.dtype)
         if bias is not None:
             logits = logits + bias[:, None, None, :]
-        attention = kernels.dropout(logits.softmax(-1), dropout, self.training)
-        return (attention.to(value.dtype) @ value).transpose(1, 2).flatten(2)
+        return logits.softmax(-1)
+
+    def _heads(self, part: nn.Linear, tokens: Tensor) -> Tensor:
+        return kernels.linear(tokens, part.weight, part.bias).unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 class FeedForward(nn.Module):
@@ -122,5 +127,9 @@ class AttentionPooling(nn.Module):
         self.linear = nn.Linear(hidden, 1, bias=False)
 
     def forward(self, words: Tensor, mask: Tensor) -> Tensor:
+        return torch.einsum("ql,qlh->qh", self.weights(words, mask).to(words.dtype), words)
+
+    def weights(self, words: Tensor, mask: Tensor) -> Tensor:
+        """The weight of each word. Shapes: as `forward`'s; returns [Q, L] float32, rows adding up to 1."""
         logits = self.linear(words).squeeze(-1).float() + (1 - mask.float()) * MASKED_POOLING
-        return torch.einsum("ql,qlh->qh", logits.softmax(-1).to(words.dtype), words)
+        return logits.softmax(-1)

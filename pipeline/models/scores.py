@@ -22,6 +22,16 @@ def max_similarity(query: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
     return cosine, products.max(dim=-1).values
 
 
+def pooled_similarity(query: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """The cosine and the dot product of every query with every video's one vector.
+
+    Shapes: `query` [Q, H], `vectors` [B, H] -> cosine [Q, B], dot [Q, B].
+    """
+    products = query @ vectors.T
+    norms = query.norm(dim=-1, keepdim=True).clamp_min(TINY) * vectors.norm(dim=-1).clamp_min(TINY)
+    return products / norms, products
+
+
 def max_cosine(queries: Tensor, tokens: Tensor, *, query_chunk: int = 2048, video_chunk: int = 32) -> Tensor:
     """The best cosine of each query over each video's tokens, without gradients.
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.config.methods import GmmFormer, GmmFormerV2
 from pipeline.config.schema import Config
 from pipeline.core.errors import BundleError, WeightsError
 from pipeline.interchange import released_file
@@ -103,10 +104,13 @@ def test_a_trained_run_goes_out_with_the_epoch_and_recalls_it_was_chosen_by(smal
 
 def test_every_flag_is_a_key_of_ours(small: Config, root: Path) -> None:
     """The table of docs/interchange.md, the keys of an exported configuration, and the keys of an experiment are the same."""
-    found = released_file.config(small.experiment("main"))
     table = dict(re.findall(r"^\| `([a-z_]+)` \| `([a-z_.]+)` \|", (root / "docs" / "interchange.md").read_text(), flags=re.M))
-    assert table == released_file.FLAGS
-    assert found.keys() == released_file.FLAGS.keys() | {"loss_factor"}
+    kinds = {"msc": None, "gmmformer": GmmFormer(), "gmmformer_v2": GmmFormerV2()}
+    assert table == {name: key for kind in kinds for name, key in released_file.flags(kind).items()}
+    for kind, model in kinds.items():
+        chosen = small.experiment("main")
+        found = released_file.config(chosen if model is None else chosen.model_copy(update={"model": model}))
+        assert found.keys() == released_file.flags(kind).keys() | released_file.LISTS[kind].keys()
 
 
 def test_a_released_file_lends_all_but_weights_and_optimiser(small: Config, tmp_path: Path) -> None:

@@ -104,9 +104,11 @@ def test_padding_is_read_by_nothing_and_its_output_is_zero() -> None:
     assert (output[mask == 1] != 0).all()
 
 
-def test_attention_layer_gradients() -> None:
+@pytest.mark.parametrize("recompute", [False, True])
+def test_attention_layer_gradients(recompute: bool) -> None:
     torch.manual_seed(0)
     layer = AttentionLayer(8, 2, 0.3).double().train()
+    layer.recompute = recompute
     window, bias = torch.rand(6, 6).double(), torch.randn(3, 6).double()
 
     def run(x: Tensor, *_: Tensor) -> Tensor:
@@ -115,6 +117,21 @@ def test_attention_layer_gradients() -> None:
 
     x = torch.randn(3, 6, 8, dtype=torch.double, requires_grad=True)
     assert torch.autograd.gradcheck(run, (x, *layer.parameters()), fast_mode=True)
+
+
+def test_hand_written_attention_layer_equals_the_plain_one() -> None:
+    torch.manual_seed(0)
+    layer = AttentionLayer(8, 2, 0.3).double().eval()
+    x, window, bias = torch.randn(9, 6, 8).double(), torch.rand(6, 6).double(), torch.randn(9, 6).double()
+    found = []
+    for form in (layer.forward, layer.plain):
+        at = x.clone().requires_grad_()
+        layer.zero_grad()
+        output = form(at, window, bias)
+        (output * torch.arange(8)).sum().backward()
+        found.append([output, at.grad, *(p.grad for p in layer.parameters())])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
 
 
 class LiteralConsolidation(nn.Module):

@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from pipeline.models.cpu.kernels import Masks, multiply
 
 CHUNK = 3 << 20  # elements of the largest temporary, the inner activations or the attention: 12 MB
-_EPSILON = 1e-5
+EPSILON = 1e-5
 
 
 class Weights(NamedTuple):
@@ -51,11 +51,19 @@ class _Prepared(NamedTuple):
     contract_bias: Tensor
 
 
-class _Kept(NamedTuple):
-    """What one chunk leaves for its backward pass."""
+class Attended(NamedTuple):
+    """What the attention of one chunk leaves for its backward pass."""
 
     qkv: Tensor  # [3, n*heads, L, d]
     attention: Tensor  # [n*heads, L, L], before dropout
+    attention_mask: Tensor | None
+
+
+class _Kept(NamedTuple):
+    """What one chunk leaves for its backward pass: first what `Attended` has."""
+
+    qkv: Tensor
+    attention: Tensor
     attention_mask: Tensor | None
     mask1: Tensor | None
     residual1: Tensor  # [N, H]
@@ -81,16 +89,16 @@ def _prepare(w: Weights, heads: int, inner_scale: float, dtype: torch.dtype) -> 
     return _Prepared(qkv, bias, w.expand.to(dtype), w.expand_bias.to(dtype), contract, w.contract_bias.to(dtype))
 
 
-def _mask(values: Tensor, mask: Tensor | None) -> Tensor:
+def masked(values: Tensor, mask: Tensor | None) -> Tensor:
     return values if mask is None else values.mul_(mask)
 
 
-def _forward(
-    x: Tensor, window: Tensor | None, bias: Tensor | None, w: Weights, p: _Prepared, heads: int, masks: Masks
-) -> tuple[Tensor, _Kept]:
+def attend(
+    x: Tensor, window: Tensor | None, bias: Tensor | None, qkv_weight: Tensor, qkv_bias: Tensor, heads: int, masks: Masks
+) -> tuple[Tensor, Attended]:
+    """The attention of one chunk, what dropout keeps not scaled up. Shapes: `x` [n, L, H], weights of the three projections -> [n*L, H]."""
     n, length, hidden = x.shape
-    rows = x.reshape(-1, hidden)
-    qkv = multiply(rows.to(p.qkv.dtype), p.qkv, p.qkv_bias)
+    qkv = multiply(x.reshape(-1, hidden).to(qkv_weight.dtype), qkv_weight, qkv_bias)
     qkv = qkv.view(n, length, 3, heads, -1).permute(2, 0, 3, 1, 4).reshape(3, n * heads, length, -1)
     logits = torch.bmm(qkv[0], qkv[1].transpose(1, 2))
     if window is not None:
@@ -98,27 +106,60 @@ def _forward(
     if bias is not None:
         logits.view(n, heads, length, length).add_(bias[:, None, None, :])
     attention = logits.softmax(-1)
-    attention_mask = masks.draw(*attention.shape)
-    attended = torch.bmm(attention if attention_mask is None else torch.mul(attention, attention_mask, out=logits), qkv[2])
-    attended = attended.view(n, heads, length, -1).transpose(1, 2).reshape(-1, hidden)
+    mask = masks.draw(*attention.shape)
+    attended = torch.bmm(attention if mask is None else torch.mul(attention, mask, out=logits), qkv[2])
+    return rows_of(attended, n), Attended(qkv, attention, mask)
+
+
+def rows_of(by_head: Tensor, n: int) -> Tensor:
+    """Shapes: [n*heads, L, d] -> [n*L, H]."""
+    _, length, width = by_head.shape
+    return by_head.view(n, -1, length, width).transpose(1, 2).reshape(n * length, -1)
+
+
+def attend_backward(d_attended: Tensor, window: Tensor | None, k: Attended, n: int) -> tuple[Tensor, Tensor]:
+    """The gradient of the three projections of one chunk, and the dropped attention, which is needed again.
+
+    Shapes: `d_attended` [n*L, H] -> [n*L, 3*H], [n*heads, L, L].
+    """
+    query, key, value = k.qkv
+    heads, length = query.shape[0] // n, query.shape[1]
+    d_attended = d_attended.view(n, length, heads, -1).transpose(1, 2).reshape(n * heads, length, -1)
+    dropped = k.attention if k.attention_mask is None else k.attention * k.attention_mask
+    d_qkv = torch.empty_like(k.qkv)
+    torch.bmm(dropped.transpose(1, 2), d_attended, out=d_qkv[2])
+    d_attention = masked(torch.bmm(d_attended, value.transpose(1, 2)), k.attention_mask)
+    d_logits = torch._softmax_backward_data(d_attention, k.attention, -1, k.attention.dtype)
+    if window is not None:
+        d_logits.mul_(window)
+    torch.bmm(d_logits, key, out=d_qkv[0])
+    torch.bmm(d_logits.transpose(1, 2), query, out=d_qkv[1])
+    return d_qkv.view(3, n, heads, length, -1).permute(1, 3, 0, 2, 4).reshape(n * length, -1), dropped
+
+
+def _forward(
+    x: Tensor, window: Tensor | None, bias: Tensor | None, w: Weights, p: _Prepared, heads: int, masks: Masks
+) -> tuple[Tensor, _Kept]:
+    hidden = x.shape[2]
+    rows = x.reshape(-1, hidden)
+    attended, state = attend(x, window, bias, p.qkv, p.qkv_bias, heads, masks)
     mask1 = masks.draw(*rows.shape)
-    residual1 = rows + _mask(attended, mask1).mul_(masks.scale**2)
-    tokens, mean1, rstd1 = torch.native_layer_norm(residual1, [hidden], w.norm1, w.norm1_bias, _EPSILON)
+    residual1 = rows + masked(attended, mask1).mul_(masks.scale**2)
+    tokens, mean1, rstd1 = torch.native_layer_norm(residual1, [hidden], w.norm1, w.norm1_bias, EPSILON)
     inner = multiply(tokens.to(p.expand.dtype), p.expand, p.expand_bias, relu=True)
-    _mask(inner, masks.draw(*inner.shape))
+    masked(inner, masks.draw(*inner.shape))
     changed = multiply(inner, p.contract, p.contract_bias)
     mask2 = masks.draw(*rows.shape)
-    residual2 = tokens.add_(_mask(changed, mask2), alpha=masks.scale)
-    output, mean2, rstd2 = torch.native_layer_norm(residual2, [hidden], w.norm2, w.norm2_bias, _EPSILON)
-    return output.view_as(x), _Kept(qkv, attention, attention_mask, mask1, residual1, mean1, rstd1, inner, mask2, residual2, mean2, rstd2)
+    residual2 = tokens.add_(masked(changed, mask2), alpha=masks.scale)
+    output, mean2, rstd2 = torch.native_layer_norm(residual2, [hidden], w.norm2, w.norm2_bias, EPSILON)
+    return output.view_as(x), _Kept(*state, mask1, residual1, mean1, rstd1, inner, mask2, residual2, mean2, rstd2)
 
 
 def _backward(
     gradient: Tensor, x: Tensor, window: Tensor | None, w: Weights, p: _Prepared, k: _Kept, scale: float, sums: list[Tensor]
 ) -> Tensor:
     """The gradient of one chunk's input; adds the parameters' gradients to `sums` (qkv^T, its bias, norm1, expand^T, contract, norm2)."""
-    n, length, hidden = x.shape
-    heads = k.attention.shape[0] // n
+    n, _, hidden = x.shape
     dtype = p.qkv.dtype
     rows = x.reshape(-1, hidden)
     d_residual2, d_norm2, d_norm2_bias = torch.ops.aten.native_layer_norm_backward(
@@ -126,24 +167,13 @@ def _backward(
     )
     d_changed = (d_residual2.mul(scale) if k.mask2 is None else d_residual2.mul(k.mask2).mul_(scale)).to(dtype)
     d_inner = torch.ops.aten.threshold_backward(multiply(d_changed, p.contract.t()), k.inner, 0)
-    tokens = torch.native_layer_norm(k.residual1, [hidden], w.norm1, w.norm1_bias, _EPSILON)[0].to(dtype)
+    tokens = torch.native_layer_norm(k.residual1, [hidden], w.norm1, w.norm1_bias, EPSILON)[0].to(dtype)
     d_tokens = d_residual2.add_(multiply(d_inner, p.expand.t()))
     d_residual1, d_norm1, d_norm1_bias = torch.ops.aten.native_layer_norm_backward(
         d_tokens, k.residual1, [hidden], k.mean1, k.rstd1, w.norm1, w.norm1_bias, [True, True, True]
     )
-    d_attended = _mask(d_residual1.mul(scale**2), k.mask1).to(dtype)
-    d_attended = d_attended.view(n, length, heads, -1).transpose(1, 2).reshape(n * heads, length, -1)
-    query, key, value = k.qkv
-    dropped = k.attention if k.attention_mask is None else k.attention * k.attention_mask
-    d_qkv = torch.empty_like(k.qkv)
-    torch.bmm(dropped.transpose(1, 2), d_attended, out=d_qkv[2])
-    d_attention = _mask(torch.bmm(d_attended, value.transpose(1, 2)), k.attention_mask)
-    d_logits = torch._softmax_backward_data(d_attention, k.attention, -1, dtype)
-    if window is not None:
-        d_logits.mul_(window)
-    torch.bmm(d_logits, key, out=d_qkv[0])
-    torch.bmm(d_logits.transpose(1, 2), query, out=d_qkv[1])
-    d_qkv = d_qkv.view(3, n, heads, length, -1).permute(1, 3, 0, 2, 4).reshape(n * length, 3 * hidden)
+    d_attended = masked(d_residual1.mul(scale**2), k.mask1).to(dtype)
+    d_qkv, _ = attend_backward(d_attended, window, Attended(*k[:3]), n)
     # Of the two factors of a weight's gradient the narrower one is copied transposed; the product's own transpose is undone at the end.
     parts = (
         multiply(rows.to(dtype).t().contiguous(), d_qkv.t()),
