@@ -45,6 +45,7 @@ def band(text: str) -> float:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)  # the whole demo beside another test: three minutes for each core it has alone
 def test_the_readme_shows_what_the_demo_prints(root: Path, tmp_path: Path) -> None:
     work = Workspace(tmp_path, demo_config())
     work.snakemake()
