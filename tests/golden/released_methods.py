@@ -17,7 +17,7 @@ from pipeline.models.base import Dims, Retriever, Videos, Words, build
 from pipeline.objectives.base import Step
 from pipeline.objectives.total import Total, step_of
 from tests.golden.arrays import FACTOR, Golden
-from tests.golden.released_model import _recipe, eval_shape
+from tests.golden.released_model import drawn, eval_shape
 
 KINDS = {"gmmformer": GmmFormer, "gmmformer_v2": GmmFormerV2}
 TERMS = {
@@ -80,7 +80,7 @@ def big(golden: Method) -> tuple[Retriever, dict[str, Tensor]]:
     stored = golden("big768")
     with np.load(golden.folder / "big768.npz") as arrays:
         shapes = {str(n): eval_shape(str(s)) for n, s in zip(arrays["weight_names"], arrays["weight_shapes"], strict=True)}
-    weights = _recipe(shapes, int(stored["weight_seed"]))
+    weights = drawn(shapes, int(stored["weight_seed"]))
     for name, first, total in zip(golden.text("big768", "weight_names"), stored["weight_first"], stored["weight_sum"], strict=True):
         assert float(weights[name].flatten()[0]) == float(first)
         assert weights[name].double().sum() == pytest.approx(float(total), rel=1e-6, abs=1e-3)

@@ -30,7 +30,7 @@ def big(golden: Golden) -> DualBranch:
         shapes = {str(n): eval_shape(str(s)) for n, s in zip(stored["weight_names"], stored["weight_shapes"], strict=True)}
         first = dict(zip(map(str, stored["weight_names"]), stored["weight_first"], strict=True))
     for seed in BIG_SEEDS:
-        weights = _recipe(shapes, seed)
+        weights = drawn(shapes, seed)
         if all(float(weights[name].flatten()[0]) == value for name, value in first.items()):
             return _model(weights, 0.09)
     raise AssertionError("no seed of golden/README.md gives the weights of big768.npz")
@@ -40,7 +40,7 @@ def eval_shape(text: str) -> tuple[int, ...]:
     return tuple(int(side) for side in text.strip("()").split(",") if side.strip())
 
 
-def _recipe(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:
+def drawn(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:
     state = np.random.RandomState(seed)
     weights = {}
     for name in sorted(shapes):

@@ -25,10 +25,9 @@ from pipeline.ranking import gallery
 from pipeline.ranking.metrics import ranks, recalls
 from pipeline.ranking.split import normalised
 from pipeline.training.batches import Batches
-from tests.golden.released_methods import Method
-from tests.golden.test_gmmformer import KEYS, golden
-
-__all__ = ["golden"]
+from tests.conftest import NO_SHARED
+from tests.golden.released_methods import Method, identity, sets
+from tests.golden.test_gmmformer import KEYS
 
 RUN = ("main", 0)
 FILE = "small.ckpt"
@@ -77,9 +76,16 @@ class Bare:
         return [str(value) for value in self.expected[name]]
 
 
-@pytest.fixture(params=["tvr", "charades"])
-def bare(request: pytest.FixtureRequest, golden: Method, tmp_path: Path) -> Bare:
-    return Bare(golden, request.param, tmp_path)
+@pytest.fixture(
+    scope="module",
+    params=[(path, collection) for path in sets() for collection in ("tvr", "charades")] or [None],
+    ids=lambda given: f"{identity(given[0])}-{given[1]}" if given else "absent",
+)
+def bare(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bare:
+    if request.param is None:
+        pytest.skip(f"{NO_SHARED}/golden_methods")
+    path, collection = request.param
+    return Bare(Method(path), collection, tmp_path_factory.mktemp("bare"))
 
 
 @pytest.mark.parametrize("batches", ["", "small_batches_"])
