@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Errors: DiskError, LimitError or OSError for the folder and the name; what the block raises.
     """
     path = Path(path)
-    with _typed():
+    with typed():
         path.parent.mkdir(parents=True, exist_ok=True)
         for file in path.parent.glob(f".{path.name}.*.tmp"):
             if _orphan(file):
@@ -36,14 +36,16 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{HOST}-{os.getpid()}.tmp")
     try:
         yield temporary
-        with _typed():
+        with typed():
             publish(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what cannot be removed was not made here, or says so above
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def _typed() -> Iterator[None]:
+def typed() -> Iterator[None]:
+    """Refusals of the system as DiskError or LimitError, which say what to do."""
     try:
         yield
     except OSError as error:
@@ -73,7 +75,7 @@ def publish(temporary: Path, path: Path) -> None:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a UTF-8 text file atomically."""
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, typed():
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -170,6 +170,7 @@ _DISK = {
     errno.EACCES: "mend the permissions, or write elsewhere (`results:` in the configuration)",
     errno.EIO: "have the disk looked at: it could not read or write",
 }
+_NO_MEMORY = ("can't allocate memory", "failed to map segment", "cannot allocate memory")
 _LIMITS = {
     errno.EMFILE: "raise the limit on open files (`ulimit -n`)",
     errno.ENFILE: "raise the machine's limit on open files (`fs.file-max`)",
@@ -179,10 +180,13 @@ _LIMITS = {
 
 
 def system_error(error: Exception) -> DiskError | LimitError | None:
-    """A refusal of the system as a typed error, None when it is another one. HDF5 and torch say what it was in their text only."""
-    said = re.search(r"errno = (\d+)", str(error))
-    number = int(said[1]) if said else getattr(error, "errno", None)
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+    """A refusal of the system as a typed error, None when it is another one.
+
+    HDF5, torch and the loader of shared libraries say what it was in their text only.
+    """
+    said = re.search(r"errno = (\d+)|shared object file: Error (\d+)", str(error))
+    number = int(said[1] or said[2]) if said else getattr(error, "errno", None)
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
         number = errno.ENOMEM
     kind, fixes = (DiskError, _DISK) if number in _DISK else (LimitError, _LIMITS)
     if number not in fixes:

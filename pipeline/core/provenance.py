@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import errno
 import functools
 import hashlib
@@ -15,6 +16,7 @@ from typing import Any
 
 from pipeline.core import plugins
 from pipeline.core.atomic import write_json
+from pipeline.core.errors import DiskError
 
 UNUSABLE = "unusable-"  # begins the fingerprint of a video that cannot be looked at; the decoding says why, in the quarantine
 _OURS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # what this process lacks says nothing about a file
@@ -63,8 +65,10 @@ class FileCache:
         return str(known[-1])
 
     def save(self) -> None:
+        """Keep what is known now; where that cannot be written (a folder that is read-only) it costs time alone."""
         if self._changed and self._path is not None:
-            write_json(self._path, self._known)
+            with contextlib.suppress(DiskError):
+                write_json(self._path, self._known)
             self._changed = False
 
 

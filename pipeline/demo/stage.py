@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -41,7 +42,13 @@ def _render(specs: Sequence[VideoSpec], folder: Path, workers: int) -> Iterator[
     if workers < 2 or len(specs) < 2:
         yield from map(draw, specs)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    try:
+        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    except OSError as error:  # its semaphores lie in /dev/shm, which a container may lack
+        print(f"note: no shared memory here ({error.strerror}: /dev/shm): one process draws all videos", file=sys.stderr)
+        yield from map(draw, specs)
+        return
+    with pool:
         yield from pool.map(draw, specs, chunksize=4)
 
 

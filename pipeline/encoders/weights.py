@@ -5,7 +5,6 @@ Nothing here imports torch or open_clip: the workflow asks for `identity` while 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from dataclasses import asdict, dataclass
@@ -55,8 +54,7 @@ def checksum(path: Path) -> str:
     """The file's sha256, remembered by path, size and modification time."""
     cache = FileCache(cache_home() / "prvr" / "sha256.json")
     value = cache.get(path.resolve(), sha256)
-    with contextlib.suppress(OSError):  # only a cache: a read-only home costs time, not correctness
-        cache.save()
+    cache.save()
     return value
 
 

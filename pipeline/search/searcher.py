@@ -18,8 +18,8 @@ from torch import Tensor
 
 from pipeline.clips.recipe import recipe_name
 from pipeline.config.schema import Config
-from pipeline.core.atomic import write_json
-from pipeline.core.errors import EncoderError, StoreMissing
+from pipeline.core.atomic import typed, write_json
+from pipeline.core.errors import DiskError, EncoderError, StoreMissing
 from pipeline.core.layout import Layout
 from pipeline.core.lease import device as leased
 from pipeline.core.progress import Meter
@@ -132,7 +132,10 @@ def _clock(seconds: float) -> str:
 
 
 def open_index(config: Config, layout: Layout, experiment: str, seed: int, model: Retriever) -> Index:
-    """The run's encoded videos: read when they are current, else encoded and kept. Errors: StoreMissing when there are no clips."""
+    """The run's encoded videos: read when they are current, else encoded, and kept where there is room for them.
+
+    Errors: StoreMissing when there are no clips.
+    """
     path = layout.run(experiment, seed) / "index.h5"
     shards = sorted(layout.clips(recipe_name(config.experiment(experiment)), "*").parent.glob("*.h5"))
     if not shards:
@@ -142,17 +145,20 @@ def open_index(config: Config, layout: Layout, experiment: str, seed: int, model
     state = {str(file): [file.stat().st_size, file.stat().st_mtime_ns] for file in [layout.checkpoint(experiment, seed), *shards]}
     stamp = path.with_suffix(".json")
     if not (path.exists() and stamp.exists() and json.loads(stamp.read_text()) == state):
-        stamp.unlink(missing_ok=True)
-        _build(config, path, shards, model)
-        write_json(stamp, state)
+        index = _build(config, path, shards, model)
+        try:
+            _keep(index, path, stamp, state)
+        except DiskError as error:
+            print(f"note: the encoded videos are not kept for the next search: {error.what} ({path.parent})", file=sys.stderr)
+        return index
     with open_store(path, stage="index") as store:
         encoded = {name.removeprefix("gallery/"): torch.from_numpy(store.array(name)).float() for name in store.names("gallery")}
         count = torch.from_numpy(store.array("frame_count"))
         return Index([str(v) for v in store.array("ids")], encoded, count, store.array("start"), store.array("end"))
 
 
-def _build(config: Config, path: Path, shards: list[Path], model: Retriever) -> None:
-    """Encode every video of the shards, whatever its split. Kept in float16: half the size, and scores change by less than 0.001."""
+def _build(config: Config, path: Path, shards: list[Path], model: Retriever) -> Index:
+    """Encode every video of the shards, whatever its split. In float16: half the size, and scores change by less than 0.001."""
     parts: list[Encoded] = []
     ids, count, start, end = [], [], [], []
     with leased(config.runtime.device, share=config.runtime.share_gpu) as device, Meter(len(shards), "encoding videos", "shard") as meter:
@@ -170,10 +176,19 @@ def _build(config: Config, path: Path, shards: list[Path], model: Retriever) -> 
         model.to("cpu")
     if not parts:
         raise StoreMissing("the shards hold no usable video", where=path.parent, fix="see quarantine.tsv for the reasons")
+    encoded = {name: torch.cat([part[name] for part in parts]).float() for name in parts[0]}
+    return Index(ids, encoded, torch.from_numpy(np.concatenate(count)), np.concatenate(start), np.concatenate(end))
+
+
+def _keep(index: Index, path: Path, stamp: Path, state: dict[str, list[int]]) -> None:
+    """Errors: DiskError where nothing can be written."""
+    with typed():
+        stamp.unlink(missing_ok=True)
     with create(path, stage="index") as writer:
-        writer.array("ids", np.asarray(ids, dtype=object))
-        for name in parts[0]:
-            writer.array(f"gallery/{name}", torch.cat([encoded[name] for encoded in parts]).numpy())
-        writer.array("frame_count", np.concatenate(count))
-        writer.array("start", np.concatenate(start))
-        writer.array("end", np.concatenate(end))
+        writer.array("ids", np.asarray(index.ids, dtype=object))
+        for name, values in index.gallery.items():
+            writer.array(f"gallery/{name}", values.half().numpy())
+        writer.array("frame_count", index.frame_count.numpy())
+        writer.array("start", index.start)
+        writer.array("end", index.end)
+    write_json(stamp, state)

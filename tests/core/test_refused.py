@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pipeline.core.atomic import write_text
 from pipeline.core.errors import DiskError, LimitError, system_error
 from pipeline.core.store import create, open_store
 
@@ -111,3 +115,20 @@ def test_memory_is_a_limit_too() -> None:
         assert isinstance(system_error(error), LimitError)
     assert system_error(RuntimeError("another")) is None
     assert isinstance(system_error(OSError("unable to write (errno = 122, error message = 'Disk quota exceeded')")), DiskError)
+
+
+@pytest.mark.parametrize("call", ["pwrite", "fsync", "ftruncate"])
+def test_a_quota_that_is_used_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """No quota can be set here: the call that would meet it answers as one that is used up."""
+    path = tmp_path / "a.h5"
+
+    def refuse(*args: object) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr(os, call, refuse)
+    with pytest.raises(DiskError, match="Disk quota exceeded"), create(path, stage="x") as writer:
+        writer.array("a", np.zeros(300_000))
+    with pytest.raises(DiskError, match="Disk quota exceeded") if call == "fsync" else nullcontext():
+        write_text(tmp_path / "b.txt", "text")
+    monkeypatch.undo()
+    assert [file.name for file in tmp_path.iterdir()] == ([] if call == "fsync" else ["b.txt"])
