@@ -27,3 +27,9 @@ class OptimalMatching(Weighted):
     """A video's queries and clips, paired one to one, draw near (docs/methods.md, GMMFormer v2)."""
 
     weight: Weight = Field(0.0, description="Weight; 0: off (.09 TVR, .11 ActivityNet, .1 Charades).")
+
+
+class Entailment(Weighted):
+    """A query lies in the hyperbolic cone of its video (docs/methods.md, HLFormer)."""
+
+    weight: Weight = Field(0.0, description="Weight; 0: off (.001 in HLFormer).")

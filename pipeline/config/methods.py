@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from pipeline.config.base import Share
 from pipeline.config.model import ModelSettings
@@ -69,3 +69,30 @@ class GmmFormerV2(MaskedModel):
         description="In training encode queries twice; query diversity and optimal matching see the second dropout. "
         "By the variant: released true, paper false.",
     )
+
+
+class HlFormer(MaskedModel):
+    """HLFormer (docs/methods.md)."""
+
+    kind: Literal["hlformer"] = "hlformer"
+
+    heads: PositiveInt = Field(4, description="Attention heads.")
+    widths: list[float | None] = Field(
+        [None, 2.0, 4.0, 8.0],
+        min_length=1,
+        description="Gaussian widths, an encoder layer and a Lorentz layer each; null: plain attention.",
+    )
+    lorentz_width: int = Field(128, ge=2, description="Coordinates of a point of the Lorentz layers, the time included; split into heads.")
+    dropout: Share = Field(0.2, description="Dropout in the blocks (.2 TVR, .31 ActivityNet, .25 Charades).")
+    input_dropout: Share = Field(0.2, description="Dropout of the input projections and positions (as `dropout`).")
+    consolidation_temperature: PositiveFloat = Field(0.6, description="Temperature of temporal consolidation (.09 TVR, .6 others).")
+    second_pass: bool = Field(True, description="In training encode queries twice; query diversity and entailment see the second dropout.")
+
+    @model_validator(mode="after")
+    def _heads(self) -> HlFormer:
+        if self.lorentz_width % self.heads or self.lorentz_width < 2 * self.heads:
+            raise ValueError(
+                f"lorentz_width {self.lorentz_width} does not give each of {self.heads} heads a time and a space coordinate: "
+                f"take a multiple of {self.heads}, {2 * self.heads} or more"
+            )
+        return self

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from pipeline.config.base import Share, of_kind
-from pipeline.config.methods import GmmFormer, GmmFormerV2, MsSl
+from pipeline.config.methods import GmmFormer, GmmFormerV2, HlFormer, MsSl
 from pipeline.config.model import ModelSettings
 
 
@@ -31,4 +31,4 @@ class Msc(ModelSettings):
 if TYPE_CHECKING:
     Model = ModelSettings
 else:
-    Model = of_kind("models", ModelSettings, Msc, MsSl, GmmFormer, GmmFormerV2, default="msc")
+    Model = of_kind("models", ModelSettings, Msc, MsSl, GmmFormer, GmmFormerV2, HlFormer, default="msc")

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt
 from pydantic_core import PydanticCustomError
 
 from pipeline.config.base import Section, Weight, Weighted, plugged
-from pipeline.config.method_objectives import OptimalMatching, QueryDiversity
+from pipeline.config.method_objectives import Entailment, OptimalMatching, QueryDiversity
 
 
 class Nce(Section):
@@ -111,6 +111,7 @@ class Objectives(Section):
     cbva: Cbva = Cbva()
     query_diversity: QueryDiversity = QueryDiversity()
     optimal_matching: OptimalMatching = OptimalMatching()
+    entailment: Entailment = Entailment()
 
     @property
     def own(self) -> dict[str, ObjectiveSettings]:

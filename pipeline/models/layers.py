@@ -130,6 +130,7 @@ class AttentionPooling(nn.Module):
         return torch.einsum("ql,qlh->qh", self.weights(words, mask).to(words.dtype), words)
 
     def weights(self, words: Tensor, mask: Tensor) -> Tensor:
-        """The weight of each word. Shapes: as `forward`'s; returns [Q, L] float32, rows adding up to 1."""
-        logits = self.linear(words).squeeze(-1).float() + (1 - mask.float()) * MASKED_POOLING
-        return logits.softmax(-1)
+        """The weight of each word. Shapes: as `forward`'s; returns [Q, L] in float32 or better, rows adding up to 1."""
+        logits = self.linear(words).squeeze(-1)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return (logits + (1 - mask.to(logits.dtype)) * MASKED_POOLING).softmax(-1)

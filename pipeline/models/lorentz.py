@@ -34,7 +34,7 @@ def inner(left: Tensor, right: Tensor) -> Tensor:
 def exponential(tangent: Tensor, curvature: Tensor | float = 1.0, farthest: float = OUTERMOST) -> Tensor:
     """The space part of exp_0: sinh(sqrt(c) |z|) z / (sqrt(c) |z|), with sqrt(c) |z| no longer than `farthest` inside the sinh.
 
-    Shapes: [..., n] -> same. Source: METHODS_MORE.md C.1 step 2 (c = 1, at most 10), C.2.
+    Shapes: [..., n] -> same. Source: docs/methods.md, HLFormer, steps 2 (c = 1, at most 10) and 9.
     """
     squared = curvature * tangent.square().sum(-1, keepdim=True)
     near = squared < _SERIES
@@ -47,7 +47,7 @@ def logarithm(time: Tensor, space: Tensor) -> Tensor:
 
     Computed as arcsinh(w) / (w sqrt(1 + w^2)) with w^2 = (t - 1)/2, whose slope at t = 1 is finite; a time below 1 counts as 1.
 
-    Shapes: `time` [..., 1], `space` [..., n] -> [..., n]. Source: METHODS_MORE.md C.1 step 6.
+    Shapes: `time` [..., 1], `space` [..., n] -> [..., n]. Source: docs/methods.md, HLFormer, step 6.
     """
     half = (time - 1).clamp_min(0) / 2
     near = half < _SERIES
@@ -61,7 +61,7 @@ def onto(rows: Tensor, log_scale: Tensor) -> Tensor:
 
     A rest shorter than `SHORTEST` has no direction to speak of, and is not stretched all the way.
 
-    Shapes: `rows` [..., 1 + n], `log_scale` s [] -> same. Source: METHODS_MORE.md C.1 step 3.
+    Shapes: `rows` [..., 1 + n], `log_scale` s [] -> same. Source: docs/methods.md, HLFormer, step 3.
     """
     time, rest = rows[..., :1].sigmoid() * log_scale.exp() + 1.1, rows[..., 1:]
     squared = rest.square().sum(-1, keepdim=True).clamp_min(SHORTEST**2)
@@ -71,7 +71,7 @@ def onto(rows: Tensor, log_scale: Tensor) -> Tensor:
 def centroid(weights: Tensor, points: Tensor) -> Tensor:
     """The weighted mean of points, scaled back onto the hyperboloid: m / sqrt(|<m, m>_L|).
 
-    Shapes: `weights` [..., m, L], `points` [..., L, 1 + n] -> [..., m, 1 + n]. Source: METHODS_MORE.md C.1 step 5.
+    Shapes: `weights` [..., m, L], `points` [..., L, 1 + n] -> [..., m, 1 + n]. Source: docs/methods.md, HLFormer, step 5.
     """
     mean = weights @ points
     return mean / inner(mean, mean).abs().clamp_min(torch.finfo(mean.dtype).tiny).sqrt()
@@ -83,7 +83,7 @@ def entailed(general: Tensor, special: Tensor, curvature: Tensor, least: float =
     The exterior angle at the general point less the cone's aperture arcsin(`least` / (sqrt(c) |v|)). A point within `least` of the origin
     has the half space for its cone.
 
-    Shapes: space parts [n, D] each, `curvature` [] -> [n]. Source: METHODS_MORE.md C.2.
+    Shapes: space parts [n, D] each, `curvature` [] -> [n]. Source: docs/methods.md, HLFormer, step 9.
     """
     edge = 1 - 4 * torch.finfo(general.dtype).eps  # both inverse functions have an infinite slope at 1
     here, there = time_of(general, curvature), time_of(special, curvature)

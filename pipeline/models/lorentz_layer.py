@@ -20,7 +20,7 @@ MASKED = -1e18
 class LorentzLinear(nn.Module):
     """Points to the points of every head: a linear map without bias, each head's part put onto the hyperboloid.
 
-    Shapes: [B, L, D] -> [B, heads, L, D/heads]. Source: METHODS_MORE.md C.1 step 3.
+    Shapes: [B, L, D] -> [B, heads, L, D/heads]. Source: docs/methods.md, HLFormer, step 3.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -41,7 +41,7 @@ class LorentzAttention(nn.Module):
     the released code works, and it is kept. Probabilities are not dropped.
 
     Shapes: `tokens` [B, L, H]; `window` [L, L] or None; `mask` [B, L] or None, 0 = padding; `width` D, time included -> [B, L, H].
-    Source: METHODS_MORE.md C.1 steps 1-7, C.4.
+    Source: docs/methods.md, HLFormer, steps 1-7.
     """
 
     def __init__(self, hidden: int, width: int, heads: int, dropout: float) -> None:
@@ -78,7 +78,7 @@ class LorentzAttention(nn.Module):
 class LorentzLayer(nn.Module):
     """Lorentz attention, then a feed-forward part, each with dropout, residual and LayerNorm after it; in float32 under autocast too.
 
-    Shapes: `tokens` [B, L, H]; `window` [L, L] or None; `mask` [B, L] or None; returns [B, L, H]. Source: METHODS_MORE.md C.1 step 7.
+    Shapes: `tokens` [B, L, H]; `window` [L, L] or None; `mask` [B, L] or None -> [B, L, H]. Source: docs/methods.md, HLFormer, step 7.
     """
 
     def __init__(self, hidden: int, width: int, heads: int, dropout: float) -> None:
@@ -88,6 +88,7 @@ class LorentzLayer(nn.Module):
         self.feed_forward = FeedForward(hidden, 4 * hidden)
         self.norm2 = nn.LayerNorm(hidden)
         self.dropout, self.heads = dropout, heads
+        self.recompute = False
 
     def forward(self, tokens: Tensor, window: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """A few videos at a time on a CPU, computed again in the backward pass: temporaries stay small, and none is kept."""
@@ -95,7 +96,7 @@ class LorentzLayer(nn.Module):
             self.attention.bound()
             tokens = tokens if tokens.dtype == torch.float64 else tokens.float()
             if not kernels.fast(tokens):
-                return self.plain(tokens, window, mask)
+                return self.kept(tokens, window, mask) if self.recompute else self.plain(tokens, window, mask)
             step = videos_per_chunk(tokens.shape[1], max(4 * tokens.shape[2], self.heads * tokens.shape[1]))
             masks: Any = [None] * -(-len(tokens) // step) if mask is None else mask.split(step)
             parts = zip(tokens.split(step), masks, strict=True)

@@ -92,7 +92,7 @@ def test_a_centroid_lies_on_the_hyperboloid_and_of_one_point_is_that_point(seed:
 
 
 def literal_entailed(v: Tensor, t: Tensor, c: Tensor) -> Tensor:
-    """METHODS_MORE.md C.2 as it is written, one pair."""
+    """docs/methods.md, HLFormer as it is written, one pair."""
     time_v, time_t = (1 / c + v @ v).sqrt(), (1 / c + t @ t).sqrt()
     d = c * (v @ t - time_v * time_t)
     angle = torch.acos((time_t + d * time_v) / (v.norm() * (d**2 - 1).sqrt()))

@@ -104,7 +104,7 @@ def test_layer_equals_the_equations_with_every_gradient(width: float | None, pad
 
 
 def test_the_window_sends_attention_away() -> None:
-    """METHODS_MORE.md C.4: a window flattens logits that are below 0, so the far keys get the most."""
+    """docs/methods.md, HLFormer: a window flattens logits that are below 0, so the far keys get the most."""
     attention = layer_of(1).attention
     for module in (attention.query, attention.key):  # all queries and keys alike: only the window tells positions apart
         nn.init.zeros_(module.linear.weight)
