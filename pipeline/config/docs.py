@@ -31,10 +31,11 @@ def schema() -> str:
 
 def reference() -> str:
     """The configuration reference: one table per section, nested sections after the one that holds them."""
-    return "\n".join([HEAD, *_section(Config, "Top level", "")])
+    return "\n".join([HEAD, *_section(Config, "Top level", "", set())])
 
 
-def _section(model: type[BaseModel], title: str, path: str) -> list[str]:
+def _section(model: type[BaseModel], title: str, path: str, told: set[type[BaseModel]]) -> list[str]:
+    """One table and those below it; a kind that was described before (`told`) is not described again."""
     lines = [
         f"## {title}",
         "",
@@ -49,7 +50,10 @@ def _section(model: type[BaseModel], title: str, path: str) -> list[str]:
         place = f"{path}{name}" + (".<name>" if named else "")
         for child in sections:
             which = f", {_kind(child)}" if "kind" in child.model_fields and len(sections) > 1 else ""
-            below += _section(child, f"`{place}`{which}", f"{place}.")
+            if which and child in told:
+                continue
+            told.add(child)
+            below += _section(child, f"`{place}`{which}", f"{place}.", told)
         kind = ("sections by name" if named else "section") if sections else _type(field.annotation)
         lines.append(
             f"| `{name}` | {kind} | {'' if sections else _default(field)} | {field.description or ('see below' if sections else '')} |"

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt
 from pydantic_core import PydanticCustomError
 
 from pipeline.config.base import Section, Weight, Weighted, plugged
-from pipeline.config.method_objectives import Entailment, OptimalMatching, QueryDiversity
+from pipeline.config.method_objectives import Entailment, OptimalMatching, QueryDiversity, Ral
 
 
 class Nce(Section):
@@ -112,6 +112,7 @@ class Objectives(Section):
     query_diversity: QueryDiversity = QueryDiversity()
     optimal_matching: OptimalMatching = OptimalMatching()
     entailment: Entailment = Entailment()
+    ral: Ral = Ral()
 
     @property
     def own(self) -> dict[str, ObjectiveSettings]:

@@ -198,6 +198,8 @@ class Config(Section):
         model = over.get("model")
         if isinstance(model, dict) and model.get("kind", self.model.kind) != self.model.kind:
             base.pop("model", None)  # the keys of another kind mean nothing to this one
+        elif variants.kind({"model": merge(base.get("model", {}), model or {})}) != variants.kind({"model": self.model}):
+            base.get("model", {}).pop("base", None)  # nor do those of a plug-in's base to another one
         given = merge(base, over)
         return Experiment.model_validate(merge(variants.defaults(given.get("variant", "released"), variants.kind(given)), given))
 

@@ -27,23 +27,38 @@ SWITCHES: Switches = {  # of MSC, and of a model of one's own
     "objectives.cbva.epsilon": (1e-8, 0.0),
 }
 VARIANTS = ("released", "paper")
+BASE = "gmmformer_v2"  # what RAL is put on where nothing else is said
 
 # Of the other methods, by kind; one without an entry has none: its released code does what its paper says, as far as either is known.
 OF_KIND: dict[str, Switches] = {
     "gmmformer": {"model.second_pass": (True, False)},
     "gmmformer_v2": {"model.second_pass": (True, False)},
+    "ral": {  # paper: README of the released code, which differs from it; METHODS 7.6 has the list
+        "objectives.ral.proxy_matching": (4e-3, 4e-3),
+        "objectives.ral.distribution_alignment": (2.5e-4, 1e-3),
+        "objectives.ral.support": ("buffer", "words"),
+        "objectives.ral.divergence": ("mixed", "exact"),
+    },
 }
 
 
 def of(kind: str) -> Switches:
-    """The switches of a model's kind."""
+    """The switches of a model's kind; of a plug-in, `<kind>/<kind of its base>`, its own and its base's."""
+    plugged, _, base = kind.partition("/")
+    if base:
+        return {switch.replace("model.", "model.base.", 1): values for switch, values in of(base).items()} | OF_KIND.get(plugged, {})
     return SWITCHES if kind == "msc" or "." in kind else OF_KIND.get(kind, {})
 
 
 def kind(experiment: dict[str, Any]) -> str:
-    """The kind of model that an experiment's values name."""
+    """The kind of model that an experiment's values name; of a plug-in `<kind>/<kind of its base>`."""
     model = experiment.get("model", {})
-    return str(model.get("kind", "msc") if isinstance(model, dict) else getattr(model, "kind", "msc"))
+    own = _of(model, "kind", "msc")
+    return f"{own}/{_of(_of(model, 'base', {}), 'kind', BASE)}" if own == "ral" else str(own)
+
+
+def _of(section: Any, key: str, default: Any) -> Any:
+    return section.get(key, default) if isinstance(section, dict) else getattr(section, key, default)
 
 
 def defaults(variant: Any, model: str = "msc") -> dict[str, Any]:

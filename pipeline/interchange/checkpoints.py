@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pipeline.config.method import Experiment
 from pipeline.config.schema import Config
+from pipeline.config.variants import BASE
 from pipeline.core.errors import BundleError
 from pipeline.core.layout import Layout
 from pipeline.core.pickles import write_archive
@@ -41,10 +42,11 @@ def dimensions(weights: Mapping[str, Tensor], kind: str = "msc") -> dict[str, in
 
 def _kind(experiment: Experiment, where: str | Path) -> str:
     """The kind of an experiment's model, of which there are released checkpoints. Errors: BundleError for another kind."""
-    kind = experiment.model.kind
-    if kind not in KINDS:
+    kind, base = experiment.model.kind, getattr(experiment.model, "base", None)
+    if kind not in KINDS or (base is not None and base.kind != BASE):
         raise BundleError(
-            f"the experiment's model is {kind}; released checkpoints are known of {', '.join(KINDS)}",
+            f"the experiment's model is {' on '.join(experiment.model.kinds)}; released checkpoints are known of {', '.join(KINDS)}, "
+            f"of ral on {BASE}",
             where=where,
             fix="name an experiment with a model of one of these kinds",
         )
@@ -52,7 +54,7 @@ def _kind(experiment: Experiment, where: str | Path) -> str:
 
 
 def _expected(experiment: Experiment) -> dict[str, int]:
-    model: Any = experiment.model
+    model: Any = getattr(experiment.model, "base", experiment.model)
     own = {"hidden": model.hidden, "max_words": model.max_words, "widths": len(model.widths)}
     return {**own, "frames": experiment.clips.frames, "clips": experiment.clips.clips}
 

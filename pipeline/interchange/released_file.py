@@ -124,6 +124,8 @@ def flags(kind: str) -> dict[str, str]:
 
 def config(experiment: Experiment, **sizes: int) -> dict[str, Any]:
     """An experiment by the released names, as far as they reach."""
+    if base := getattr(experiment.model, "base", None):  # a plug-in's configuration has its base's keys
+        return config(experiment.model_copy(update={"model": base}), **sizes)
     kind = experiment.model.kind
     values = {name: attrgetter(key)(experiment) for name, key in flags(kind).items()}
     lists = {name: [attrgetter(key)(experiment) for key in keys] for name, keys in LISTS[kind].items()}

@@ -33,7 +33,7 @@ _ATTENTION_LAYER = {
     "output.": "output.dense.",
     "norm.": "output.LayerNorm.",
 }
-_WITHOUT_BIAS = ("pooling.linear.", "positions.table.")
+_WITHOUT_BIAS = ("pooling.linear.", "positions.table.", "_attention.expand.", "_attention.contract.")
 
 
 def _shared(layer: Mapping[str, str]) -> dict[str, str]:
@@ -70,7 +70,28 @@ def _msc(branches: int) -> dict[str, str]:
     return _gmmformer_v2(branches) | {"alignment.": "vproj_clip."}
 
 
-_TABLES = {"msc": _msc, "gmmformer": _gmmformer, "gmmformer_v2": _gmmformer_v2}
+_HEAD = {
+    "mean_attention.expand.": "pie_net_{}.attention.w_1.",
+    "mean_attention.contract.": "pie_net_{}.attention.w_2.",
+    "mean.": "pie_net_{}.fc.",
+    "norm.": "pie_net_{}.layer_norm.",
+    "spread_attention.expand.": "uncertain_net_{}.attention.w_1.",
+    "spread_attention.contract.": "uncertain_net_{}.attention.w_2.",
+    "spread_attended.": "uncertain_net_{}.fc.",
+    "spread_whole.": "uncertain_net_{}.fc2.",
+}
+
+
+def _ral(branches: int) -> dict[str, str]:
+    """RAL on GMMFormer v2, the only base its released code has."""
+    table = {f"base.{ours}": released for ours, released in _gmmformer_v2(branches).items()}
+    table |= {"words.projection.norm.": "frame_branch_query_proj.LayerNorm.", "words.projection.linear.": "frame_branch_query_proj.net.1."}
+    table |= {f"words.layer.{a}": f"frame_branch_query_encoder.{b}" for a, b in _LAYER.items()}
+    table |= {"gate.expand.": "text_weight_fc.0.", "gate.contract.": "text_weight_fc.2."}
+    return table | {f"heads.{side}.{a}": b.format(side) for side in ("video", "text") for a, b in _HEAD.items()}
+
+
+_TABLES = {"msc": _msc, "gmmformer": _gmmformer, "gmmformer_v2": _gmmformer_v2, "ral": _ral}
 KINDS = tuple(_TABLES)  # of the models whose released checkpoints are read
 
 

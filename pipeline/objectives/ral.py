@@ -2,9 +2,61 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from pipeline.config.method_objectives import Ral as Settings
+from pipeline.config.objectives import Objectives
+from pipeline.core.errors import TrainingError
+from pipeline.models.base import Retriever
 from pipeline.models.distributions import Gaussian
+from pipeline.models.ral import Ral
+from pipeline.objectives.base import Objective, Step
+
+
+class Distributions(Objective):
+    """The weighted losses of both; the heads are the model's. Source: METHODS 7.3, 7.4."""
+
+    needs = frozenset({"query.words", "video.frames", "video.mask"})
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def check(self, model: Retriever) -> None:
+        """Only RAL's model describes sets by distributions. Errors: TrainingError."""
+        if not isinstance(model, Ral):
+            raise TrainingError(
+                f"objectives.ral trains the heads of RAL's model, which {model.settings.kind!r} does not have",
+                where="objectives.ral",
+                fix="set objectives.ral.proxy_matching and .distribution_alignment to 0, or choose `model: {kind: ral, base: ...}`",
+            )
+
+    def __call__(self, step: Step) -> dict[str, Tensor]:
+        settings, model = self.settings, step.model
+        assert isinstance(model, Ral)
+        video, text = model.distributions(step.query, step.video, step.labels, masked=settings.support == "words", buffer=settings.buffer)
+        samples = {side: of.proxies(self.noise(step, of)) for side, of in (("text", text), ("video", video))}
+        terms = {}
+        if settings.proxy_matching:
+            terms["ral_proxy_matching"] = settings.proxy_matching * proxy_matching(samples["video"], samples["text"])
+        if settings.distribution_alignment:
+            exact = settings.divergence == "exact"
+            if not exact:
+                video, text = sample_mean(samples["video"], video), sample_mean(samples["text"], text)
+            terms["ral_alignment"] = settings.distribution_alignment * alignment(video, text, consistent=exact)
+        return terms
+
+    def noise(self, step: Step, of: Gaussian) -> Tensor:
+        """Standard normal noise for the samples, text's before video's. Shapes: -> [B, K, H]."""
+        videos, hidden = of.mean.shape
+        shape, like = (videos, self.settings.proxies, hidden), of.mean
+        where = step.generator.device if step.generator is not None else like.device
+        return torch.randn(shape, generator=step.generator, device=where).to(like)
+
+
+def build(settings: Settings, among: Objectives) -> Distributions:
+    """The objective of `objectives.ral`."""
+    return Distributions(settings)
 
 
 def proxy_matching(video: Tensor, text: Tensor) -> Tensor:
