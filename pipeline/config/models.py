@@ -50,8 +50,8 @@ class Ral(ModelSettings):
 
     base: _Base = Field(
         GmmFormerV2(),
-        description="The model that RAL is put on, of the kind gmmformer_v2, gmmformer, ms_sl or msc. Its clip branch stays, the score of its "
-        "frame branch is replaced.",
+        description="The model that RAL is put on, of the kind gmmformer_v2, gmmformer, ms_sl or msc. Its clip branch stays, the score of "
+        "its frame branch is replaced.",
     )
 
     @model_validator(mode="after")
