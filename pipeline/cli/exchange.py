@@ -19,8 +19,8 @@ from pipeline.jobs.collection import Collection
 Config = Annotated[str, typer.Option("--config", help="The configuration file.")]
 Experiment = Annotated[str, typer.Option("--experiment", help="An experiment of the configuration.")]
 Seed = Annotated[int, typer.Option("--seed", help="The seed of the run.")]
-Video = Annotated[str, typer.Option("--video", help="Encoder name the features go under.")]
-Text = Annotated[str, typer.Option("--text", help="Encoder name the queries go under.")]
+VideoEncoder = Annotated[str, typer.Option("--video", help="Encoder name the features go under.")]
+TextEncoder = Annotated[str, typer.Option("--text", help="Encoder name the queries go under.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -35,8 +35,8 @@ def import_bundle(
     bundle: Annotated[
         Path, typer.Argument(help="The bundle's folder: `TextData` and `FeatureData`, or with --npz the folder of the text npz files.")
     ],
-    video: Video,
-    text: Text,
+    video: VideoEncoder,
+    text: TextEncoder,
     config: Config = "config.yaml",
     video_file: Annotated[
         str | None, typer.Option("--video-file", help="Which feature file, by its stem, where there are several.")
@@ -80,7 +80,7 @@ def import_bundle(
 def export_bundle(
     target: Annotated[Path, typer.Argument(help="The folder to write.")],
     video: Annotated[list[str], typer.Option("--video", help="Encoder whose features to write; repeat to set several side by side.")],
-    text: Text,
+    text: TextEncoder,
     config: Config = "config.yaml",
     kind: Annotated[str, typer.Option("--kind", help="msc, mssl or npz.")] = "msc",
     collection: Annotated[

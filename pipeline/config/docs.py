@@ -10,7 +10,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from pipeline.config.reading import models_in
+from pipeline.config.messages import models_in
 from pipeline.config.schema import Config
 
 SCHEMA_FILE = Path("workflow/schemas/config.schema.json")

@@ -57,7 +57,7 @@ class Demo(Section):
     test: int = Field(128, ge=1, le=1000, description="Test videos (the gallery).")
 
 
-class Video(Section):
+class Decoding(Section):
     """Decoding and quarantine."""
 
     shard_size: PositiveInt = Field(100, description="Videos per shard: one job decodes one shard. 50 to 200 on a real collection.")

@@ -1,15 +1,15 @@
-"""Reading configurations, with messages that say what to type instead."""
+"""Reading configurations from their files."""
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from pipeline.config.base import merge
+from pipeline.config.messages import explain
 from pipeline.config.method import Experiment
 from pipeline.config.schema import Config
 from pipeline.core.errors import ConfigError
@@ -63,68 +63,17 @@ def validate(values: dict[str, Any], *, source: str) -> Config:
         config = Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError(
-            _explain(error, Config), where=source, fix="correct the keys above; docs/configuration.md lists them all"
+            explain(error, Config, values), where=source, fix="correct the keys above; docs/configuration.md lists them all"
         ) from error
     config._source = source
     for name in config.models:
         try:
             config.experiment(name)
         except ValidationError as error:
-            text = _explain(error, Experiment, prefix=f"{_place(config, name)}.{name}.")
+            text = explain(error, Experiment, merge(values, config.models[name]), prefix=f"{_place(config, name)}.{name}.")
             raise ConfigError(text, where=source, fix="correct the keys above; docs/configuration.md lists them all") from error
     return config
 
 
 def _place(config: Config, name: str) -> str:
     return next((key for key in ("experiments", "ablations", "sweeps") if name in getattr(config, key)), "compare.methods")
-
-
-def _explain(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
-    lines = []
-    for item in error.errors():
-        loc = [str(part) for part in item["loc"]]
-        section, key = _walk(model, loc)
-        if item["type"] == "extra_forbidden" and section is not None:
-            near = difflib.get_close_matches(key, section.model_fields, n=1, cutoff=0.5)
-            hint = f"did you mean `{near[0]}`? " if near else ""
-            lines.append(f"{prefix}{'.'.join(loc)}: unknown key; {hint}allowed here: {', '.join(section.model_fields)}")
-        elif item["type"] == "literal_error":
-            near = difflib.get_close_matches(str(item["input"]), [str(v) for v in _choices(section, key)], n=1, cutoff=0.4)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            lines.append(f"{prefix}{'.'.join(loc)}: {item['input']!r} is not one of {item['ctx']['expected']}{hint}")
-        elif not loc:
-            lines.append(prefix + item["msg"].removeprefix("Value error, "))
-        else:
-            given = "" if item["type"] == "missing" else f" (given: {item['input']!r})"
-            lines.append(f"{prefix}{'.'.join(loc)}: {item['msg'].removeprefix('Value error, ')}{given}")
-    return "\n  ".join(["the configuration is wrong:", *lines])
-
-
-def _walk(model: type[BaseModel], loc: list[str]) -> tuple[type[BaseModel] | None, str]:
-    """The section that holds the last key of `loc` (union tags and dictionary keys are stepped over)."""
-    section: type[BaseModel] | None = model
-    for part in loc[:-1]:
-        field = section.model_fields.get(part) if section is not None else None
-        models = models_in(field.annotation) if field is not None else []
-        if len(models) == 1:
-            section = models[0]
-        elif models:
-            section = next((m for m in models if str(m.model_fields["kind"].default) in loc), None)  # None: a user's own kind
-    return section, loc[-1] if loc else ""
-
-
-def models_in(annotation: Any) -> list[type[BaseModel]]:
-    """The sections a type annotation mentions."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for argument in get_args(annotation) for model in models_in(argument)]
-
-
-def _choices(section: type[BaseModel] | None, key: str) -> list[Any]:
-    field = section.model_fields.get(key) if section is not None else None
-    return _flatten(field.annotation) if field is not None else []
-
-
-def _flatten(annotation: Any) -> list[Any]:
-    arguments = get_args(annotation)
-    return [leaf for argument in arguments for leaf in _flatten(argument)] if arguments else [annotation]

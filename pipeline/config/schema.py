@@ -9,14 +9,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, PrivateAttr, model_validator
+from pydantic import Field, PositiveInt, PrivateAttr, ValidationError, model_validator
 
 from pipeline.config import presets, variants
 from pipeline.config.ablations import table_3, tables_1_and_2
 from pipeline.config.base import Name, Output, Section, merge
 from pipeline.config.encoder import Encoder
 from pipeline.config.encoders import AnyEncoder, Imported
-from pipeline.config.inputs import AnyDataset, Demo, Ours, Video
+from pipeline.config.inputs import AnyDataset, Decoding, Demo, Ours
 from pipeline.config.method import Clips, Evaluation, Experiment, Training
 from pipeline.config.models import Model, Msc
 from pipeline.config.objectives import Objectives
@@ -56,7 +56,7 @@ class Config(Section):
     results: Output = Field("results", description="Folder of everything computed.")
     dataset: AnyDataset = Ours()
     demo: Demo = Demo()
-    video: Video = Video()
+    video: Decoding = Decoding()
     encoders: dict[Name, AnyEncoder] = Field(
         ...,
         min_length=1,
@@ -113,7 +113,10 @@ class Config(Section):
                 f"experiments, ablations, sweeps and compare.methods share names: {', '.join(shared)}; a name is a folder of runs"
             )
         for name in self.models:
-            experiment = self.experiment(name)
+            try:
+                experiment = self.experiment(name)
+            except ValidationError:  # reading.py says it with its place in the file
+                continue
             for key, used in (
                 ("features", experiment.features),
                 ("text", [experiment.text]),

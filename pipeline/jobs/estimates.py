@@ -21,7 +21,7 @@ CPU_FLOPS = 4e10  # arithmetic one thread does in an encoder, 32 bits, a second
 GPU_FLOPS = 6e13  # one data-centre GPU, 16 bits
 DECODED_PIXELS = 2e8  # one thread decodes and scales down in a second
 UNKNOWN_VIDEO = 30.0 * 1280 * 720  # pixels a second of a video that was not looked at
-STEP_SECONDS = {True: 0.5, False: 12.0}  # one training step of 128 videos and 384 hidden values, on a GPU or not
+STEP_SECONDS = {True: 0.5, False: 24.0}  # one training step of 128 videos and 384 hidden values, on a GPU or one thread
 TOKENS = 16  # words of a caption, with start and end
 CLIP_SECONDS = 0.02  # pooling and merging one video
 RUN_BYTES = 1.5e5  # of a run's plots and measures
@@ -112,7 +112,8 @@ class Costs:
     def train(self, experiment: Experiment, load: Load) -> Needs:
         """All epochs, none saved by early stopping."""
         videos, batch = max(1.0, load.videos * TRAINING_SHARE), experiment.training.batch_videos
-        step = STEP_SECONDS[self.machine.gpu] * min(videos, batch) / 128 * experiment.model.hidden / 384
+        share = 1 if self.machine.gpu else experiment.training.threads  # the job's own threads are not what computes
+        step = STEP_SECONDS[self.machine.gpu] / share * min(videos, batch) / 128 * experiment.model.hidden / 384
         steps = experiment.training.epochs * -(-videos // batch)
         return Needs(TORCH[0] + steps * step, TORCH[1] + self.split_bytes(experiment, load) / MEGA, self.model_bytes(experiment))
 

@@ -68,6 +68,9 @@ class Train(Stage):
     def needs(self, costs: Costs, load: Load, of: Wildcards) -> Needs:
         return costs.train(costs.collection.experiment(of["experiment"]), load)
 
+    def threads(self, costs: Costs, of: Wildcards) -> int:
+        return costs.collection.experiment(of["experiment"]).training.threads
+
 
 class Evaluate(Stage):
     """The ranks and measures of one trained model."""

@@ -83,6 +83,10 @@ class Stage(Protocol):
         """What the job takes for that load."""
         ...
 
+    def threads(self, costs: Costs, of: Wildcards) -> int:
+        """How many processors the job keeps busy, where no GPU does its work."""
+        return costs.machine.threads
+
     def left(self, collection: Collection, of: Wildcards) -> set[str]:
         """The videos a job has yet to work on when it runs: all of its shard, or of the collection."""
         return {source.video_id for source in collection.members(of)}

@@ -62,7 +62,7 @@ class Forecast:
             todo,
             sum(_items(stage, self.lengths.load(of)) for of in members),
             stage.unit,
-            seconds / self._side_by_side(stage, len(planned)),
+            seconds / self._side_by_side(stage, planned),
             self._disk(stage, needs),
             speed is not None,
             _why(planned),
@@ -72,11 +72,11 @@ class Forecast:
         machine = Machine(self.cores, self.costs.machine.gpu) if stage.alone else self.costs.machine
         return Costs(self.costs.collection, machine, self.costs.pixels)
 
-    def _side_by_side(self, stage: Stage, jobs: int) -> int:
+    def _side_by_side(self, stage: Stage, planned: list[PlannedJob]) -> int:
         """How many jobs of a stage run at once."""
-        runtime = self.costs.config.runtime
-        places = runtime.gpus if stage.gpu and self.costs.machine.gpu else self.cores // self.costs.machine.threads
-        return max(1, min(places, jobs))
+        threads = max((stage.threads(self.costs, job.wildcards) for job in planned), default=1)
+        places = self.costs.config.runtime.gpus if stage.gpu and self.costs.machine.gpu else self.cores // threads
+        return max(1, min(places, len(planned)))
 
     def _disk(self, stage: Stage, needs: list[Needs]) -> float:
         sizes = [need.disk for need in needs]

@@ -94,3 +94,41 @@ def test_a_seed_that_is_none_is_refused(key: str, seed: object) -> None:
     """A minus sign fits no path of a run; numpy takes no more than 32 bits."""
     with pytest.raises(ConfigError, match=key):
         config_io.validate({**SMALL, key: [1, seed]}, source="test")
+
+
+def test_keys_of_a_users_own_kind_are_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A misspelt key names those of the user's own settings, not ours, and its place is what stands in the file."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "spelt").mkdir()
+    own = {
+        "reader": ("pipeline.config.inputs", "Dataset", "agreeing: int = 2"),
+        "encoder": ("pipeline.config.encoder", "Encoder", "depth: int = 3"),
+        "model": ("pipeline.config.models", "ModelSettings", "dropout: float = 0.5"),
+        "objective": ("pipeline.config.objectives", "ObjectiveSettings", "threshold: float = 0.5"),
+    }
+    for name, (module, base, line) in own.items():
+        (tmp_path / "spelt" / f"{name}.py").write_text(f"from {module} import {base}\n\nclass Settings({base}):\n    {line}\n")
+    wrong = {
+        "dataset": {"kind": "spelt.reader", "agreing": 3},
+        "encoders": {"a": {"kind": "spelt.encoder", "deph": 2, "sampling": {"evry": 1}}, "b": {"kind": "open_clip", "weigts": "x"}},
+        "features": ["a"],
+        "text": "b",
+        "model": {"kind": "spelt.model", "dropuot": 0.1},
+        "objectives": {"own": {"kind": "spelt.objective", "treshold": 1}},
+    }
+    with pytest.raises(ConfigError) as refused:
+        config_io.validate(wrong, source="x.yaml")
+    said = str(refused.value)
+    for place, near in (
+        ("dataset.agreing", "agreeing"),
+        ("encoders.a.deph", "depth"),
+        ("encoders.a.sampling.evry", "every"),
+        ("encoders.b.weigts", "weights"),
+        ("model.dropuot", "dropout"),
+        ("objectives.own.treshold", "threshold"),
+    ):
+        assert f"  {place}: unknown key; did you mean `{near}`? allowed here: " in said
+    right = {"encoders": {"b": {"kind": "open_clip"}}, "features": ["b"], "text": "b"}
+    experiments = {"mine": {"model": {"kind": "spelt.model", "dropuot": 0.1}}}
+    with pytest.raises(ConfigError, match=r"experiments\.mine\.model\.dropuot: unknown key; did you mean `dropout`\?"):
+        config_io.validate({**right, "experiments": experiments}, source="x.yaml")

@@ -375,6 +375,7 @@ TABLE: list[tuple[str, Change, dict[str, int]]] = [
     ("one CLIP's weights replaced", weights_replaced, features(1, S)),
     ("`clips.tau`", config("clips", "tau", value=0.55), FROM_CLIPS),
     ("`clips.method`", config("clips", "method", value="uniform"), FROM_CLIPS),
+    ("`training.threads`", config("training", "threads", value=2), FROM_TRAIN),
     ("`training.learning_rate`", config("training", "learning_rate", value=2.0e-3), FROM_TRAIN),
     ("`evaluation.split`", config("evaluation", "split", value="val"), {"evaluate": X, "table": 1}),
     ("the file of `evaluation.relevance`", relevance, {"evaluate": X, "table": 1}),
