@@ -140,7 +140,8 @@ def clips(experiment: Experiment, shard: Shard, config: Config = "config.yaml", 
     dag.check_division()
     from pipeline.clips import stage
 
-    stage.run(dag.config, dag.layout, experiment, shard)
+    made_by = {encoder: recipes.pictured(dag.config, encoder) for encoder in dag.experiment(experiment).features}
+    stage.run(dag.config, dag.layout, experiment, shard, made_by)
     product(dag, "clips", recipe=dag.clips(experiment), shard=shard).finish(dag)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,8 +26,8 @@ BATCH = 8  # videos merged at once: few enough for the processor's cache, which 
 NORM_FLOOR = 1e-5  # as rows are normalised everywhere (docs/method.md 2.4)
 
 
-def run(config: Config, layout: Layout, experiment: str, shard: str) -> None:
-    """Write clips/<recipe>/<shard>.h5 from the features of the experiment's encoders.
+def run(config: Config, layout: Layout, experiment: str, shard: str, made_by: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    """Write clips/<recipe>/<shard>.h5 from the features of the experiment's encoders, which must be `made_by` these values of recipes.
 
     Shapes: table `videos` [video_id, duration s]; `frames` [V, F, D] and `clips` [V, C, D] un-normalised; `frame_count` [V] rows of
     `frames` that are not padding; `sizes` [V, C];
@@ -35,7 +36,7 @@ def run(config: Config, layout: Layout, experiment: str, shard: str) -> None:
     """
     chosen = config.experiment(experiment)
     with ExitStack() as stack:
-        opened = {name: stack.enter_context(_open(layout, name, shard)) for name in chosen.features}
+        opened = {name: stack.enter_context(_open(layout, name, shard, (made_by or {}).get(name))) for name in chosen.features}
         stored = {name: reader.ragged("features", lazy=True) for name, reader in opened.items() if "features" in reader}
         ids = grids.check_videos(_ids(config, {name: stored[name].ids if name in stored else [] for name in chosen.features}))
         dims = {name: stored[name].values.shape[1] if name in stored else _declared(opened[name]) for name in chosen.features}
@@ -54,8 +55,8 @@ def run(config: Config, layout: Layout, experiment: str, shard: str) -> None:
             writer.array(name, array, finite=True)
 
 
-def _open(layout: Layout, encoder: str, shard: str) -> AbstractContextManager[Reader]:
-    return open_store(layout.features(encoder, shard), stage="features", encoder=encoder, shard=shard)
+def _open(layout: Layout, encoder: str, shard: str, made_by: Mapping[str, Any] | None) -> AbstractContextManager[Reader]:
+    return open_store(layout.features(encoder, shard), stage="features", encoder=encoder, shard=shard, recipe=made_by)
 
 
 def _ids(config: Config, videos: dict[str, list[str]]) -> dict[str, list[str]]:

@@ -28,13 +28,17 @@ PACKAGE = Path(__file__).parents[1]
 # that keeps the schema keeps every cached file, a raised one makes all of them again.
 NOT_DIGESTED = ("core", "config", "jobs", "cli", "evaluation.plot", "training.plot")
 
-SCHEMA = 2  # of the files in pipeline/core/store
+SCHEMA = 3  # of the files in pipeline/core/store
 
 
 def recipe_hash(recipe: Mapping[str, Any]) -> str:
     """The first 12 hex digits of the sha256 of a recipe's canonical JSON."""
-    text = json.dumps(recipe, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return hashlib.sha256(canonical(recipe).encode()).hexdigest()[:12]
+
+
+def canonical(value: Any) -> str:
+    """A value as JSON that is equal for equal values, read back from JSON or not."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
 
 
 class FileCache:

@@ -105,7 +105,7 @@ def _encode(
     unusable: int,
 ) -> Stats:
     stream = config.network(encoder).stream
-    with open_store(layout.frames(stream.name, shard), stage="frames", shard=shard) as frames:
+    with open_store(layout.frames(stream.name, shard), stage="frames", shard=shard, recipe=recipe) as frames:
         windows = frames.ragged("windows")
         pixels = frames.ragged("frames", lazy=True)
         videos = [_video(source, windows, pixels, frames) for source in todo]

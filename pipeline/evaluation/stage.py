@@ -34,7 +34,8 @@ def run(config: Config, layout: Layout, experiment: str, seed: int, recipe: dict
     Errors: StoreError, TrainingError (the split holds nothing), DeviceError.
     """
     chosen = config.experiment(experiment)
-    model, _, attrs = load_model(layout.checkpoint(experiment, seed))
+    trained = {"experiment": chosen.model_dump(exclude={"evaluation"}), "seed": seed}
+    model, _, attrs = load_model(layout.checkpoint(experiment, seed), experiment=experiment, seed=seed, recipe=trained)
     read = inputs.load(layout, chosen, chosen.evaluation.split)
     with leased(config.runtime.device, share=config.runtime.share_gpu) as device:
         reference, why_not = _zero_shot(config, layout, chosen, read, device)

@@ -102,7 +102,13 @@ def import_checkpoint(
     released = released_file.read(path)
     model = build(released.weights, chosen, path)
     fits(model.dims)
-    attrs: dict[str, Any] = {"epoch": released.epoch, "selection_split": "unknown (imported)", "imported": Path(path).name}
+    attrs: dict[str, Any] = {
+        "experiment": experiment,
+        "seed": seed,
+        "epoch": released.epoch,
+        "selection_split": "unknown (imported)",
+        "imported": Path(path).name,
+    }
     if released.recalls:
         attrs["recalls"] = released.recalls
     save_model(layout.checkpoint(experiment, seed), model.state_dict(), chosen, model.dims, **attrs)

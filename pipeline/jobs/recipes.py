@@ -67,6 +67,11 @@ def features(config: Config, encoder: str) -> dict[str, Any]:
     }
 
 
+def pictured(config: Config, encoder: str) -> dict[str, Any]:
+    """What of `features` is of the configuration: a store with other values is another one's, whatever code both were made by."""
+    return {name: value for name, value in features(config, encoder).items() if name in ("encoder", "weights", "stream")}
+
+
 def text(config: Config, encoder: str) -> dict[str, Any]:
     """The query states of one text encoder, or that they were imported."""
     if config.imported(encoder):

@@ -36,12 +36,13 @@ def save_model(
             writer.table("history", pd.DataFrame(history))
 
 
-def load_model(path: str | Path) -> tuple[Retriever, Experiment, dict[str, Any]]:
-    """The model of a checkpoint, in evaluation mode on the CPU; its experiment; its attributes.
+def load_model(path: str | Path, **expected: Any) -> tuple[Retriever, Experiment, dict[str, Any]]:
+    """The model of a checkpoint, in evaluation mode on the CPU; its experiment; its attributes. `expected`: as in `open_store`.
 
-    Errors: StoreError when the file is not a whole checkpoint of this version, or its weights are not those of its configuration.
+    Errors: StoreError when the file is not a whole checkpoint of this version or not the expected one, or its weights are not those of its
+    configuration.
     """
-    with open_store(path, stage="checkpoint") as store:
+    with open_store(path, stage="checkpoint", **expected) as store:
         experiment = Experiment.model_validate(store.attrs["config"])
         model = build(experiment.model.kind, experiment.model, Dims(**store.attrs["dims"]))
         fill(model.state_dict(), arrays(store, "model"), path)

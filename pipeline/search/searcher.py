@@ -6,11 +6,12 @@ after the first costs one sentence and one matrix product.
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +19,12 @@ from torch import Tensor
 
 from pipeline.clips.recipe import recipe_name
 from pipeline.config.schema import Config
-from pipeline.core.atomic import typed, write_json
-from pipeline.core.errors import DiskError, EncoderError, StoreMissing
+from pipeline.core.errors import DiskError, EncoderError, StoreDamaged, StoreMissing, StoreSchema
 from pipeline.core.layout import Layout
 from pipeline.core.lease import device as leased
 from pipeline.core.progress import Meter
-from pipeline.core.store import create, open_store
+from pipeline.core.provenance import code_digest
+from pipeline.core.store import content_digest, create, open_store, recipe_hash
 from pipeline.encoders.base import TextEncoder, load_text
 from pipeline.evaluation import moments
 from pipeline.models.base import Encoded, Retriever, Words
@@ -64,7 +65,7 @@ class Searcher:
     def __init__(self, config: Config, layout: Layout, experiment: str, seed: int) -> None:
         self.settings = config.experiment(experiment)
         self._config, self._name = config, self.settings.text
-        self.model, _, _ = load_model(layout.checkpoint(experiment, seed))
+        self.model, _, _ = load_model(layout.checkpoint(experiment, seed), experiment=experiment, seed=seed)
         self.index = open_index(config, layout, experiment, seed, self.model)
 
     @cached_property
@@ -132,33 +133,40 @@ def _clock(seconds: float) -> str:
 
 
 def open_index(config: Config, layout: Layout, experiment: str, seed: int, model: Retriever) -> Index:
-    """The run's encoded videos: read when they are current, else encoded, and kept where there is room for them.
+    """The run's encoded videos: read when they are of today's model, clips and code, else encoded and kept.
 
-    Errors: StoreMissing when there are no clips.
+    Where they cannot be kept they are encoded for each search. Errors: StoreMissing when there are no clips; StoreError.
     """
-    path = layout.run(experiment, seed) / "index.h5"
-    shards = sorted(layout.clips(recipe_name(config.experiment(experiment)), "*").parent.glob("*.h5"))
+    path, chosen = layout.run(experiment, seed) / "index.h5", config.experiment(experiment)
+    folder = layout.clips(recipe_name(chosen), "*").parent
+    shards = sorted(folder.glob("*.h5"))
     if not shards:
-        folder = layout.clips(recipe_name(config.experiment(experiment)), "*").parent
         raise StoreMissing("no video has been prepared for this run", where=folder, fix="run the workflow again")
-    # Times of change cannot be part of the store (the same inputs give the same bytes), so they lie beside it.
-    state = {str(file): [file.stat().st_size, file.stat().st_mtime_ns] for file in [layout.checkpoint(experiment, seed), *shards]}
-    stamp = path.with_suffix(".json")
-    if not (path.exists() and stamp.exists() and json.loads(stamp.read_text()) == state):
-        index = _build(config, path, shards, model)
-        try:
-            _keep(index, path, stamp, state)
-        except DiskError as error:
-            print(f"note: the encoded videos are not kept for the next search: {error.what} ({path.parent})", file=sys.stderr)
-        return index
-    with open_store(path, stage="index") as store:
+    recipe = {
+        "model": content_digest(layout.checkpoint(experiment, seed)),
+        "clips": {file.stem: content_digest(file) for file in shards},
+        "code": code_digest("pipeline.search.searcher", *chosen.model_code),
+    }
+    try:
+        return _read(path, recipe_hash(recipe))
+    except (StoreMissing, StoreSchema, StoreDamaged):
+        index = _encode(config, path, shards, model)
+    try:
+        _keep(path, index, recipe)
+    except DiskError as error:
+        print(f"note: the encoded videos are not kept for the next search: {error.what} ({path.parent})", file=sys.stderr)
+    return index
+
+
+def _read(path: Path, made_by: str) -> Index:
+    with open_store(path, stage="index", recipe_hash=made_by) as store:
         encoded = {name.removeprefix("gallery/"): torch.from_numpy(store.array(name)).float() for name in store.names("gallery")}
         count = torch.from_numpy(store.array("frame_count"))
         return Index([str(v) for v in store.array("ids")], encoded, count, store.array("start"), store.array("end"))
 
 
-def _build(config: Config, path: Path, shards: list[Path], model: Retriever) -> Index:
-    """Encode every video of the shards, whatever its split. In float16: half the size, and scores change by less than 0.001."""
+def _encode(config: Config, path: Path, shards: list[Path], model: Retriever) -> Index:
+    """Every video of the shards, whatever its split, by way of float16: half the size on disk, and scores change by less than 0.001."""
     parts: list[Encoded] = []
     ids, count, start, end = [], [], [], []
     with leased(config.runtime.device, share=config.runtime.share_gpu) as device, Meter(len(shards), "encoding videos", "shard") as meter:
@@ -169,26 +177,22 @@ def _build(config: Config, path: Path, shards: list[Path], model: Retriever) -> 
                 encoded = gallery.encode_videos(model, videos.batches(gallery.VIDEOS, device))
                 parts.append({name: tensor.half().cpu() for name, tensor in encoded.items()})
                 ids += videos.ids
-                count.append(videos.frame_count.numpy())
+                count.append(videos.frame_count)
                 start.append(videos.start)
                 end.append(videos.end)
             meter.update()
         model.to("cpu")
     if not parts:
         raise StoreMissing("the shards hold no usable video", where=path.parent, fix="see quarantine.tsv for the reasons")
-    encoded = {name: torch.cat([part[name] for part in parts]).float() for name in parts[0]}
-    return Index(ids, encoded, torch.from_numpy(np.concatenate(count)), np.concatenate(start), np.concatenate(end))
+    joined = {name: torch.cat([encoded[name] for encoded in parts]).float() for name in parts[0]}
+    return Index(ids, joined, torch.cat(count), np.concatenate(start), np.concatenate(end))
 
 
-def _keep(index: Index, path: Path, stamp: Path, state: dict[str, list[int]]) -> None:
-    """Errors: DiskError where nothing can be written."""
-    with typed():
-        stamp.unlink(missing_ok=True)
-    with create(path, stage="index") as writer:
+def _keep(path: Path, index: Index, recipe: Mapping[str, Any]) -> None:
+    with create(path, stage="index", recipe=recipe) as writer:
         writer.array("ids", np.asarray(index.ids, dtype=object))
-        for name, values in index.gallery.items():
-            writer.array(f"gallery/{name}", values.half().numpy())
+        for name, tensor in index.gallery.items():
+            writer.array(f"gallery/{name}", tensor.half().numpy())
         writer.array("frame_count", index.frame_count.numpy())
         writer.array("start", index.start)
         writer.array("end", index.end)
-    write_json(stamp, state)

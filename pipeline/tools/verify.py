@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.core.errors import PrvrError
 from pipeline.core.store import open_store
@@ -57,10 +58,11 @@ def _problem(path: Path, product: Product | None) -> str:
     return ""
 
 
-def _expected(product: Product) -> dict[str, str]:
+def _expected(product: Product) -> dict[str, Any]:
     """What a file must say of itself to be the one of this place."""
     stages = {"train": "checkpoint", "evaluate": "evaluation"}
-    return {"stage": stages.get(product.stage, product.stage)} | {k: v for k, v in product.of.items() if k in ("encoder", "shard")}
+    named = {k: int(v) if k == "seed" else v for k, v in product.of.items() if k in ("encoder", "shard", "experiment", "seed")}
+    return {"stage": stages.get(product.stage, product.stage), **named}
 
 
 def _maker(dag: Dag, path: Path, product: Product | None) -> str:

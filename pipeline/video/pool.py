@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a video. `code` is "" when it was decoded, else a quarantine code; `path` is the file at fault."""
+    """What became of a video. `code` is "" when it was decoded, else a quarantine code; `path` is the file at fault.
+
+    `sums` holds the CRC-32 of each file in the job's folder.
+    """
 
     job: Job
     code: str = ""
@@ -64,6 +67,7 @@ class Outcome:
     reason: str = ""
     duration: float = 0.0
     origin: float = 0.0
+    sums: dict[str, int] = field(default_factory=dict)
 
 
 class _Child:
@@ -240,5 +244,5 @@ def _outcome(job: Job, message: dict[str, Any]) -> Outcome:
     if "bad" in message:
         code, what, path, decoder = message["bad"]
         return Outcome(job, code, what, path, decoder)
-    duration, decoder, reason, origin = message["done"]
-    return Outcome(job, decoder=decoder, reason=reason, duration=duration, origin=origin)
+    duration, decoder, reason, origin, sums = message["done"]
+    return Outcome(job, decoder=decoder, reason=reason, duration=duration, origin=origin, sums=sums)

@@ -6,13 +6,10 @@ the HDF5 files in the order of the shard, so the bytes depend neither on interru
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,10 +21,11 @@ from pipeline.core.layout import Layout
 from pipeline.core.progress import Meter
 from pipeline.core.provenance import UNUSABLE
 from pipeline.core.source import Source
-from pipeline.core.store import Ragged, Writer, create, recipe_hash
+from pipeline.core.store import Ragged, Writer, create
 from pipeline.video.grids import rows
-from pipeline.video.pool import Job, Outcome, Pool
+from pipeline.video.pool import Job, Pool
 from pipeline.video.quarantine import row
+from pipeline.video.spool import Decoded, Spool
 
 
 def run(
@@ -47,7 +45,7 @@ def run(
     (int32 [N, count] rows of that video's frames, columns `start`, `end` s; items fingerprint, duration s, decoder, reason, origin s);
     both are there, without items, when no video is wanted. And frames/<shard>.json: videos, quarantine, skipped.
     """
-    spool = _Spool(layout.frames_manifest(shard).with_name(f".{shard}.spool"), recipe)
+    spool = Spool(layout.frames_manifest(shard).with_name(f".{shard}.spool"), recipe)
     chosen = [source for source in sources if source.video_id in wanted]
     quarantine = _decode(config, chosen, streams, spool, workers)
     videos: dict[str, Any] = {}
@@ -58,9 +56,10 @@ def run(
             writers[name] = stack.enter_context(
                 create(layout.frames(name, shard), stage="frames", recipe=made_by, shard=shard, **versions())
             )
+        bad = {entry["id"] for entry in quarantine}
         for source in chosen:
-            done = spool.find(source)
-            if done is not None:
+            if source.video_id not in bad:
+                done = spool.take(source)
                 counts = {name: _append(writers[name], source, stream, done) for name, stream in streams.items()}
                 videos[source.video_id] = {**done.about, "rows": counts}
                 done.remove()
@@ -79,10 +78,10 @@ def versions() -> dict[str, str]:
     return {"decord": version("decord"), "pyav": version("av"), "libavcodec": ".".join(map(str, av.library_versions["libavcodec"]))}
 
 
-def _decode(config: Config, sources: list[Source], streams: dict[str, Stream], spool: _Spool, workers: int) -> list[dict[str, Any]]:
+def _decode(config: Config, sources: list[Source], streams: dict[str, Stream], spool: Spool, workers: int) -> list[dict[str, Any]]:
     """Decode what the spool does not hold yet; returns the quarantine rows, in the order of the shard."""
     settings = config.video
-    todo = {source.video_id: source for source in sources if spool.find(source) is None}
+    todo = {source.video_id: source for source in sources if (done := spool.find(source)) is None or not done.sound()}
     jobs = [
         Job(
             video_id=source.video_id,
@@ -114,67 +113,7 @@ def _decode(config: Config, sources: list[Source], streams: dict[str, Stream], s
     return [bad[source.video_id] for source in sources if source.video_id in bad]
 
 
-class _Done:
-    """One decoded video in the spool."""
-
-    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
-        self._folder, self.about = folder, about
-
-    def frames(self, stream: str, size: int) -> np.ndarray:
-        """Shapes: [M, size, size, 3] uint8, on disk."""
-        return np.memmap(self._folder / f"{stream}.frames", np.uint8, "r").reshape(-1, size, size, 3)
-
-    def array(self, stream: str, name: str) -> np.ndarray:
-        return np.asarray(np.load(self._folder / f"{stream}.{name}.npy"))
-
-    def remove(self) -> None:
-        shutil.rmtree(self._folder)
-
-
-class _Spool:
-    """Decoded videos on disk, one folder each, whole once they have their final name, kept by content and recipe."""
-
-    def __init__(self, folder: Path, recipe: dict[str, Any]) -> None:
-        self._folder, self._recipe = folder, recipe_hash(recipe)
-
-    def _place(self, source: Source) -> Path:
-        return self._folder / hashlib.sha256(source.video_id.encode()).hexdigest()[:24]
-
-    def _key(self, source: Source) -> str:
-        return f"{source.fingerprint}-{self._recipe}"
-
-    def begin(self, source: Source) -> Path:
-        """An empty folder to decode into."""
-        place = self._place(source)
-        shutil.rmtree(place, ignore_errors=True)  # of another content or recipe
-        temporary = place.with_suffix(".part")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        return temporary
-
-    def keep(self, source: Source, outcome: Outcome) -> None:
-        about = {
-            "fingerprint": source.fingerprint,
-            "decoder": outcome.decoder,
-            "reason": outcome.reason,
-            "duration": outcome.duration,
-            "origin": outcome.origin,
-        }
-        (outcome.job.folder / "about.json").write_text(json.dumps({"key": self._key(source), **about}))
-        outcome.job.folder.rename(self._place(source))
-
-    def find(self, source: Source) -> _Done | None:
-        file = self._place(source) / "about.json"
-        if not file.exists():
-            return None
-        about = json.loads(file.read_text())
-        return _Done(file.parent, about) if about.pop("key") == self._key(source) else None
-
-    def remove(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _append(writer: Writer, source: Source, stream: Stream, done: _Done) -> int:
+def _append(writer: Writer, source: Source, stream: Stream, done: Decoded) -> int:
     """Move one video into a stream's file; returns its rows."""
     start, end = rows(done.about["duration"], stream.every)
     name = stream.name

@@ -16,6 +16,7 @@ import resource
 import signal
 import sys
 import threading
+import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -39,18 +40,22 @@ class Files:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._open: dict[str, IO[bytes]] = {}
+        self.sums: dict[str, int] = {}  # CRC-32 of each file
         folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, stream: str, frame: np.ndarray) -> None:
         try:
-            if stream not in self._open:
-                self._open[stream] = (self._folder / f"{stream}.frames").open("wb")
-            self._open[stream].write(frame.data)
+            name = f"{stream}.frames"
+            if name not in self._open:
+                self._open[name] = (self._folder / name).open("wb")
+            self._open[name].write(frame.data)
+            self.sums[name] = zlib.crc32(frame.data, self.sums.get(name, 0))
         except OSError as error:
             raise WriteError(f"frames cannot be written: {error.strerror}") from error
 
     def clear(self) -> None:
         self.close()
+        self.sums = {}
         for file in self._folder.iterdir():
             file.unlink()
 
@@ -63,9 +68,11 @@ class Files:
         """Put the times and windows beside the frames."""
         try:
             self.close()
-            for name, taken in decoded.streams.items():
-                np.save(self._folder / f"{name}.time.npy", np.asarray(taken.time, dtype=np.float64))
-                np.save(self._folder / f"{name}.windows.npy", taken.windows)
+            for stream, taken in decoded.streams.items():
+                for name, array in (("time", np.asarray(taken.time, dtype=np.float64)), ("windows", taken.windows)):
+                    file = self._folder / f"{stream}.{name}.npy"
+                    np.save(file, array)
+                    self.sums[file.name] = zlib.crc32(file.read_bytes())
         except OSError as error:
             raise WriteError(f"frames cannot be written: {error.strerror}") from error
 
@@ -88,7 +95,7 @@ def serve(jobs: queue.SimpleQueue[dict[str, Any]], answers: IO[str]) -> None:
             files = Files(Path(job["folder"]))
             decoded = decode(parts, streams, files)
             files.save(decoded)
-            say(done=[decoded.duration, decoded.decoder, decoded.reason, decoded.origin])
+            say(done=[decoded.duration, decoded.decoder, decoded.reason, decoded.origin, files.sums])
         except VideoError as error:
             say(bad=[error.code, str(error.what), error.where or paths[0], _decoders(parts)])
         except WriteError as error:

@@ -13,9 +13,10 @@ from pipeline.clips import stage
 from pipeline.clips.recipe import recipe_name
 from pipeline.config.reading import validate
 from pipeline.config.schema import Config, merge
-from pipeline.core.errors import ConfigError, EncoderError, GridError
+from pipeline.core.errors import ConfigError, EncoderError, GridError, StoreSchema
 from pipeline.core.layout import Layout
 from pipeline.core.store import create, open_store
+from pipeline.jobs import recipes
 
 LENGTHS = {"short": 5, "exact": 128, "long": 300, "one": 1}
 BASE: dict[str, Any] = {
@@ -25,8 +26,10 @@ BASE: dict[str, Any] = {
 }
 
 
-def _features(layout: Layout, encoder: str, dim: int, lengths: dict[str, int], every: float = 2.0, bad: bool = False) -> None:
-    with create(layout.features(encoder, "000"), stage="features", recipe={}, dim=dim) as writer:
+def _features(
+    layout: Layout, encoder: str, dim: int, lengths: dict[str, int], every: float = 2.0, bad: bool = False, recipe: dict | None = None
+) -> None:
+    with create(layout.features(encoder, "000"), stage="features", recipe=recipe or {}, dim=dim) as writer:
         for place, (video_id, rows) in enumerate(lengths.items()):
             values = np.random.default_rng([place, dim]).standard_normal((rows, dim)).astype(np.float16)
             if bad:
@@ -85,6 +88,19 @@ def test_what_is_stored(layout: Layout, variant: str, method: str) -> None:
     assert arrays["context_count"][3] == 5
     assert arrays["end"][0, -1] == 10
     assert (arrays["start"] < arrays["end"]).all()
+
+
+def test_features_of_another_recipe_are_refused(layout: Layout) -> None:
+    """Right encoder, right shard, other weights or sampling: by what the file says of itself. Other code alone changes nothing."""
+    config = _config()
+    made_by = {name: recipes.pictured(config, name) for name in ("clip", "motion")}
+    for name, dim in (("clip", 8), ("motion", 4)):
+        _features(layout, name, dim, LENGTHS, recipe={**recipes.features(config, name), "code": "of yesterday"})
+    stage.run(config, layout, "main", "000", made_by)
+    other = _config(encoders={"clip": {"kind": "open_clip", "architecture": "ViT-L-14"}, "motion": {"kind": "slowfast"}})
+    _features(layout, "clip", 8, LENGTHS, recipe=recipes.features(other, "clip"))
+    with pytest.raises(StoreSchema, match="made by another recipe than expected: encoder"):
+        stage.run(config, layout, "main", "000", made_by)
 
 
 def test_the_same_features_give_the_same_bytes(layout: Layout) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ import pandas as pd
 import pytest
 
 from pipeline.core.errors import StoreDamaged, StoreError, StoreForeign, StoreSchema, StoreValues
-from pipeline.core.store import Ragged, content_digest, create, create_foreign, open_foreign, open_store
+from pipeline.core.store import Ragged, contained, content_digest, create, create_foreign, open_foreign, open_store
 
 RNG = np.random.default_rng(0)
 FEATURES = {f"v{i}": RNG.standard_normal((n, 24)).astype(np.float16) for i, n in enumerate((3, 0, 7, 12))}
@@ -115,6 +118,13 @@ def _deleted(name: str) -> Callable[[h5py.File], None]:
     return lambda file: file.__delitem__(name)
 
 
+def _variable(file: h5py.File) -> None:
+    """The same ids, in strings of variable length."""
+    texts = file["features/ids"].asstr()[...]
+    del file["features/ids"]
+    file.create_dataset("features/ids", data=texts, dtype=h5py.string_dtype())
+
+
 def _attribute(name: str, value: Any) -> Callable[[h5py.File], None]:
     return lambda file: file.attrs.__setitem__(name, value)
 
@@ -136,6 +146,7 @@ def _attribute(name: str, value: Any) -> Callable[[h5py.File], None]:
         _deleted(".contents"),
         lambda file: file.move("features/columns/start", "features/columns/begin"),
         lambda file: file.__setitem__("features/columns/extra", np.zeros(22)),
+        _variable,
         _replaced(link=h5py.SoftLink("/moments/values")),
         _replaced(link=h5py.ExternalLink("/nowhere.h5", "/x")),
         _replaced(source="/nowhere.h5"),
@@ -149,6 +160,49 @@ def test_an_edited_file_is_refused(good: Path, tmp_path: Path, edit: Callable[[h
         edit(file)
     with pytest.raises(StoreDamaged, match="to do: delete the file and run"):
         everything(path)
+
+
+def test_nothing_is_of_variable_length(good: Path) -> None:
+    """Nothing HDF5 finds by way of a heap, and every part of the structure with HDF5's own checksum."""
+    content = good.read_bytes()
+    assert content[8] == 3  # the version of the first block
+    assert not [mark for mark in (b"GCOL", b"HEAP", b"SNOD", b"TREE") if mark in content]  # parts without one
+
+
+def test_text_of_any_kind_comes_back(tmp_path: Path) -> None:
+    texts = ["", "β", "x" * 5000, "ein Hund\n", "\udce9t\udce9.mp4", *(f"row {i}" for i in range(3000))]  # 15 MB in fields of one width
+    with create(tmp_path / "a.h5", stage="text", note="", place="\udce9", long="é" * 50_000, values=[1, "β"]) as writer:
+        writer.table("t", pd.DataFrame({"text": texts}))
+    assert (tmp_path / "a.h5").stat().st_size < 400_000
+    with open_store(tmp_path / "a.h5") as store:
+        assert list(store.table("t")["text"]) == texts
+        assert [store.attrs[name] for name in ("note", "place", "long", "values")] == ["", "\udce9", "é" * 50_000, [1, "β"]]
+    with pytest.raises(StoreValues, match="NUL"), create(tmp_path / "b.h5", stage="text") as writer:
+        writer.array("ids", np.asarray(["a\0b"]))
+    with pytest.raises(StoreValues, match="NUL"), create(tmp_path / "b.h5", stage="text", note="a\0"):
+        pass
+    with pytest.raises(TypeError, match="text expected"), create(tmp_path / "b.h5", stage="text") as writer:
+        writer.array("ids", np.asarray(["a", None], dtype=object))
+
+
+@pytest.mark.parametrize("schema", [2, "two"])
+def test_a_file_of_an_earlier_version_is_told_before_hdf5_opens_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schema: Any) -> None:
+    """In its format a damaged structure can be searched for ever."""
+    with h5py.File(tmp_path / "old.h5", "w") as file:
+        file.attrs["prvr_schema"] = schema
+        file.attrs["recipe"] = "a string of variable length"
+    monkeypatch.setattr("pipeline.core.store.reader.h5py.File", None)
+    with pytest.raises(StoreSchema, match="earlier version"), open_store(tmp_path / "old.h5"):
+        pass
+
+
+@pytest.mark.timeout(20)
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.h5")
+    for opened in (open_store, open_foreign):
+        for path in (tmp_path, tmp_path / "pipe.h5"):
+            with pytest.raises(StoreDamaged, match="a pipe"), opened(path):
+                pass
 
 
 def test_one_damaged_item_leaves_the_others(good: Path, tmp_path: Path) -> None:
@@ -217,13 +271,52 @@ def test_a_strangers_file_that_points_elsewhere_is_refused(tmp_path: Path, put: 
         pass
 
 
+def _for_ever(*_: Any) -> None:
+    while True:
+        hash("busy")
+
+
+@pytest.mark.parametrize(
+    ("what", "said"), [(_for_ever, "does not end"), (lambda *_: os.kill(os.getpid(), signal.SIGKILL), "ends the process")]
+)
+def test_a_strangers_file_that_cannot_be_gone_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: Callable[..., None], said: str
+) -> None:
+    with create_foreign(tmp_path / "b.h5") as put:
+        put("a", np.arange(3))
+    monkeypatch.setattr(contained, "PATIENCE", 0.2)
+    monkeypatch.setattr(contained, "contents", lambda file, each: (each(), what()))
+    with pytest.raises(StoreDamaged, match=f"{said}(.|\n)*copy the file again"), open_foreign(tmp_path / "b.h5"):
+        pass
+
+
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+def test_a_strangers_file_with_a_flipped_bit_is_read_or_refused(tmp_path: Path, libver: str) -> None:
+    with h5py.File(tmp_path / "b.h5", "w", libver=libver) as file:
+        for i in range(30):
+            file[f"group{i % 3}/video{i}"] = np.ones((2, 3))
+        file.create_dataset("chunked", data=np.arange(1000), chunks=(10,))
+        file.create_dataset("names", data=["a", "b"], dtype=h5py.string_dtype())
+    content, chosen = (tmp_path / "b.h5").read_bytes(), random.Random(5)
+    structure = [i for i, byte in enumerate(content) if byte and byte not in (0x3F, 0xF0)]
+    for place in chosen.sample(structure, 40):
+        path = flip(tmp_path / "c.h5", content, place, chosen.randrange(8))
+        with contextlib.suppress(StoreError), open_foreign(path) as foreign:
+            for name in foreign:
+                with contextlib.suppress(StoreError):
+                    foreign[name]
+
+
 def test_a_strangers_file_with_names_and_groups(tmp_path: Path) -> None:
     with create_foreign(tmp_path / "b.h5") as put:
         put("group/a", np.arange(3))
         put("text", np.asarray(["α"], dtype=object))
     with h5py.File(tmp_path / "b.h5", "a") as file:
         file["alias"] = h5py.SoftLink("/group/a")
+        file["variable"] = "its place in the file can be anything"
     with open_foreign(tmp_path / "b.h5") as foreign:
-        assert sorted(foreign) == ["group/a", "text"]
+        assert sorted(foreign) == ["group/a", "text", "variable"]
+        with pytest.raises(StoreForeign, match="variable: values of type object"):
+            foreign["variable"]
         assert foreign.peek("group/a") == ((3,), np.dtype(np.int64))
         assert foreign["text"].tolist() == ["α"]

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline.core.errors import EncoderError, StoreMissing
+from pipeline.core.errors import EncoderError, StoreMissing, StoreSchema
 from pipeline.core.shards import key
 from pipeline.core.store import create, open_store
 from pipeline.encoders import open_clip, slowfast, stage
@@ -162,6 +162,19 @@ def test_frames_of_another_content_are_refused(project: Callable) -> None:
     changed = [sources[0], *(type(s)(s.video_id, s.paths, "replaced", None) for s in sources[1:])]
     with pytest.raises(StoreMissing, match="present content of 'b'"):
         stage.run_video(config, layout, "clip", "000", changed, recipes.features(config, "clip"))
+
+
+def test_frames_of_another_recipe_are_refused(project: Callable) -> None:
+    config, layout, sources = project(ROWS)
+    path, recipe = layout.frames(config.encoders["clip"].stream.name, "000"), recipes.features(config, "clip")
+    for decoding, shard in (({**recipe["decoding"], "keep_truncated": True}, "000"), (recipe["decoding"], "001")):
+        with open_store(path) as old:
+            frames, windows = old.ragged("frames"), old.ragged("windows")
+        with create(path, stage="frames", recipe={"stream": recipe["stream"], "decoding": decoding}, shard=shard) as writer:
+            writer.ragged("frames", frames)
+            writer.ragged("windows", windows)
+        with pytest.raises(StoreSchema, match="expected"):
+            stage.run_video(config, layout, "clip", "000", sources, recipe)
 
 
 def test_values_beyond_float16_are_an_error(project: Callable, monkeypatch: pytest.MonkeyPatch) -> None:

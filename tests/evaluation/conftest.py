@@ -82,15 +82,15 @@ class World:
                 items = {"sentence": self.sentence[query], "truncated": False, "key": "k"}
                 writer.append("tokens", query, self.words[query], None, items)
 
-    def train(self, experiment: str, seed: int, text_dim: int = 5) -> None:
-        """A checkpoint with random weights: evaluation does not care."""
-        torch.manual_seed(seed)
+    def train(self, experiment: str, seed: int, text_dim: int = 5, weights: int | None = None, **attrs: Any) -> None:
+        """A checkpoint with random weights (drawn by `weights`, else `seed`): evaluation does not care."""
+        torch.manual_seed(seed if weights is None else weights)
         model = DualBranch(self.config.model, Dims(6, text_dim))
         for name, parameter in model.named_parameters():
             if "norm" not in name:
                 torch.nn.init.normal_(parameter, std=0.5 if parameter.ndim > 1 else 0.1)
         chosen = self.config.experiment(experiment)
-        attrs = {"epoch": 3, "selection_split": "test"}
+        attrs = {"experiment": experiment, "seed": seed, "epoch": 3, "selection_split": "test", **attrs}
         save_model(self.layout.checkpoint(experiment, seed), model.state_dict(), chosen, model.dims, **attrs)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from pipeline.config.schema import Config
-from pipeline.core.errors import DatasetError, StoreError, StoreMissing, TrainingError
+from pipeline.core.errors import DatasetError, StoreError, StoreMissing, StoreSchema, TrainingError
 from pipeline.core.store import open_store
 from pipeline.evaluation import inputs, stage, table
 from pipeline.jobs import recipes
@@ -27,6 +28,21 @@ def evaluated(world: World, experiment: str = "main", seed: int = 1) -> tuple[di
     stage.run(world.config, world.layout, experiment, seed, recipes.evaluation(world.config, experiment))
     with open_store(world.layout.evaluation(experiment, seed), stage="evaluation") as store:
         return json.loads(world.layout.metrics(experiment, seed).read_text()), store.table("queries")
+
+
+def test_a_checkpoint_under_another_runs_name_is_refused(world: World) -> None:
+    """Before anything of it counts: of another seed, of another experiment, of other values under the same name."""
+    for experiment, seed, said in (("main", 2, "its seed is 2"), ("second", 1, "its experiment is 'second'")):
+        world.train(experiment, seed)
+        shutil.copy(world.layout.checkpoint(experiment, seed), world.layout.checkpoint("main", 1))
+        with pytest.raises(StoreSchema, match=said):
+            evaluated(world)
+    chosen = world.config.experiment("main").model_dump(exclude={"evaluation"})
+    world.train("main", 1, recipe={"experiment": chosen, "seed": 1})
+    evaluated(world)
+    world.train("main", 1, recipe={"experiment": {**chosen, "variant": "another"}, "seed": 1})
+    with pytest.raises(StoreSchema, match="another recipe than expected: experiment"):
+        evaluated(world)
 
 
 def literal(world: World) -> tuple[list[str], list[str], dict[str, torch.Tensor]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 
 from pipeline.clips.recipe import recipe_name
 from pipeline.config.encoders import Imported
-from pipeline.core.errors import EncoderError, StoreMissing
+from pipeline.core.errors import DiskError, EncoderError, StoreMissing, StoreSchema
 from pipeline.core.store import open_store
 from pipeline.evaluation import inputs, stage
 from pipeline.jobs import recipes
@@ -50,16 +52,53 @@ def test_a_typed_query_ranks_as_the_stored_one(searchable: World) -> None:
 def test_the_second_query_encodes_no_video(searchable: World, monkeypatch: pytest.MonkeyPatch) -> None:
     config, layout = searchable.config, searchable.layout
     first = search.search(config, layout, "main", 1, "text 2", k=2)
-    monkeypatch.setattr(search, "_build", lambda *_: pytest.fail("encoded again"))
+    monkeypatch.setattr(search, "_encode", lambda *_: pytest.fail("encoded again"))
     assert search.search(config, layout, "main", 1, "text 2", k=2) == first
     monkeypatch.undo()
     searchable.train("main", 1, text_dim=64)  # written anew, the same weights
     before = (layout.run("main", 1) / "index.h5").read_bytes()
     assert search.search(config, layout, "main", 1, "text 2", k=2) == first
     assert (layout.run("main", 1) / "index.h5").read_bytes() == before
-    searchable.train("main", 2, text_dim=64)
-    layout.checkpoint("main", 2).replace(layout.checkpoint("main", 1))
+    status = layout.checkpoint("main", 1).stat()
+    searchable.train("main", 1, text_dim=64, weights=2)  # other weights under the old time
+    os.utime(layout.checkpoint("main", 1), ns=(status.st_atime_ns, status.st_mtime_ns))
     assert search.search(config, layout, "main", 1, "text 2", k=2) != first
+
+
+def test_an_index_is_of_its_run_whatever_its_name_and_time(searchable: World) -> None:
+    config, layout = searchable.config, searchable.layout
+    searchable.train("main", 2, text_dim=64)
+    first, second = (search.search(config, layout, "main", seed, "text 2", k=2) for seed in (1, 2))
+    assert first != second
+    indices = [layout.run("main", seed) / "index.h5" for seed in (1, 2)]
+    shutil.copy2(indices[0], indices[1])
+    assert search.search(config, layout, "main", 2, "text 2", k=2) == second
+    indices[1].write_bytes(indices[1].read_bytes()[:-100])
+    assert search.search(config, layout, "main", 2, "text 2", k=2) == second
+    file = sorted(layout.clips(recipe_name(config.experiment("main")), "*").parent.glob("*.h5"))[0]
+    file.unlink()  # its videos are searched no more
+    assert len(Searcher(config, layout, "main", 2).index.ids) < len(searchable.ids)
+
+
+def test_a_run_under_another_ones_name_is_not_searched(searchable: World) -> None:
+    searchable.train("main", 2, text_dim=64)
+    shutil.copy(searchable.layout.checkpoint("main", 2), searchable.layout.checkpoint("main", 1))
+    with pytest.raises(StoreSchema, match="its seed is 2, expected was 1"):
+        Searcher(searchable.config, searchable.layout, "main", 1)
+
+
+def test_where_nothing_can_be_kept_it_searches_all_the_same(
+    searchable: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise DiskError("Read-only file system")
+
+    monkeypatch.setattr(search, "create", refuse)
+    unkept = search.search(searchable.config, searchable.layout, "main", 1, "text 2", k=3)
+    assert "not kept for the next search: Read-only file system" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert search.search(searchable.config, searchable.layout, "main", 1, "text 2", k=3) == unkept  # now kept
+    assert search.search(searchable.config, searchable.layout, "main", 1, "text 2", k=3) == unkept  # read back
 
 
 def test_answers_as_text(searchable: World) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,14 +18,16 @@ import pytest
 from pipeline.config.schema import Config
 from pipeline.config.streams import Stream
 from pipeline.core.atomic import write_json
-from pipeline.core.errors import QuarantineError
+from pipeline.core.errors import QuarantineError, StoreDamaged
 from pipeline.core.layout import Layout
 from pipeline.core.source import Source
 from pipeline.core.store import open_store
 from pipeline.jobs import recipes
 from pipeline.video import quarantine, stage
 from pipeline.video.grids import rows
+from pipeline.video.pool import Job, Outcome
 from pipeline.video.specimens import SPECIMENS, make
+from pipeline.video.spool import Spool
 
 STREAMS = {s.name: s for s in (Stream(0.5, "middle", 32), Stream(0.4, "window", 48, 8, 25.0, 1))}
 FILES = ("plain.mp4", "hevc.mp4", "edit_list.mp4", "stream.ts", "uneven.mkv", "one.mp4")
@@ -114,43 +117,87 @@ def test_files_are_there_when_nothing_is_wanted(clips: Path, tmp_path: Path) -> 
         assert set(windows.items) == {"fingerprint", "duration", "decoder", "reason", "origin"}
 
 
-def test_a_killed_shard_keeps_finished_videos(clips: Path, tmp_path: Path, root: Path) -> None:
-    calm = contents(run(tmp_path / "calm", clips)[0])
-    killed = textwrap.dedent(f"""
+def killed(results: Path, folder: Path, root: Path) -> list[Path]:
+    """A shard whose job is killed after its fifth video; returns the folders of what it had decoded."""
+    work = textwrap.dedent(f"""
         import os, signal
         from pathlib import Path
-        from pipeline.video import stage
+        from pipeline.video import spool
         from tests.video import test_stage
-        keep = stage._Spool.keep
+        keep = spool.Spool.keep
         def keep_and_die(self, source, outcome):
             keep(self, source, outcome)
             if source.video_id == "one.mp4":
                 os.kill(os.getpid(), signal.SIGKILL)
-        stage._Spool.keep = keep_and_die
-        test_stage.run(Path({str(tmp_path / "shot")!r}), Path({str(clips)!r}))
+        spool.Spool.keep = keep_and_die
+        test_stage.run(Path({str(results)!r}), Path({str(folder)!r}))
     """)
-    done = subprocess.run([sys.executable, "-c", killed], cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, check=False)
+    done = subprocess.run([sys.executable, "-c", work], cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, check=False)
     assert done.returncode == -signal.SIGKILL
-    _, layout = settings(tmp_path / "shot")
-    finished = [path.name for path in layout.frames_manifest("000").with_name(".000.spool").iterdir() if not path.suffix]
+    _, layout = settings(results)
+    finished = [path for path in layout.frames_manifest("000").with_name(".000.spool").iterdir() if not path.suffix]
     assert len(finished) >= 3
+    return sorted(finished)
+
+
+def going_on(results: Path, folder: Path) -> tuple[Layout, int]:
+    """Run the shard again; how many videos were given to be decoded."""
     decoded: list[str] = []
     real = stage.Pool.run
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stage.Pool, "run", lambda self, jobs: (decoded.extend(job.video_id for job in jobs), real(self, jobs))[1])
-        run(tmp_path / "shot", clips)
-    assert len(decoded) == len(sources(clips)) - len(finished)
-    assert contents(layout) == calm
+        layout, _ = run(results, folder)
+    return layout, len(decoded)
 
 
-def test_a_changed_recipe_forgets_the_spool(clips: Path, tmp_path: Path) -> None:
-    _, layout = settings(tmp_path)
-    spool = stage._Spool(layout.frames_manifest("000").with_name(".000.spool"), {"recipe": 1})
+def test_a_killed_shard_keeps_finished_videos(clips: Path, tmp_path: Path, root: Path) -> None:
+    finished = killed(tmp_path / "shot", clips, root)
+    layout, decoded = going_on(tmp_path / "shot", clips)
+    assert decoded == len(sources(clips)) - len(finished)
+    assert contents(layout) == contents(run(tmp_path / "calm", clips)[0])
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) * 2 // 3] ^= 4
+    file.write_bytes(content)
+
+
+def test_a_damaged_spool_is_decoded_again(clips: Path, tmp_path: Path, root: Path) -> None:
+    """One byte of the frames, of the times, of what is said of a video: each is noticed, and the results are those of a calm run."""
+    finished = killed(tmp_path / "shot", clips, root)
+    flip(next(finished[0].glob("*.frames")))
+    flip(next(finished[1].glob("*.windows.npy")))
+    flip(finished[2] / "about.json")
+    layout, decoded = going_on(tmp_path / "shot", clips)
+    assert decoded == len(sources(clips)) - len(finished) + 3
+    assert contents(layout) == contents(run(tmp_path / "calm", clips)[0])
+
+
+@pytest.mark.parametrize("change", [flip, Path.unlink])
+def test_frames_that_change_before_they_are_stored(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
+    keep = Spool.keep
+
+    def keep_badly(self: Spool, source: Source, outcome: Any) -> None:
+        keep(self, source, outcome)
+        if source.video_id == "one.mp4":
+            change(sorted(self._place(source).glob("*.frames"))[0])
+
+    monkeypatch.setattr(Spool, "keep", keep_badly)
+    with pytest.raises(StoreDamaged, match="run the workflow again"):
+        run(tmp_path, clips)
+    assert not list(tmp_path.rglob("*.h5"))
+    monkeypatch.undo()
+    assert "one.mp4" in run(tmp_path, clips)[1]["videos"]
+
+
+def test_a_changed_recipe_forgets_the_spool(tmp_path: Path, clips: Path) -> None:
+    spool = Spool(tmp_path / ".000.spool", {"recipe": 1})
     source = sources(clips)[0]
     folder = spool.begin(source)
-    spool.keep(source, stage.Outcome(stage.Job(source.video_id, source.paths, {}, folder), duration=1.0))
-    assert spool.find(source) is not None
-    assert stage._Spool(spool._folder, {"recipe": 2}).find(source) is None
+    spool.keep(source, Outcome(Job(source.video_id, source.paths, {}, folder), duration=1.0))
+    assert spool.take(source).about["duration"] == 1.0
+    assert Spool(tmp_path / ".000.spool", {"recipe": 2}).find(source) is None
 
 
 def features(layout: Layout, manifest: dict, shard: str = "000") -> None:

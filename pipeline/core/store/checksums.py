@@ -25,8 +25,8 @@ def crc(array: np.ndarray, before: int = 0) -> int:
 
 
 def entry(dtype: np.dtype, shape: tuple[int, ...], checksum: int | None) -> list[Any]:
-    """What the listing says of an array: type, shape, checksum (None where `pieces` have them)."""
-    return ["text" if dtype.kind == "O" else dtype.str, list(shape), checksum]
+    """What the listing says of an array: type, shape, checksum (None where `pieces` have them). Text is of any width."""
+    return ["text" if dtype.kind in "OS" else dtype.str, list(shape), checksum]
 
 
 def rows_per_piece(shape: tuple[int, ...], dtype: np.dtype) -> int:
@@ -49,5 +49,4 @@ def pieces(values: np.ndarray, size: int) -> list[int]:
 
 def digest(attributes: Mapping[str, Any], listing: bytes) -> str:
     """The digest of a whole file: of its attributes as they are stored, and of the listing with all checksums. 32 hex digits."""
-    plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in attributes.items()}
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode() + b"\n" + listing).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(dict(attributes), sort_keys=True).encode() + b"\n" + listing).hexdigest()[:32]

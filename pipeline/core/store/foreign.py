@@ -9,18 +9,21 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from pipeline.core.errors import StoreForeign, StoreMissing
-from pipeline.core.store.contained import contents
+from pipeline.core.errors import StoreDamaged, StoreForeign, StoreMissing
+from pipeline.core.store.contained import contents, unreadable
 from pipeline.core.store.failures import reading
+from pipeline.core.store.text import get
 from pipeline.core.store.writer import write, writing
 
 _AGAIN = "download or copy the file again"
+_INSIDE = "write the values into the file itself, as numbers, or ask its publisher for such a file"
 
 
 class Foreign(Mapping[str, np.ndarray]):
     """The datasets of somebody else's HDF5 file by full name, read one at a time; use through `open_foreign`.
 
-    Published bundles hold one dataset per video or caption; `peek` reads the shape and type without the values. Errors: StoreDamaged.
+    Published bundles hold one dataset per video or caption; `peek` reads the shape and type without the values.
+    Errors: StoreDamaged; StoreForeign for values of variable length, whose place in the file can be anything.
     """
 
     def __init__(self, file: h5py.File, path: Path, names: list[str]) -> None:
@@ -31,7 +34,9 @@ class Foreign(Mapping[str, np.ndarray]):
             raise KeyError(name)
         with reading(self._path, _AGAIN):
             dataset = self._file[name]
-            return np.asarray(dataset.asstr()[...] if h5py.check_string_dtype(dataset.dtype) else dataset[...])
+            if dataset.dtype.hasobject:
+                raise StoreForeign(f"{name}: values of type {dataset.dtype}, numbers expected", where=self._path, fix=_INSIDE)
+            return get(dataset) if dataset.dtype.kind == "S" else np.asarray(dataset[...])
 
     def __contains__(self, name: object) -> bool:
         return name in self._names
@@ -57,13 +62,15 @@ def open_foreign(path: str | Path) -> Iterator[Foreign]:
     path = Path(path)
     if not path.exists():
         raise StoreMissing("the file does not exist", where=path, fix="check the path of the bundle")
+    if problem := "no file, but a folder, a pipe or a device" if not path.is_file() else unreadable(path):
+        raise StoreDamaged(problem, where=path, fix=_AGAIN)
     with reading(path, _AGAIN):
         file = h5py.File(path, "r")
     with file:
         with reading(path, _AGAIN):
             names, elsewhere = contents(file)
         if elsewhere:
-            raise StoreForeign(elsewhere, where=path, fix="write the values into the file itself, or ask its publisher for such a file")
+            raise StoreForeign(elsewhere, where=path, fix=_INSIDE)
         yield Foreign(file, path, names)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,17 @@ import numpy as np
 import pandas as pd
 
 from pipeline.core.errors import StoreForeign, StoreMissing, StoreSchema
-from pipeline.core.provenance import SCHEMA
+from pipeline.core.provenance import SCHEMA, canonical
 from pipeline.core.store.checksums import crc, digest, entry, piece_starts, rows_per_piece
 from pipeline.core.store.contained import contents
 from pipeline.core.store.failures import AGAIN, reading
 from pipeline.core.store.ragged import Ragged, StoredRows, damaged
+from pipeline.core.store.text import READABLE, attributes, get
 
 LISTING = ".contents"
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+CHECKED, UNCHECKED = (b"\2", b"\3"), (b"\0", b"\1")  # versions of a file's first block: with checksums throughout, and without
+HEAD = 1 << 16  # bytes
 
 
 class Reader:
@@ -27,18 +31,22 @@ class Reader:
 
     def __init__(self, file: h5py.File, path: Path) -> None:
         self._file, self.path = file, path
-        stored = dict(file.attrs.items())
+        names, elsewhere = contents(file)  # before anything is read: what lies elsewhere may never answer
+        if elsewhere:
+            raise damaged(path, elsewhere)
+        stored = attributes(file)
+        if "digest" not in stored or LISTING not in names:
+            raise damaged(path, "the file was never finished")
         self.digest = str(stored.pop("digest"))
-        listing = file[LISTING][...].tobytes()
+        listing = _bytes(file[LISTING])
         if digest(stored, listing) != self.digest:
             raise damaged(path, "the attributes changed since they were written")
         self.attrs: dict[str, Any] = {k: _attribute(v) for k, v in stored.items()}
         known = json.loads(listing)
         self._arrays: dict[str, list] = known["arrays"]
         self._groups: dict[str, Any] = known["groups"]
-        names, elsewhere = contents(file)
-        if elsewhere or sorted(names) != sorted([*self._arrays, LISTING]):
-            raise damaged(path, elsewhere or "it does not hold the arrays that were written")
+        if sorted(names) != sorted([*self._arrays, LISTING]):
+            raise damaged(path, "it does not hold the arrays that were written")
 
     def __contains__(self, name: str) -> bool:
         return name in self._arrays or name in self._groups
@@ -76,7 +84,7 @@ class Reader:
             return np.asarray(self.ragged(name.removesuffix("/values")).values)
         with reading(self.path):
             dataset = self._dataset(name)
-            values = np.asarray(dataset.asstr("utf-8", "surrogateescape")[...] if h5py.check_string_dtype(dataset.dtype) else dataset[...])
+            values = get(dataset) if self._arrays[name][0] == "text" else np.asarray(dataset[...])
         if crc(values) != self._arrays[name][2]:
             raise damaged(self.path, f"{name} changed since it was written")
         return values
@@ -100,7 +108,7 @@ class Reader:
     def _dataset(self, name: str) -> h5py.Dataset:
         """A data set of the type and shape that were written. The shape is compared before anything of that size is allocated."""
         dataset, known = self._file[name], self._arrays[name]
-        if entry(dataset.dtype, dataset.shape, known[2]) != known:
+        if dataset.dtype.kind not in READABLE or entry(dataset.dtype, dataset.shape, known[2]) != known:
             raise damaged(self.path, f"{name} has another type or shape than was written")
         return dataset
 
@@ -124,31 +132,41 @@ class Reader:
 
 def _attribute(value: Any) -> Any:
     if isinstance(value, str) and value[:1] in "[{":
-        try:
+        with suppress(json.JSONDecodeError):
             return json.loads(value)
-        except json.JSONDecodeError:
-            return value
-    return value.item() if isinstance(value, np.generic) else value
+    return value
+
+
+def _bytes(dataset: h5py.Dataset) -> bytes:
+    if dataset.dtype != np.uint8:
+        raise TypeError(f"{dataset.name} is no list of bytes")
+    return bytes(dataset[...].tobytes())
 
 
 @contextmanager
 def open_store(
-    path: str | Path, *, stage: str | Sequence[str] | None = None, recipe_hash: str | None = None, **expected: Any
+    path: str | Path,
+    *,
+    stage: str | Sequence[str] | None = None,
+    recipe_hash: str | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    **expected: Any,
 ) -> Iterator[Reader]:
     """Open a file for reading, after checking that it is whole, ours, of this schema, and what is expected under this name.
 
-    `stage`, `recipe_hash` and any attribute in `expected` are compared with what the file says of itself, where it says it: a file of
-    another shard or of another recipe is refused by its content.
+    `stage`, `recipe_hash`, the values in `recipe` and any attribute in `expected` are compared with what the file says of itself, where
+    it says it: a file of another shard, run or recipe is refused by its content.
     Errors: StoreMissing, StoreDamaged, StoreForeign, StoreSchema, each with what mends it.
     """
     path = Path(path)
     if not path.exists():
         raise StoreMissing("the file does not exist", where=path, fix="run the workflow again: it rebuilds what is missing")
     with reading(path):
+        _ours(path)
         file = h5py.File(path, "r")
     with file:
         with reading(path):
-            _ours(file, path)
+            _version(file, path)
             reader = Reader(file, path)
         stages = [stage] if isinstance(stage, str) else stage
         if stages and reader.attrs["stage"] not in stages:
@@ -157,19 +175,47 @@ def open_store(
         for name, value in {"recipe_hash": recipe_hash, **expected}.items():
             if value is not None and reader.attrs.get(name, value) != value:
                 raise StoreSchema(f"its {name} is {reader.attrs.get(name)!r}, expected was {value!r}", where=path, fix=AGAIN)
+        made_by = reader.attrs["recipe"]
+        if other := [name for name, value in (recipe or {}).items() if name in made_by and canonical(made_by[name]) != canonical(value)]:
+            raise StoreSchema(f"made by another recipe than expected: {', '.join(other)}", where=path, fix=AGAIN)
         yield reader
 
 
-def _ours(file: h5py.File, path: Path) -> None:
+def _ours(path: Path) -> None:
+    """Refuse, before HDF5 opens it, what is no file of this format.
+
+    In older formats the structure has no checksums, and damage there can make HDF5 search for ever. Ours were of those before schema 3;
+    then the attribute's name is among the first bytes.
+    """
+    if not path.is_file():
+        raise damaged(path, "no file, but a folder, a pipe or a device")
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    if not head.startswith(SIGNATURE):
+        raise OSError("the signature is not there")
+    version = head[len(SIGNATURE) : len(SIGNATURE) + 1]
+    if version in CHECKED:
+        return
+    if version not in UNCHECKED:
+        raise OSError("it is of no version of HDF5")
+    if b"prvr_schema" in head:
+        raise StoreSchema(f"written by an earlier version, this one reads schema {SCHEMA}", where=path, fix=AGAIN)
+    raise _foreign(path)
+
+
+def _version(file: h5py.File, path: Path) -> None:
     """Refuse what is not of this version before anything else of it is read."""
     if "prvr_schema" not in file.attrs:
-        raise StoreForeign(
-            "HDF5, but not written by prvr", where=path, fix="published bundles enter through `prvr import`; anything else: move it away"
-        )
-    if file.attrs["prvr_schema"] != SCHEMA:
-        raise StoreSchema(f"schema {file.attrs['prvr_schema']}, this version reads {SCHEMA}", where=path, fix=AGAIN)
-    if "digest" not in file.attrs or LISTING not in file:
-        raise damaged(path, "the file was never finished")
+        raise _foreign(path)
+    known = file.attrs.get_id("prvr_schema")
+    schema = file.attrs["prvr_schema"] if known.dtype.kind in "iu" else "of another type"
+    if schema != SCHEMA:
+        raise StoreSchema(f"schema {schema}, this version reads {SCHEMA}", where=path, fix=AGAIN)
+
+
+def _foreign(path: Path) -> StoreForeign:
+    fix = "published bundles enter through `prvr import`; anything else: move it away"
+    return StoreForeign("HDF5, but not written by prvr", where=path, fix=fix)
 
 
 def content_digest(path: str | Path) -> str:

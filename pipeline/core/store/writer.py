@@ -21,8 +21,10 @@ from pipeline.core.store.checksums import crc, digest, entry, piece_starts, piec
 from pipeline.core.store.ragged import Ragged
 from pipeline.core.store.reader import LISTING
 from pipeline.core.store.sink import Sink
+from pipeline.core.store.text import attributes, put, put_attribute
 
-_TEXT = h5py.string_dtype("utf-8")
+# The first version of the format in which every part of a file's structure has a checksum, which HDF5 compares; newer libraries read it.
+FORMAT = ("v110", "v110")
 
 
 @dataclass
@@ -115,7 +117,7 @@ class Writer:
             self._put(f"{name}/columns/{key}", array)
 
     def table(self, name: str, frame: pd.DataFrame) -> None:
-        """Write a DataFrame, one dataset per column (strings as UTF-8, the index is dropped)."""
+        """Write a DataFrame, one dataset per column (the index is dropped)."""
         self._groups[name] = {"kind": "table", "columns": [str(c) for c in frame.columns]}
         for column in frame.columns:
             self._put(f"{name}/{column}", frame[column].to_numpy())
@@ -129,7 +131,8 @@ class Writer:
     def attrs(self, **values: Any) -> None:
         """Add attributes; anything that is not a string or a number is kept as JSON."""
         for key, value in values.items():
-            self._file.attrs[key] = value if isinstance(value, str | int | float) else json.dumps(value, sort_keys=True, default=str)
+            plain = value if isinstance(value, str | int | float) else json.dumps(value, sort_keys=True, default=str)
+            put_attribute(self._file, key, plain)
         self._check()
 
     def _put(self, name: str, array: Any, *, checksum: bool = True) -> None:
@@ -154,7 +157,7 @@ class Writer:
                 self._arrays[f"{name}/{key}"] = entry(data.dtype, data.shape, group.columns.get(key))
         listing = json.dumps({"arrays": self._arrays, "groups": self._groups}, sort_keys=True).encode()
         write(self._file, LISTING, np.frombuffer(listing, np.uint8))
-        self._file.attrs["digest"] = digest(dict(self._file.attrs.items()), listing)
+        put_attribute(self._file, "digest", digest(attributes(self._file), listing))
 
 
 def _refuse(array: np.ndarray, what: str) -> None:
@@ -172,10 +175,13 @@ def _infinite(array: np.ndarray) -> int:
 
 
 def write(group: h5py.Group, name: str, array: Any) -> np.ndarray:
-    """Write one data set, strings as variable-length UTF-8; returns the array as it is stored."""
+    """Write one data set, text as in text.py; returns the array as it is stored."""
     array = np.asarray(array)
     array = array.astype(object) if array.dtype.kind in "UT" else array
-    group.create_dataset(name, data=array, dtype=_TEXT if array.dtype == object else array.dtype, track_times=False)
+    if array.dtype == object:
+        put(group, name, array)
+    else:
+        group.create_dataset(name, data=array, track_times=False)
     return array
 
 
@@ -183,7 +189,7 @@ def write(group: h5py.Group, name: str, array: Any) -> np.ndarray:
 def writing(path: str | Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
     """An HDF5 file that gets its name when the block ends, and what raises when the disk did not take a write. Errors: DiskError."""
     with replacing(path) as temporary, Sink(temporary) as sink:
-        with h5py.File(sink, "w") as file:
+        with h5py.File(sink, "w", libver=FORMAT) as file:
             yield file, sink.check
         sink.check()
 
