@@ -33,10 +33,11 @@ quarantine = typer.Typer(help="The videos that could not be used.", no_args_is_h
 
 def register(app: typer.Typer) -> None:
     """Add the stage commands."""
-    commands: list[Callable[..., None]] = [world, frames, text, clips, train, evaluate, table]
+    commands: list[Callable[..., None]] = [world, frames, text, clips, train, evaluate, table, cost]
     for command in commands:
         app.command()(command)
     app.command("annotations")(annotate)
+    app.command("compare")(compare_methods)
     app.add_typer(features, name="features")
     app.add_typer(quarantine, name="quarantine")
 
@@ -180,6 +181,24 @@ def table(
 
     print(run_table(dag.config, dag.layout, target))
     product(dag, "table", target=target).finish(dag)
+
+
+def cost(experiment: Experiment, config: Config = "config.yaml", threads: Threads = 1) -> None:
+    """Measure what a method costs: parameters, seconds, memory, latency."""
+    dag = _open(config, threads)
+    from pipeline.training import cost as stage
+
+    stage.run(dag.config, dag.layout, experiment)
+    product(dag, "cost", experiment=experiment).finish(dag)
+
+
+def compare_methods(config: Config = "config.yaml") -> None:
+    """Set all methods of `compare:` side by side and print the table; `snakemake compare` trains and measures them first."""
+    dag = _open(config)
+    from pipeline.evaluation.compare import run_comparison
+
+    print(run_comparison(dag.config, dag.layout))
+    product(dag, "compare").finish(dag)
 
 
 @quarantine.command()

@@ -65,7 +65,7 @@ class Layout:
         return self.root / "quarantine.json"
 
     def table(self, target: str = "table") -> Path:
-        """The result table of a target: table (experiments), ablation or sweeps."""
+        """The result table of a target: table (experiments), ablation, sweeps or compare."""
         return self.root / f"{target}.md"
 
     def table_manifest(self, target: str = "table") -> Path:
@@ -118,6 +118,10 @@ class Layout:
 
     def evaluation_manifest(self, experiment: str, seed: int) -> Path:
         return self.run(experiment, seed) / "evaluation.json"
+
+    def cost(self, experiment: str) -> Path:
+        """What a method costs: parameters, seconds, memory, latency."""
+        return self.root / "costs" / f"{experiment}.json"
 
     def metrics(self, experiment: str, seed: int) -> Path:
         return self.run(experiment, seed) / "metrics.json"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 Row = list[str]
+WORDS = ("model", "features", "method", "branch", "variant", "split", "words", "published", "source", "protocol")  # to the left
 
 
 def spread(values: Iterable[float | None], digits: int = 1) -> str:
@@ -19,9 +20,9 @@ def spread(values: Iterable[float | None], digits: int = 1) -> str:
 
 
 def markdown(header: Row, rows: Sequence[Row]) -> str:
-    """A Markdown table with padded columns, numbers to the right."""
+    """A Markdown table with padded columns, words to the left, numbers to the right."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    left = [i < 2 and header[i] in ("model", "features") for i in range(len(header))]
+    left = [header[i] in WORDS for i in range(len(header))]
 
     def line(cells: Row) -> str:
         padded = (cell.ljust(w) if keep else cell.rjust(w) for cell, w, keep in zip(cells, widths, left, strict=True))

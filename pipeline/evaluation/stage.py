@@ -54,6 +54,7 @@ def run(config: Config, layout: Layout, experiment: str, seed: int, recipe: dict
         "variant": chosen.variant,
         "features": chosen.features,
         "text": chosen.text,
+        "words": chosen.model.max_words,
         "model": chosen.model.kind,
         "branches": list(model.branches),
         "fusion": chosen.evaluation.fusion(model.branches),

@@ -35,14 +35,14 @@ def run_table(config: Config, layout: Layout, target: str = "table") -> str:
     if not runs:
         raise StoreMissing("no run has been evaluated", where=layout.root / "runs", fix=f"run `{install.run_command(config.source)}`")
     _one_gallery(runs, layout)
-    kind = _benchmark(config.dataset.kind, runs)
+    kind = benchmark(config.dataset.kind, runs)
     text = render(runs, kind, absent, target)
     write_text(layout.table(target), text + "\n")
     write_text(layout.table(target).with_suffix(".csv"), frame(runs, kind, target).to_csv(index=False))
     return text
 
 
-def _benchmark(kind: str, runs: dict[str, list[dict[str, Any]]]) -> str:
+def benchmark(kind: str, runs: dict[str, list[dict[str, Any]]]) -> str:
     """The dataset's kind; of a bundle with its own caption lists, the collection it names as its gallery."""
     if kind != "bundle":
         return kind

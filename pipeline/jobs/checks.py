@@ -17,22 +17,23 @@ from pipeline.core.store import open_store
 from pipeline.datasets import splits
 from pipeline.datasets.rows import LISTED
 from pipeline.jobs import relevance
-from pipeline.jobs.collection import Collection
+from pipeline.jobs.collection import Collection, Targets
 from pipeline.jobs.videos import Listing
 
 
-def check(collection: Collection, *, training: bool = True) -> list[str]:
-    """What is to be said before any job starts; `training`: whether the run goes beyond features and clips.
+def check(collection: Collection, *, training: bool = True, targets: Targets = ("table",)) -> list[str]:
+    """What is to be said before any job starts; `training`: whether the run goes beyond features and clips, `targets`: towards what.
 
     Errors: DatasetError and ConfigError for what a job would fail of later.
     """
     imported_features(collection)
     notes = splits.check(collection.config, collection.listing.queries) if training else []
     if training and not collection.started:
-        relevance.check(collection.config, collection.layout, collection.config.experiments)
+        relevance.check(collection.config, collection.layout, collection.names(targets))
     if training:
-        for name in collection.names():
+        for name in collection.names(targets):
             words(collection, name)
+            teacher(collection, name)
     for name, seed in collection.config.group("table"):
         if collection.imported_run(name, seed):
             checkpoint = collection.layout.checkpoint(name, seed)
@@ -71,6 +72,26 @@ def words(collection: Collection, experiment: str) -> None:
             f"{chosen.text} has one vector a query, and a model of kind {chosen.model.kind} reads words",
             where=file,
             fix=f"set `text` of {experiment} to an encoder that gives the words of a query, or choose another model",
+        )
+
+
+def teacher(collection: Collection, experiment: str) -> None:
+    """Refuse TCPL without sentence vectors to preserve the relations of, where queries are imported (RoBERTa's). Errors: ConfigError."""
+    chosen = collection.experiment(experiment)
+    source = chosen.teacher or chosen.text
+    if "tcpl" not in chosen.objectives.active or not collection.imported(source):
+        return
+    file = collection.layout.text(source)
+    try:
+        with open_store(file, stage="text") as store:
+            known = "sentence" in store.ragged("tokens", lazy=True).items
+    except StoreError:
+        return  # absent or bad: whoever needs it says so
+    if not known:
+        raise ConfigError(
+            f"TCPL of {experiment} needs a sentence vector of every query, and {source} was imported without any",
+            where=file,
+            fix="name a `teacher` encoder, or set objectives.tcpl.distance and .angle to 0",
         )
 
 

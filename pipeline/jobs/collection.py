@@ -23,7 +23,7 @@ from pipeline.jobs import recipes, resharding
 from pipeline.jobs.videos import Listing, listing, refreshed
 
 Targets = Sequence[str]
-TARGETS: Targets = ("table", "ablation", "sweeps")
+TARGETS: Targets = ("table", "ablation", "sweeps", "compare")
 
 
 @dataclass(frozen=True)

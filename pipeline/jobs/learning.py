@@ -8,9 +8,11 @@ from pipeline.core.layout import Layout
 from pipeline.core.provenance import PACKAGE, FileCache, sha256
 from pipeline.jobs import recipes
 from pipeline.jobs.collection import Collection, Targets
-from pipeline.jobs.estimates import PYTHON, Costs, Load, Needs
+from pipeline.jobs.estimates import PYTHON, TORCH, Costs, Load, Needs
 from pipeline.jobs.extraction import all_features
 from pipeline.jobs.stage import Job, MadeBy, Stage, Wildcards
+
+COMPARE = "compare"
 
 
 class Clips(Stage):
@@ -61,15 +63,38 @@ class Train(Stage):
         name = of["experiment"]
         if collection.imported_run(name, of["seed"]):
             return MadeBy(data=collection.imported_content(collection.layout.checkpoint(name, int(of["seed"]))))
-        before = [Job("clips", {"recipe": collection.clips(name), "shard": shard}) for shard in collection.shards]
-        before += [Job("text", {"encoder": encoder}) for encoder in collection.texts(name)]
-        return MadeBy(recipes.training(collection.config, name, int(of["seed"])), after=[*before, Job("annotations")])
+        return MadeBy(recipes.training(collection.config, name, int(of["seed"])), after=_before_training(collection, name))
 
     def needs(self, costs: Costs, load: Load, of: Wildcards) -> Needs:
         return costs.train(costs.collection.experiment(of["experiment"]), load)
 
     def threads(self, costs: Costs, of: Wildcards) -> int:
         return costs.collection.experiment(of["experiment"]).training.threads
+
+
+class Cost(Stage):
+    """What one method costs, measured with the whole machine for itself."""
+
+    name, place, unit, gpu, alone = "cost", "cost/{experiment}", "runs", True, True
+    modules = ("pipeline.training.cost",)
+
+    def jobs(self, collection: Collection, targets: Targets = ("table",)) -> list[dict[str, str]]:
+        return (
+            [{"experiment": name} for name in dict.fromkeys(name for name, _ in collection.runs("compare"))] if COMPARE in targets else []
+        )
+
+    def code(self, collection: Collection, of: Wildcards) -> tuple[str, ...]:
+        return (*self.modules, *collection.experiment(of["experiment"]).code)
+
+    def manifest(self, layout: Layout, of: Wildcards) -> Path:
+        return layout.cost(of["experiment"])
+
+    def made_by(self, collection: Collection, of: Wildcards) -> MadeBy:
+        return MadeBy(recipes.cost(collection.config, of["experiment"]), after=_before_training(collection, of["experiment"]))
+
+    def needs(self, costs: Costs, load: Load, of: Wildcards) -> Needs:
+        seconds, memory, _ = costs.train(costs.collection.experiment(of["experiment"]), load)
+        return Needs(min(seconds, 600.0) + TORCH[0], memory, 1e4)
 
 
 class Evaluate(Stage):
@@ -108,7 +133,7 @@ class Table(Stage):
     modules = ("pipeline.evaluation.table",)
 
     def jobs(self, collection: Collection, targets: Targets = ("table",)) -> list[dict[str, str]]:
-        return [{"target": target} for target in targets if collection.runs(target)]
+        return [{"target": target} for target in targets if target != COMPARE and collection.runs(target)]
 
     def manifest(self, layout: Layout, of: Wildcards) -> Path:
         return layout.table_manifest(**of)
@@ -123,6 +148,36 @@ class Table(Stage):
         return Needs(PYTHON[0] + 1, PYTHON[1], 1e4)
 
 
+class Compare(Stage):
+    """All methods side by side."""
+
+    name, place, unit = COMPARE, COMPARE, "runs"
+    modules = ("pipeline.evaluation.compare",)
+
+    def jobs(self, collection: Collection, targets: Targets = ("table",)) -> list[dict[str, str]]:
+        return [{}] if COMPARE in targets and collection.runs(COMPARE) else []
+
+    def manifest(self, layout: Layout, of: Wildcards) -> Path:
+        return layout.table_manifest(COMPARE)
+
+    def files(self, layout: Layout, of: Wildcards) -> tuple[Path, ...]:
+        return tuple(layout.table(COMPARE).with_suffix(suffix) for suffix in (".md", ".csv", ".json"))
+
+    def made_by(self, collection: Collection, of: Wildcards) -> MadeBy:
+        before = [Job("evaluate", run) for run in _runs(collection, COMPARE)]
+        before += [Job("cost", cost) for cost in Cost().jobs(collection, (COMPARE,))]
+        return MadeBy(data=_published(collection), after=before)
+
+    def needs(self, costs: Costs, load: Load, of: Wildcards) -> Needs:
+        return Needs(PYTHON[0] + 10, PYTHON[1], 1e5)
+
+
+def _before_training(collection: Collection, name: str) -> list[Job]:
+    """The jobs that make what a training of an experiment reads."""
+    before = [Job("clips", {"recipe": collection.clips(name), "shard": shard}) for shard in collection.shards]
+    return [*before, *(Job("text", {"encoder": encoder}) for encoder in collection.texts(name)), Job("annotations")]
+
+
 def _published(collection: Collection) -> str | None:
     """Digest of the published numbers, where a dataset has any."""
     kind = collection.config.dataset
@@ -131,4 +186,4 @@ def _published(collection: Collection) -> str | None:
 
 
 def _runs(collection: Collection, *targets: str) -> list[dict[str, str]]:
-    return [{"experiment": name, "seed": str(seed)} for target in targets for name, seed in collection.runs(target)]
+    return [{"experiment": name, "seed": str(seed)} for name, seed in dict.fromkeys(run for t in targets for run in collection.runs(t))]

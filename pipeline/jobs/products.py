@@ -31,7 +31,7 @@ class Product:
 
     def declared(self, layout: Layout) -> list[Path]:
         """The files whose times Snakemake looks at: the manifest, a table, and what the job took."""
-        table = [layout.table(**self.of)] if self.stage == "table" else []
+        table = [layout.table(self.of.get("target", self.stage))] if self.stage in ("table", "compare") else []
         return [self.manifest, *table, STAGES[self.stage].benchmark(layout, self.of)]
 
     def read(self) -> dict[str, Any] | None:

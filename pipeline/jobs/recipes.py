@@ -104,6 +104,18 @@ def training(config: Config, experiment: str, seed: int) -> dict[str, Any]:
     }
 
 
+def cost(config: Config, experiment: str) -> dict[str, Any]:
+    """The cost of one method: of the training what decides how long a step takes."""
+    chosen = config.experiment(experiment)
+    timed = {"batch_videos", "precision", "recompute", "threads", "compile"}
+    return {
+        "experiment": chosen.model_dump(exclude={"evaluation", "training"}),
+        "training": chosen.training.model_dump(include=timed),
+        "fusion": chosen.evaluation.model_dump(exclude={"split", "relevance"}),
+        "galleries": config.compare.galleries,
+    }
+
+
 def evaluation(config: Config, experiment: str) -> dict[str, Any]:
     """One evaluation."""
     chosen = config.experiment(experiment).evaluation

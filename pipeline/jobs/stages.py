@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from pipeline.jobs.extraction import Annotations, Features, Frames, Quarantine, Text, World
-from pipeline.jobs.learning import Clips, Evaluate, Table, Train
+from pipeline.jobs.learning import Clips, Compare, Cost, Evaluate, Table, Train
 from pipeline.jobs.stage import Stage
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
-    for stage in (World(), Annotations(), Frames(), Features(), Text(), Quarantine(), Clips(), Train(), Evaluate(), Table())
+    for stage in (
+        World(),
+        Annotations(),
+        Frames(),
+        Features(),
+        Text(),
+        Quarantine(),
+        Clips(),
+        Train(),
+        Evaluate(),
+        Table(),
+        Cost(),
+        Compare(),
+    )
 }

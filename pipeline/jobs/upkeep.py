@@ -49,7 +49,7 @@ def settle(dag: Dag) -> None:
 
 def adopt(dag: Dag, targets: set[str]) -> None:
     """Make the manifests of the jobs of these targets those of the jobs planned now: what `snakemake --touch` asks for."""
-    chosen = targets & {"ablation", "sweeps"} or {"table"}
+    chosen = targets & {"ablation", "sweeps", "compare"} or {"table"}
     runs = {(name, str(seed)) for target in chosen for name, seed in dag.config.group(target)}
     recipes = {dag.clips(name) for name, _ in runs}
     for made in products(dag):

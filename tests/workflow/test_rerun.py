@@ -81,6 +81,41 @@ def relevance(work: Workspace) -> None:
     labels.write_text(labels.read_text().replace(" 1\n", " 2\n"))
 
 
+COMPARED = {"cost": X, "compare": 1}
+
+
+def test_compare_runs_only_what_changed(finished: Workspace, tmp_path: Path) -> None:
+    """`snakemake compare`: the rows of docs/rerun.md about it, one after another on one folder."""
+    work = finished.copy(tmp_path / "work")
+    assert dict(work.planned("compare")) == COMPARED  # its runs are those of the table
+    work.snakemake("compare")
+    shown = (work.results / "compare.md").read_text()
+    assert "| main " in shown
+    assert "| no-motion " in shown
+    assert "Cost (" in shown
+    costs = {path: path.stat().st_mtime_ns for path in (work.results / "costs").glob("*.json")}
+    assert len(costs) == X
+    assert dict(work.planned("compare")) == dict(work.planned()) == {}
+    config("compare", "seeds", value=[9527, 2])(work)
+    work.write()
+    assert dict(work.planned("compare")) == {"train": X, "evaluate": X, "compare": 1}
+    config("compare", "seeds", value=None)(work)
+    config("training", "learning_rate", value=2.0e-3)(work)  # a step takes as long as before
+    work.write()
+    assert dict(work.planned("compare")) == {"train": X, "evaluate": X, "compare": 1}
+    config("training", "batch_videos", value=3)(work)
+    work.write()
+    assert dict(work.planned("compare")) == {"train": X, "evaluate": X, **COMPARED}
+    config("training", "batch_videos", value=4)(work)
+    config("training", "learning_rate", value=1.0e-3)(work)
+    config("compare", "methods", value=["main", "msc"])(work)  # a preset is one more method; features stay
+    work.write()
+    planned = dict(work.planned("compare"))
+    assert planned == {"clips": planned.get("clips", 0), "train": 1, "evaluate": 1, "cost": 1, "compare": 1}
+    assert dict(work.planned()) == {}
+    assert costs == {path: path.stat().st_mtime_ns for path in costs}
+
+
 def nothing(work: Workspace) -> None:
     """Nothing is changed."""
 

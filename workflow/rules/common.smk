@@ -14,6 +14,7 @@ from pipeline.config.reading import read, validate
 from pipeline.config.schema import merge
 from pipeline.jobs.captions import too_long
 from pipeline.jobs.checks import check, claim, lost_videos
+from pipeline.jobs.collection import TARGETS
 from pipeline.jobs.dag import Dag as Plan, gpus_per_job
 from pipeline.core.errors import PrvrError, system_error
 from pipeline.core.signals import ENDING, attend, leave
@@ -41,7 +42,11 @@ try:
     )
     JOBS = Plan.of(CONFIG, started=not workflow.is_main_process)
     # Features and clips alone need no split to report on.
-    NOTES = check(JOBS, training=not {"extract", "clips_of_all"} & set(sys.argv))
+    NOTES = check(
+        JOBS,
+        training=not {"extract", "clips_of_all"} & set(sys.argv),
+        targets=[target for target in TARGETS if target in sys.argv] or ["table"],
+    )
     if workflow.is_main_process:
         claim(JOBS.layout)
         lost_videos(JOBS)
@@ -89,6 +94,11 @@ GPU = gpus_per_job(CONFIG)
 
 resource_scopes:
     gpu="local",
+
+
+# All cores of this machine; a job of a cluster sees those of its node, but may use what was asked for.
+CORES = workflow.resource_settings.cores if workflow.is_main_process else None
+ALL_CORES = CORES or CONFIG.runtime.threads
 
 
 if workflow.is_main_process and workflow.local_exec and GPU:

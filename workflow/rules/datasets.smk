@@ -1,9 +1,5 @@
 # Annotations in, one canonical table out; for the demo, the videos too.
 if CONFIG.dataset.kind == "demo":
-    # All cores of this machine; a job of a cluster sees those of its node, but may use what was asked for.
-    CORES = workflow.resource_settings.cores if workflow.is_main_process else None
-    RENDERERS = CORES or CONFIG.runtime.threads
-
     rule world:
         output:
             LAYOUT.world / "world.json",
@@ -13,7 +9,7 @@ if CONFIG.dataset.kind == "demo":
             benchmark_of("world")
         conda:
             "../../envs/cpu.yaml"
-        threads: RENDERERS
+        threads: ALL_CORES
         resources:
             **NEEDS.of("world"),
         params:

@@ -44,3 +44,46 @@ rule table:
         of=params_of("table"),
     shell:
         'prvr table --config "$config" --target {wildcards.target:q} 2> {log:q}'
+
+
+# A job for each method, with all cores of the machine, so that nothing runs beside what is timed.
+rule cost:
+    input:
+        unpack(training_inputs),
+    output:
+        LAYOUT.cost("{experiment}"),
+    log:
+        log_of("cost"),
+    benchmark:
+        benchmark_of("cost")
+    conda:
+        "../../envs/gpu.yaml"
+    threads: ALL_CORES
+    resources:
+        **NEEDS.of("cost"),
+        gpu=GPU,
+    params:
+        of=params_of("cost"),
+    shell:
+        'prvr cost --config "$config" --experiment {wildcards.experiment:q} --threads {threads} 2> {log:q}'
+
+
+rule compare:
+    input:
+        [LAYOUT.evaluation_manifest(*run) for run in JOBS.runs("compare")],
+        [LAYOUT.cost(name) for name in dict.fromkeys(n for n, _ in JOBS.runs("compare"))],
+    output:
+        table=LAYOUT.table("compare"),
+        done=LAYOUT.table_manifest("compare"),
+    log:
+        log_of("compare"),
+    benchmark:
+        benchmark_of("compare")
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        **NEEDS.of("compare"),
+    params:
+        of=params_of("compare"),
+    shell:
+        'prvr compare --config "$config" 2> {log:q}'

@@ -1,0 +1,62 @@
+"""What imported queries cannot give is said before any job, for the target that is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.config.schema import Config
+from pipeline.core.shards import assign
+from pipeline.core.store import create
+from pipeline.datasets import table
+from pipeline.datasets.rows import Query, Rows, Video
+from tests.workflow.workspace import Workspace
+
+NO_TCPL = {"tcpl": {"distance": 0, "angle": 0}}
+
+
+def bundle(folder: Path, *, words: int, sentences: bool, **values: Any) -> Workspace:
+    """A workspace with an imported bundle of random features: `words` vectors a query, with a sentence vector or without."""
+    ids = [f"{split}/{i}" for split in ("train", "test") for i in range(3)]
+    encoders = {name: {"kind": "imported"} for name in ("video", "words")}
+    main = {"main": {"objectives": NO_TCPL}}
+    given = {"dataset": {"name": "b", "kind": "bundle"}, "encoders": encoders, "features": ["video"], "text": "words", "experiments": main}
+    work = Workspace(folder, {**given, "training": {"selection_split": "test"}, "results": str(folder / "results"), **values})
+    layout = Config.model_validate(work.config).layout
+    videos = [Video(video, video.split("/")[0], 8.0) for video in ids]
+    queries = [Query(video, video, video.split("/")[0], "a text", (), f"{video}#enc#0") for video in ids]
+    table.save(layout.annotations, table.of(Rows(tuple(videos), tuple(queries))))
+    for shard, members in assign(ids, 100).items():
+        with create(layout.features("video", shard), stage="features", dim=4) as writer:
+            for video in members:
+                times = {"start": np.arange(8.0), "end": np.arange(8.0) + 1}
+                writer.append("features", video, np.ones((8, 4), np.float16), times, {"key": "k", "duration": 8.0})
+    with create(layout.text("words"), stage="text", architecture="published: test") as writer:
+        for query in ids:
+            items = {"sentence": np.ones(4, np.float16)} if sentences else {}
+            writer.append("tokens", query, np.ones((words, 4), np.float16), None, {**items, "truncated": False, "key": "k"})
+    return work
+
+
+def refused(work: Workspace, *target: str) -> str:
+    """What Snakemake says, having planned nothing."""
+    done = work.snakemake("--dry-run", *target, check=False)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stdout
+    assert "rule " not in done.stdout
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_tcpl_without_a_teacher(tmp_path: Path) -> None:
+    """RoBERTa's rows have no sentence vector: MSC's preset needs a teacher, or TCPL switched off."""
+    work = bundle(tmp_path, words=5, sentences=False, experiments={"main": {"preset": "msc/tvr"}})
+    said = refused(work)
+    assert "TCPL of main needs a sentence vector of every query, and words was imported without any" in said
+    assert "name a `teacher` encoder" in said
+    work.config["experiments"]["main"]["objectives"] = NO_TCPL
+    work.write()
+    assert work.planned()["train"] == 1
