@@ -44,6 +44,9 @@ class Compare(Section):
         description="Names of `experiments` or of presets; or named models, as in `experiments`, which only this target trains. "
         "null: all experiments.",
     )
+    beside: dict = Field(
+        default_factory=dict, description="Keys beside every preset that `methods` names, e.g. `training: {epochs: 8}`: they win over it."
+    )
     seeds: list[Seed] | None = Field(None, min_length=1, description="One run per method and seed; null: `seeds`.")
     galleries: list[PositiveInt] = Field(
         [2_000, 20_000, 200_000], description="Made-up galleries, in videos, on which the latency of a query is measured."
@@ -155,7 +158,7 @@ class Config(Section):
         methods = self.compare.methods
         if isinstance(methods, dict):
             return methods
-        return {name: self.experiments.get(name, {"preset": name}) for name in methods or self.experiments}
+        return {name: self.experiments.get(name, {"preset": name, **self.compare.beside}) for name in methods or self.experiments}
 
     def group(self, target: str) -> list[tuple[str, int]]:
         """The runs of a target: `table` (experiments), `ablation`, `sweeps` or `compare`."""

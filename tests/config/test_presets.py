@@ -99,7 +99,9 @@ def test_a_dataset_decides_which_values() -> None:
 def test_what_compare_names(root: Path) -> None:
     named = config(root, compare={"methods": ["main", "msc"], "seeds": [1, 2]})
     assert named.group("compare") == [("main", 1), ("main", 2), ("msc", 1), ("msc", 2)]
-    assert config(root).group("compare") == config(root).group("table")
+    assert config(root, compare={"methods": None, "seeds": None}).group("compare") == config(root).group("table")
+    shorter = config(root, compare={"methods": ["main", "msc"], "beside": {"training": {"epochs": 3}}})
+    assert (shorter.experiment("msc").training.epochs, shorter.experiment("main").training.epochs) == (3, 30), "an experiment stays"
     own = config(root, compare={"methods": {"wide": {"preset": "msc", "model": {"hidden": 96}}}})
     assert own.experiment("wide").model.hidden == 96
     with pytest.raises(ConfigError, match="share names: main"):

@@ -60,3 +60,13 @@ def test_tcpl_without_a_teacher(tmp_path: Path) -> None:
     work.config["experiments"]["main"]["objectives"] = NO_TCPL
     work.write()
     assert work.planned()["train"] == 1
+
+
+@pytest.mark.slow
+def test_sentence_vectors_for_a_preset_that_reads_words(tmp_path: Path) -> None:
+    work = bundle(tmp_path, words=1, sentences=True)
+    work.config["compare"] = {"methods": {"late": {"preset": "ral/tvr"}}}
+    work.write()
+    said = refused(work, "compare")
+    assert "words has one vector a query, and a model of kind ral reads words" in said
+    assert work.planned()["train"] == 1  # nobody asked for that method
