@@ -60,12 +60,14 @@ class Scores(NamedTuple):
     """The scores of one branch.
 
     Shapes: `cosine` [Q, B], which ranks; `dot` [Q, B], its un-normalised form (InfoNCE); `own` [Q], where a model scores a query's own
-    video in another way than the rest of the batch.
+    video in another way than the rest of the batch. `pairwise`: a video looks different to each of its queries, so both are [Q, Q] in
+    training; column j is the video of query j as it looks to query j.
     """
 
     cosine: Tensor
     dot: Tensor
     own: Tensor | None = None
+    pairwise: bool = False
 
 
 class Retriever(nn.Module):

@@ -28,7 +28,12 @@ class InfoNce(Objective):
             )
 
     def __call__(self, step: Step) -> dict[str, Tensor]:
-        return {f"nce_{b}": self.weights[b] * nce(scores.dot, step.labels) for b, scores in step.scores.items() if b in self.weights}
+        terms = {}
+        for branch, scores in step.scores.items():
+            if branch in self.weights:
+                value = pairwise_nce(scores.dot) if scores.pairwise else nce(scores.dot, step.labels)
+                terms[f"nce_{branch}"] = self.weights[branch] * value
+        return terms
 
 
 def build(settings: Nce, among: Objectives) -> InfoNce:
@@ -50,3 +55,14 @@ def nce(dot: Tensor, labels: Tensor) -> Tensor:
     positives = dot.masked_fill(~own, torch.finfo(dot.dtype).min / 2).logsumexp(dim=0)
     video_to_text = torch.where(asked, dot.logsumexp(dim=0) - positives, 0.0)
     return text_to_video.mean() + video_to_text.sum() / asked.sum()
+
+
+def pairwise_nce(dot: Tensor) -> Tensor:
+    """InfoNCE of queries with the videos of queries: each pair against its row and its column at once.
+
+    mean_i[log(sum_j e^A_ij + sum_j e^A_ji) - A_ii]. The pair itself counts in both sums, and columns of the same video are negatives.
+
+    Shapes: `dot` [Q, Q] un-normalised scores A, column j the video of query j as it looks to query j -> scalar.
+    Source: docs/methods.md, MS-SL; golden losses (`pairwise_nce_*`).
+    """
+    return (torch.logaddexp(dot.logsumexp(dim=1), dot.logsumexp(dim=0)) - dot.diagonal()).mean()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -20,7 +22,11 @@ class TripletRanking(Objective):
         settings, hard = self.settings, step.epoch >= self.settings.hard_start_epoch
         terms = {}
         for branch, scores in step.scores.items():
-            value = triplet(scores.cosine, step.labels, settings.margin, hard=hard, pool=settings.hard_pool, generator=step.generator)
+            given: dict[str, Any] = {"hard": hard, "pool": settings.hard_pool, "generator": step.generator}
+            if scores.pairwise:
+                value = pairwise_triplet(scores.cosine, settings.margin, **given)
+            else:
+                value = triplet(scores.cosine, step.labels, settings.margin, **given)
             terms[f"triplet_{branch}"] = settings.weight * value
         return terms
 
@@ -49,16 +55,39 @@ def triplet(
     others = cosine.masked_fill(own, float("-inf"))
     if hard:
         query_negative = others.max(dim=0).values
-        nearest = others.topk(min(pool, videos - 1), dim=1).values
-        video_negative = nearest.gather(1, _draw(nearest.shape[1], cosine, generator)[:, None]).squeeze(1)
     else:
         lottery = _uniform(cosine.shape, cosine.device, generator).masked_fill(own, -1.0)
         query_negative = others.gather(0, lottery.argmax(dim=0)[None]).squeeze(0)
-        draw = _draw(videos - 1, cosine, generator)
-        video_negative = cosine.gather(1, (draw + (draw >= labels))[:, None]).squeeze(1)
     video_to_text = torch.where(asked, (margin + query_negative - positive).clamp_min(0), 0.0)
-    text_to_video = (margin + video_negative - cosine.gather(1, labels[:, None]).squeeze(1)).clamp_min(0)
-    return video_to_text.sum() / asked.sum() + text_to_video.mean()
+    return video_to_text.sum() / asked.sum() + _against_columns(cosine, labels, margin, hard=hard, pool=pool, generator=generator)
+
+
+def pairwise_triplet(
+    cosine: Tensor, margin: float = 0.2, *, hard: bool = False, pool: int = 20, generator: torch.Generator | None = None
+) -> Tensor:
+    """Triplet ranking loss of queries with the videos of queries: each pair against its row, and against its column.
+
+    A negative is random, or with `hard` a random one of the `pool` hardest; it may be of the same video. Zero when there is no other query.
+
+    Shapes: `cosine` [Q, Q], column j the video of query j as it looks to query j -> scalar. Source: docs/methods.md, MS-SL.
+    """
+    if len(cosine) == 1:
+        return cosine.sum() * 0.0
+    itself = torch.arange(len(cosine), device=cosine.device)
+    rows, columns = (_against_columns(sides, itself, margin, hard=hard, pool=pool, generator=generator) for sides in (cosine, cosine.T))
+    return rows + columns
+
+
+def _against_columns(cosine: Tensor, labels: Tensor, margin: float, *, hard: bool, pool: int, generator: torch.Generator | None) -> Tensor:
+    """Each row's own column against one negative of its row. Shapes: [Q, B], `labels` [Q] -> scalar."""
+    columns, own = cosine.shape[1], labels[:, None]
+    if hard:
+        nearest = cosine.scatter(1, own, float("-inf")).topk(min(pool, columns - 1), dim=1).values
+        negative = nearest.gather(1, _draw(nearest.shape[1], cosine, generator)[:, None])
+    else:
+        draw = _draw(columns - 1, cosine, generator)[:, None]
+        negative = cosine.gather(1, draw + (draw >= own))
+    return (margin + negative - cosine.gather(1, own)).clamp_min(0).mean()
 
 
 def _uniform(shape: torch.Size, device: torch.device, generator: torch.Generator | None) -> Tensor:

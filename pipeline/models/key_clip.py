@@ -1,0 +1,78 @@
+"""Key-clip guided attention of MS-SL: what the frames of a video say to a query, weighed by the proposal that answers it best.
+
+A query's key proposal attends to the frames: r = W2 sum_j softmax_j(W1 f_j . p) f_j. In training a query looks at its own video alone. In
+ranking it looks at all of them, and r depends on the query through its key proposal only, of which a video has a few hundred.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pipeline.models.scores import TINY
+
+MASKED = -1e9  # the logit of padding
+
+
+def attend(keys: Tensor, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of a video's frames by their softmax-weighted answer to each key, and the weights.
+
+    Shapes: `keys` [B, K, H] through W1, `frames` [B, F, H], `mask` [B, F], 0 at padding -> [B, K, H], [B, K, F].
+    """
+    weights = (keys @ frames.mT).masked_fill(mask[:, None] == 0, MASKED).softmax(-1)
+    return weights @ frames, weights
+
+
+class Places(NamedTuple):
+    """Queries sorted into rows of videos. Shapes: `video`, `slot` [Q] int64; `slots` most queries of a video."""
+
+    video: Tensor
+    slot: Tensor
+    slots: int
+
+    def pack(self, values: Tensor, videos: int) -> Tensor:
+        """Shapes: [Q, ...] -> [videos, slots, ...], zeros where a video has fewer queries."""
+        packed = values.new_zeros(videos, self.slots, *values.shape[1:])
+        return packed.index_put((self.video, self.slot), values)
+
+    def unpack(self, values: Tensor) -> Tensor:
+        """Shapes: [videos, slots, ...] -> [Q, ...]."""
+        return values[self.video, self.slot]
+
+
+def places(labels: Tensor) -> Places:
+    """The place of each query among those of its video. Shapes: `labels` [Q] the query's video."""
+    order, counts = torch.argsort(labels, stable=True), torch.bincount(labels)
+    first = counts.cumsum(0) - counts
+    ranks = torch.arange(len(labels), device=labels.device) - first[labels[order]]
+    return Places(labels, torch.empty_like(labels).index_copy_(0, order, ranks), int(counts.max()))
+
+
+def own_videos(labels: Tensor, key: Tensor, clips: Tensor, averages: Tensor, guide: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
+    """What each query's own video says to it, before W2.
+
+    Shapes: `labels` [Q] the query's video, `key` [Q] its key proposal there, `clips` [B, C, H], `averages` [M, C] (`proposals.runs`),
+    `guide` W1 [H, H], `frames` [B, F, H], `mask` [B, F] -> [Q, H].
+    """
+    where = places(labels)
+    keys = where.pack(averages[key], len(clips)) @ clips  # one product a video serves all its queries
+    # (W1 f) . p = f . (W1^T p): of queries there are fewer than of frames.
+    return where.unpack(attend(keys @ guide, frames, mask)[0])
+
+
+def every_video(
+    query: Tensor, key: Tensor, clips: Tensor, averages: Tensor, guide: Tensor, value: Tensor, frames: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The cosine and the dot product of every query with what every video says to it.
+
+    Shapes: `query` [Q, H], `key` [Q, B] key proposals, `value` W2 [H, H], else as `own_videos` -> [Q, B] twice.
+    Memory: B M (F + H) numbers, and a few of [Q, B, F].
+    """
+    said, weights = attend(averages @ (clips @ guide), frames, mask)  # [B, M, H], [B, M, F]: of all proposals of the videos
+    norm = (said @ value.T).norm(dim=-1).clamp_min(TINY)
+    videos = torch.arange(len(frames), device=frames.device)
+    products = torch.einsum("qh,bfh->qbf", query @ value, frames)
+    dot = (products * weights[videos, key]).sum(-1)
+    return dot / norm[videos, key] / query.norm(dim=-1, keepdim=True).clamp_min(TINY), dot

@@ -1,0 +1,120 @@
+"""MS-SL: clips at every scale, and frames weighed by the clip that answers best (docs/methods.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.config.methods import MsSl as Settings
+from pipeline.models.base import Dims, Encoded, Retriever, Scores, Videos, Words
+from pipeline.models.blocks import AttentionLayer
+from pipeline.models.dual import QueryBranch, initialise
+from pipeline.models.key_clip import every_video, own_videos
+from pipeline.models.layers import InputProjection, LearnedPositionalEncoding, padding_bias
+from pipeline.models.proposals import best_proposal, runs
+from pipeline.models.scores import TINY, token_cosines
+
+QUERIES = 512  # ranked at once
+
+
+class RowBranch(nn.Module):
+    """Projection, positions and one attention layer. Shapes: rows [B, L, D], `mask` [B, L] or None -> [B, L, H]."""
+
+    def __init__(self, settings: Settings, dim: int, positions: int) -> None:
+        super().__init__()
+        self.projection = InputProjection(dim, settings.hidden, settings.input_dropout)
+        self.positions = LearnedPositionalEncoding(positions, settings.hidden, settings.input_dropout)
+        self.layer = AttentionLayer(settings.hidden, settings.heads, settings.dropout)
+
+    def embed(self, rows: Tensor) -> Tensor:
+        """What the layer reads. Shapes: [B, L, D] -> [B, L, H]."""
+        embedded: Tensor = self.positions(self.projection(rows))
+        return embedded
+
+    def forward(self, rows: Tensor, mask: Tensor | None = None) -> Tensor:
+        tokens: Tensor = self.layer(self.embed(rows), bias=None if mask is None else padding_bias(mask))
+        return tokens
+
+
+class MultiScale(Retriever):
+    """The clip branch, the frame branch and the query encoder of MS-SL.
+
+    A video is scored by its best proposal (a mean of neighbouring clips), and by its frames as the query's best proposal attends to them.
+
+    Shapes: see the methods. Source: docs/methods.md, MS-SL.
+    """
+
+    branches: ClassVar = ("clip", "frame")
+    provides: ClassVar = frozenset({"query.pooled", "video.frames", "video.clips", "video.mask"})
+    settings: Settings
+
+    def __init__(self, settings: Settings, dims: Dims) -> None:
+        super().__init__(settings, dims)
+        video_dim, text_dim, frames, clips = dims
+        self.frame = RowBranch(settings, video_dim, frames)
+        self.clip = RowBranch(settings, video_dim, max(frames, clips))  # as long a position table as the released model's
+        self.query = QueryBranch(settings, text_dim, AttentionLayer(settings.hidden, settings.heads, settings.dropout))
+        self.guide = nn.Linear(settings.hidden, settings.hidden, bias=False)
+        self.value = nn.Linear(settings.hidden, settings.hidden, bias=False)
+        self.averages: Tensor
+        self.register_buffer("averages", runs(clips), persistent=False)
+        initialise(self)
+
+    def encode_videos(self, videos: Videos) -> Encoded:
+        """Shapes: `clips` [B, C, H], `frames` [B, F, H], 0 where `mask` [B, F] is."""
+        real = videos.real
+        frames = self.frame(videos.frames, videos.mask)
+        return {"clips": self.clip(videos.clips), "frames": frames * real[..., None].to(frames.dtype), "mask": real}
+
+    def encode_queries(self, words: Words) -> Encoded:
+        """One vector a query. Shapes: `pooled` [Q, H]."""
+        return {"pooled": self.query(words.rows, words.mask)}
+
+    def score(self, queries: Encoded, videos: Encoded, own: Tensor | None = None) -> dict[str, Scores]:
+        """The best proposal, and the frames it attends to.
+
+        In training the frame scores are those of every query with what each query's own video says to that query. Shapes: frame [Q, Q]
+        when `own` is given, else [Q, B].
+        """
+        query, clips, frames, mask = queries["pooled"], videos["clips"], videos["frames"], videos["mask"]
+        cosine, dot, key = best_proposal(query, clips, self.averages)
+        if own is None:
+            return {"clip": Scores(cosine, dot), "frame": Scores(*self._every_video(query, key, videos))}
+        said = self.value(own_videos(own, key.gather(1, own[:, None])[:, 0], clips, self.averages, self.guide.weight, frames, mask))
+        unit = F.normalize(query, dim=-1, eps=TINY) @ F.normalize(said, dim=-1, eps=TINY).T
+        return {"clip": Scores(cosine, dot), "frame": Scores(unit, query @ said.T, pairwise=True)}
+
+    def _every_video(self, query: Tensor, key: Tensor, videos: Encoded) -> tuple[Tensor, Tensor]:
+        rows = (videos["clips"], self.averages, self.guide.weight, self.value.weight, videos["frames"], videos["mask"])
+        return every_video(query, key, *rows)
+
+    def rank(self, queries: Encoded, gallery: Encoded) -> dict[str, Tensor]:
+        """The cosine of each branch. Shapes: -> [Q, V] each."""
+        found: dict[str, list[Tensor]] = {branch: [] for branch in self.branches}
+        for some in queries["pooled"].split(QUERIES):
+            for branch, scores in self.score({"pooled": some}, gallery).items():
+                found[branch].append(scores.cosine)
+        return {branch: torch.cat(parts) for branch, parts in found.items()}
+
+    def gallery(self, videos: Encoded) -> Encoded:
+        """Clips and frames as they are: attention goes by their length too. A video's proposals are made of its clips when it is ranked."""
+        return {name: value.float() for name, value in videos.items()}
+
+    def locate(self, queries: Encoded, gallery: Encoded) -> Tensor:
+        """The cosine with what each frame alone would say, which is ours: the paper does not look for the moment. Shapes: [n, F]."""
+        return token_cosines(queries["pooled"], F.normalize(self.value(gallery["frames"]), dim=-1))
+
+    def decays(self, name: str) -> bool:
+        """All but biases and LayerNorms."""
+        return not name.endswith(("bias", "norm.weight"))
+
+    def compiled(self) -> Iterable[nn.Module]:
+        """The encoders."""
+        return (self.frame, self.clip, self.query)
+
+
+build = MultiScale
