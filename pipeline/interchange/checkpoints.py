@@ -37,7 +37,7 @@ def dimensions(weights: Mapping[str, Tensor], kind: str = "msc") -> dict[str, in
         "frames": len(weights["frame_pos_embed.position_embeddings.weight"]),
         "widths": len({name.split(".")[1] for name in weights if name.startswith("clip_encoder.attn")}),
     }
-    return sizes if kind == "gmmformer" else {**sizes, "clips": len(weights["clip_encoder.layer2.weight"])}
+    return sizes if kind in ("ms_sl", "gmmformer") else {**sizes, "clips": len(weights["clip_encoder.layer2.weight"])}
 
 
 def _kind(experiment: Experiment, where: str | Path) -> str:
@@ -55,7 +55,7 @@ def _kind(experiment: Experiment, where: str | Path) -> str:
 
 def _expected(experiment: Experiment) -> dict[str, int]:
     model: Any = getattr(experiment.model, "base", experiment.model)
-    own = {"hidden": model.hidden, "max_words": model.max_words, "widths": len(model.widths)}
+    own = {"hidden": model.hidden, "max_words": model.max_words, "widths": len(getattr(model, "widths", ()))}
     return {**own, "frames": experiment.clips.frames, "clips": experiment.clips.clips}
 
 
@@ -125,16 +125,16 @@ def export_checkpoint(layout: Layout, experiment: str, seed: int, path: str | Pa
     model, chosen, attrs = load_model(file)
     kind, branches = _kind(chosen, file), _expected(chosen)["widths"]
     weights = dict(sorted(to_released(model.state_dict(), branches, kind).items()))
-    config = released_file.config(chosen, visual_feat_dim=model.dims.video_dim, q_feat_size=model.dims.text_dim)
-    entry, extra, left_out = "state_dict", dict[str, Any](), list[str]()
+    config = released_file.config(chosen, *model.dims[:2])
+    extra, left_out = dict[str, Any](), list[str]()
+    form = released_file.form_of(kind)
     if like is not None:
         lender = released_file.read(like)
-        weights, entry = _as_lent(weights, lender.weights, like), lender.entry or entry
+        weights, form = _as_lent(weights, lender.weights, like), form._replace(weights=lender.entry or form.weights)
         extra, left_out = released_file.lent(lender)
-        config = extra.pop("config", config)
+        config = extra.pop(form.config, config)
     epoch = int(attrs.get("epoch") or 0)
-    content = released_file.content(weights, config, chosen.training, epoch, attrs.get("recalls") or _recalls(file, epoch))
-    content[entry] = content.pop("state_dict")
+    content = released_file.content(form, weights, config, chosen.training, epoch, attrs.get("recalls") or _recalls(file, epoch))
     write_archive(path, {**content, **extra})
     return left_out
 

@@ -24,38 +24,44 @@ RECALLS = ("R@1", "R@5", "R@10", "R@100", "SumR")  # model_val, in this order
 # A key of the released configurations, or a flag of their command line -> ours (docs/interchange.md has the table).
 COMMON = {
     "margin": "objectives.triplet.margin",
-    "hard_negative_start_epoch": "objectives.triplet.hard_start_epoch",
     "hard_pool_size": "objectives.triplet.hard_pool",
-    "batchsize": "training.batch_videos",
-    "n_epoch": "training.epochs",
-    "max_es_cnt": "training.patience",
-    "lr": "training.learning_rate",
-    "lr_warmup_proportion": "training.warmup",
-    "wd": "training.weight_decay",
     "hidden_size": "model.hidden",
     "n_heads": "model.heads",
     "drop": "model.dropout",
     "input_drop": "model.input_dropout",
     "max_desc_l": "model.max_words",
     "max_ctx_l": "clips.frames",
+}
+# And those that stand in the configuration of all but MS-SL, whose file holds that of the network alone.
+RUN = {
+    "hard_negative_start_epoch": "objectives.triplet.hard_start_epoch",
+    "batchsize": "training.batch_videos",
+    "n_epoch": "training.epochs",
+    "max_es_cnt": "training.patience",
+    "lr": "training.learning_rate",
+    "lr_warmup_proportion": "training.warmup",
+    "wd": "training.weight_decay",
     "clip_scale_w": "evaluation.clip_weight",
     "frame_scale_w": "evaluation.frame_weight",
 }
 OF_KIND = {
+    "ms_sl": {"map_size": "clips.clips"},
     "msc": {
+        **RUN,
         "rkd_d_coef": "objectives.tcpl.distance",
         "rkd_a_coef": "objectives.tcpl.angle",
         "vl_coef": "objectives.cbva.weight",
         "sim_thr": "clips.tau",
         "sft_factor": "model.consolidation_temperature",
     },
-    "gmmformer": {"map_size": "clips.clips"},
-    "gmmformer_v2": {"map_size": "clips.clips", "sft_factor": "model.consolidation_temperature"},
+    "gmmformer": {**RUN, "map_size": "clips.clips"},
+    "gmmformer_v2": {**RUN, "map_size": "clips.clips", "sft_factor": "model.consolidation_temperature"},
 }
 _NCE = ("objectives.nce.clip", "objectives.nce.frame")
 _DIVERSITY = ("objectives.query_diversity.delta", "objectives.query_diversity.alpha", "objectives.query_diversity.focus")
 # Keys that are lists, in this order.
 LISTS: dict[str, dict[str, tuple[str, ...]]] = {
+    "ms_sl": {},
     "msc": {"loss_factor": _NCE},
     "gmmformer": {"loss_factor": (*_NCE, "objectives.query_diversity.weight"), "neg_factor": _DIVERSITY[:2]},
     "gmmformer_v2": {
@@ -65,6 +71,24 @@ LISTS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 # By the released names: BertAdam leaves biases and what is called a LayerNorm without decay (docs/method.md 7.1).
 UNDECAYED = ("bias", "LayerNorm.weight")
+
+
+class Form(NamedTuple):
+    """How a released code's file is laid out: its entries of weights and configuration, what the configuration calls the widths of rows and
+    words, and whether the file holds what training goes on from."""
+
+    weights: str = "state_dict"
+    config: str = "config"
+    widths: tuple[str, str] = ("visual_feat_dim", "q_feat_size")
+    resumes: bool = True
+
+
+MS_SL = Form("model", "model_cfg", ("visual_input_size", "query_input_size"), resumes=False)
+
+
+def form_of(kind: str) -> Form:
+    """The layout of the files of a model's kind."""
+    return MS_SL if kind == "ms_sl" else Form()
 
 
 class Released(NamedTuple):
@@ -122,30 +146,28 @@ def flags(kind: str) -> dict[str, str]:
     return {**COMMON, **OF_KIND[kind]}
 
 
-def config(experiment: Experiment, **sizes: int) -> dict[str, Any]:
+def config(experiment: Experiment, video_dim: int, text_dim: int) -> dict[str, Any]:
     """An experiment by the released names, as far as they reach."""
     if base := getattr(experiment.model, "base", None):  # a plug-in's configuration has its base's keys
         return config(experiment.model_copy(update={"model": base}), **sizes)
     kind = experiment.model.kind
     values = {name: attrgetter(key)(experiment) for name, key in flags(kind).items()}
     lists = {name: [attrgetter(key)(experiment) for key in keys] for name, keys in LISTS[kind].items()}
-    return {**values, **lists, **sizes}
+    return {**values, **lists, **dict(zip(form_of(kind).widths, (video_dim, text_dim), strict=True))}
 
 
 def content(
-    weights: Mapping[str, Tensor], config: Mapping[str, Any], training: Training, epoch: int, recalls: Mapping[str, float]
+    form: Form, weights: Mapping[str, Tensor], config: Mapping[str, Any], training: Training, epoch: int, recalls: Mapping[str, float]
 ) -> dict[str, Any]:
     """What a file for the released code holds; `epoch` counted from 1. Unknown recalls are 0, which is what that code begins with.
 
     The optimiser's state is empty: its moments are not kept with a finished run, and belong to no other weights.
     """
-    return {
-        "config": dict(config),
-        "epoch": max(epoch - 1, 0),
-        "model_val": [float(recalls.get(name, 0.0)) for name in RECALLS],
-        "state_dict": OrderedDict(weights),
-        "optimizer": _optimizer(list(weights), training),
-    }
+    found = {form.weights: OrderedDict(weights), form.config: dict(config), "epoch": max(epoch - 1, 0)}
+    if not form.resumes:
+        return found
+    scores = [float(recalls.get(name, 0.0)) for name in RECALLS]
+    return {**found, "model_val": scores, "optimizer": _optimizer(list(weights), training)}
 
 
 def _optimizer(names: list[str], training: Training) -> dict[str, Any]:

@@ -33,7 +33,14 @@ _ATTENTION_LAYER = {
     "output.": "output.dense.",
     "norm.": "output.LayerNorm.",
 }
-_WITHOUT_BIAS = ("pooling.linear.", "positions.table.", "_attention.expand.", "_attention.contract.")
+_WITHOUT_BIAS = (
+    "pooling.linear.",
+    "positions.table.",
+    "key_clip.guide.",
+    "key_clip.value.",
+    "_attention.expand.",
+    "_attention.contract.",
+)
 
 
 def _shared(layer: Mapping[str, str]) -> dict[str, str]:
@@ -42,6 +49,13 @@ def _shared(layer: Mapping[str, str]) -> dict[str, str]:
     for name in ("frame", "clip", "query"):
         table |= {f"{name}.{a}": b.format(input=name) for a, b in _INPUT.items()}
     return table | {f"query.layer.{a}": f"query_encoder.{b}" for a, b in layer.items()}
+
+
+def _ms_sl(branches: int) -> dict[str, str]:
+    table = _shared(_ATTENTION_LAYER) | {"key_clip.guide.": "mapping_linear.0.", "key_clip.value.": "mapping_linear.1."}
+    for name in ("frame", "clip"):
+        table |= {f"{name}.layer.{a}": f"{name}_encoder.{b}" for a, b in _ATTENTION_LAYER.items()}
+    return table
 
 
 def _gmmformer(branches: int) -> dict[str, str]:
@@ -91,7 +105,7 @@ def _ral(branches: int) -> dict[str, str]:
     return table | {f"heads.{side}.{a}": b.format(side) for side in ("video", "text") for a, b in _HEAD.items()}
 
 
-_TABLES = {"msc": _msc, "gmmformer": _gmmformer, "gmmformer_v2": _gmmformer_v2, "ral": _ral}
+_TABLES = {"msc": _msc, "ms_sl": _ms_sl, "gmmformer": _gmmformer, "gmmformer_v2": _gmmformer_v2, "ral": _ral}
 KINDS = tuple(_TABLES)  # of the models whose released checkpoints are read
 
 

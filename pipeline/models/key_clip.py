@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.models.scores import TINY
 
@@ -50,29 +50,36 @@ def places(labels: Tensor) -> Places:
     return Places(labels, torch.empty_like(labels).index_copy_(0, order, ranks), int(counts.max()))
 
 
-def own_videos(labels: Tensor, key: Tensor, clips: Tensor, averages: Tensor, guide: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
-    """What each query's own video says to it, before W2.
+class KeyClipAttention(nn.Module):
+    """W1 and W2 of the attention, and what videos say to queries.
 
-    Shapes: `labels` [Q] the query's video, `key` [Q] its key proposal there, `clips` [B, C, H], `averages` [M, C] (`proposals.runs`),
-    `guide` W1 [H, H], `frames` [B, F, H], `mask` [B, F] -> [Q, H].
+    Shapes: `key` the queries' key proposals, rows of `averages` [M, C] (`proposals.runs`); `clips` [B, C, H], `frames` [B, F, H], `mask`
+    [B, F]. Source: docs/methods.md, MS-SL.
     """
-    where = places(labels)
-    keys = where.pack(averages[key], len(clips)) @ clips  # one product a video serves all its queries
-    # (W1 f) . p = f . (W1^T p): of queries there are fewer than of frames.
-    return where.unpack(attend(keys @ guide, frames, mask)[0])
 
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.guide = nn.Linear(hidden, hidden, bias=False)
+        self.value = nn.Linear(hidden, hidden, bias=False)
 
-def every_video(
-    query: Tensor, key: Tensor, clips: Tensor, averages: Tensor, guide: Tensor, value: Tensor, frames: Tensor, mask: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The cosine and the dot product of every query with what every video says to it.
+    def own_videos(self, labels: Tensor, key: Tensor, averages: Tensor, clips: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
+        """What each query's own video says to it. Shapes: `labels` [Q] the query's video, `key` [Q] -> [Q, H]."""
+        where = places(labels)
+        keys = where.pack(averages[key], len(clips)) @ clips  # one product a video serves all its queries
+        # (W1 f) . p = f . (W1^T p): of queries there are fewer than of frames.
+        said, _ = attend(keys @ self.guide.weight, frames, mask)
+        return self.value(where.unpack(said))  # type: ignore[no-any-return]
 
-    Shapes: `query` [Q, H], `key` [Q, B] key proposals, `value` W2 [H, H], else as `own_videos` -> [Q, B] twice.
-    Memory: B M (F + H) numbers, and a few of [Q, B, F].
-    """
-    said, weights = attend(averages @ (clips @ guide), frames, mask)  # [B, M, H], [B, M, F]: of all proposals of the videos
-    norm = (said @ value.T).norm(dim=-1).clamp_min(TINY)
-    videos = torch.arange(len(frames), device=frames.device)
-    products = torch.einsum("qh,bfh->qbf", query @ value, frames)
-    dot = (products * weights[videos, key]).sum(-1)
-    return dot / norm[videos, key] / query.norm(dim=-1, keepdim=True).clamp_min(TINY), dot
+    def every_video(
+        self, query: Tensor, key: Tensor, averages: Tensor, clips: Tensor, frames: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The cosine and the dot product of every query with what every video says to it.
+
+        Shapes: `query` [Q, H], `key` [Q, B] -> [Q, B] twice. Memory: B M (F + 2H) numbers, and a few of [Q, B, F].
+        """
+        said, weights = attend(averages @ (clips @ self.guide.weight), frames, mask)  # to every proposal of a video
+        norm = self.value(said).norm(dim=-1).clamp_min(TINY)  # [B, M]
+        videos = torch.arange(len(frames), device=frames.device)
+        products = torch.einsum("qh,bfh->qbf", query @ self.value.weight, frames)
+        dot = (products * weights[videos, key]).sum(-1)
+        return dot / norm[videos, key] / query.norm(dim=-1, keepdim=True).clamp_min(TINY), dot

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from pipeline.config.methods import MsSl as Settings
 from pipeline.models.base import Dims, Encoded, Retriever, Scores, Videos, Words
 from pipeline.models.blocks import AttentionLayer
-from pipeline.models.dual import QueryBranch, initialise
-from pipeline.models.key_clip import every_video, own_videos
+from pipeline.models.dual import QueryBranch, initialise, recompute
+from pipeline.models.key_clip import KeyClipAttention
 from pipeline.models.layers import InputProjection, LearnedPositionalEncoding, padding_bias
 from pipeline.models.proposals import best_proposal, runs
 from pipeline.models.scores import TINY, token_cosines
@@ -58,8 +58,7 @@ class MultiScale(Retriever):
         self.frame = RowBranch(settings, video_dim, frames)
         self.clip = RowBranch(settings, video_dim, max(frames, clips))  # as long a position table as the released model's
         self.query = QueryBranch(settings, text_dim, AttentionLayer(settings.hidden, settings.heads, settings.dropout))
-        self.guide = nn.Linear(settings.hidden, settings.hidden, bias=False)
-        self.value = nn.Linear(settings.hidden, settings.hidden, bias=False)
+        self.key_clip = KeyClipAttention(settings.hidden)
         self.averages: Tensor
         self.register_buffer("averages", runs(clips), persistent=False)
         initialise(self)
@@ -80,17 +79,13 @@ class MultiScale(Retriever):
         In training the frame scores are those of every query with what each query's own video says to that query. Shapes: frame [Q, Q]
         when `own` is given, else [Q, B].
         """
-        query, clips, frames, mask = queries["pooled"], videos["clips"], videos["frames"], videos["mask"]
-        cosine, dot, key = best_proposal(query, clips, self.averages)
+        query, rows = queries["pooled"], (self.averages, videos["clips"], videos["frames"], videos["mask"])
+        cosine, dot, key = best_proposal(query, videos["clips"], self.averages)
         if own is None:
-            return {"clip": Scores(cosine, dot), "frame": Scores(*self._every_video(query, key, videos))}
-        said = self.value(own_videos(own, key.gather(1, own[:, None])[:, 0], clips, self.averages, self.guide.weight, frames, mask))
+            return {"clip": Scores(cosine, dot), "frame": Scores(*self.key_clip.every_video(query, key, *rows))}
+        said = self.key_clip.own_videos(own, key.gather(1, own[:, None])[:, 0], *rows)
         unit = F.normalize(query, dim=-1, eps=TINY) @ F.normalize(said, dim=-1, eps=TINY).T
         return {"clip": Scores(cosine, dot), "frame": Scores(unit, query @ said.T, pairwise=True)}
-
-    def _every_video(self, query: Tensor, key: Tensor, videos: Encoded) -> tuple[Tensor, Tensor]:
-        rows = (videos["clips"], self.averages, self.guide.weight, self.value.weight, videos["frames"], videos["mask"])
-        return every_video(query, key, *rows)
 
     def rank(self, queries: Encoded, gallery: Encoded) -> dict[str, Tensor]:
         """The cosine of each branch. Shapes: -> [Q, V] each."""
@@ -106,11 +101,15 @@ class MultiScale(Retriever):
 
     def locate(self, queries: Encoded, gallery: Encoded) -> Tensor:
         """The cosine with what each frame alone would say, which is ours: the paper does not look for the moment. Shapes: [n, F]."""
-        return token_cosines(queries["pooled"], F.normalize(self.value(gallery["frames"]), dim=-1))
+        return token_cosines(queries["pooled"], F.normalize(self.key_clip.value(gallery["frames"]), dim=-1))
 
     def decays(self, name: str) -> bool:
         """All but biases and LayerNorms."""
         return not name.endswith(("bias", "norm.weight"))
+
+    def recompute(self, wanted: bool) -> None:
+        """Whether the attention layers keep only their input for the backward pass: less memory, a third more work."""
+        recompute(self, wanted)
 
     def compiled(self) -> Iterable[nn.Module]:
         """The encoders."""

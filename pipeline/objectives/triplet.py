@@ -82,7 +82,9 @@ def _against_columns(cosine: Tensor, labels: Tensor, margin: float, *, hard: boo
     """Each row's own column against one negative of its row. Shapes: [Q, B], `labels` [Q] -> scalar."""
     columns, own = cosine.shape[1], labels[:, None]
     if hard:
-        nearest = cosine.scatter(1, own, float("-inf")).topk(min(pool, columns - 1), dim=1).values
+        # A whole sort: two queries with one key proposal make equal columns, and which of them goes first is what the released sort says.
+        others = cosine.scatter(1, own, float("-inf")).sort(dim=1, descending=True).values
+        nearest = others[:, : min(pool, columns - 1)]
         negative = nearest.gather(1, _draw(nearest.shape[1], cosine, generator)[:, None])
     else:
         draw = _draw(columns - 1, cosine, generator)[:, None]

@@ -1,8 +1,10 @@
-"""The golden models and batches of ../shared/golden_methods (GMMFormer and GMMFormer v2), sized by the arrays themselves."""
+"""The golden models and batches of ../shared/golden_methods (MS-SL, GMMFormer and GMMFormer v2), sized by the arrays themselves."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import literal
-from pipeline.config.methods import GmmFormer, GmmFormerV2
+from pipeline.config.methods import GmmFormer, GmmFormerV2, MsSl
 from pipeline.config.objectives import Objectives
 from pipeline.interchange.released_names import from_released, to_released
 from pipeline.models.base import Dims, Retriever, Videos, Words, build
@@ -19,7 +21,8 @@ from pipeline.objectives.total import Total, step_of
 from tests.golden.arrays import FACTOR, Golden
 from tests.golden.released_model import drawn, eval_shape
 
-KINDS = {"gmmformer": GmmFormer, "gmmformer_v2": GmmFormerV2}
+KINDS = {"ms_sl": MsSl, "gmmformer": GmmFormer, "gmmformer_v2": GmmFormerV2}
+FOLDERS = {"mssl": "ms_sl", "gmmformer": "gmmformer", "gmmformer_v2": "gmmformer_v2"}  # folder of the arrays -> kind
 TERMS = {
     "nce_clip": "clip_nce",
     "nce_frame": "frame_nce",
@@ -35,7 +38,7 @@ class Method(Golden):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.kind = folder.name
+        self.kind = FOLDERS[folder.name]
 
     def text(self, name: str, key: str) -> list[str]:
         """An array of names."""
@@ -50,10 +53,10 @@ class Method(Golden):
         assert difference <= FACTOR * max(floor, 2.0**-23), f"{name}: {difference:.2e}, floor {floor:.2e}"
 
 
-def sets() -> list[Path]:
+def sets(folders: Collection[str] = FOLDERS) -> list[Path]:
     """The folder of each method in every set of golden arrays beside the project."""
     shared = Path(__file__).resolve().parents[2].parent / "shared"
-    return sorted(path for path in shared.glob("golden_methods*/*") if path.name in KINDS and (path / "noise_floor.json").is_file())
+    return sorted(path for path in shared.glob("golden_methods*/*") if path.name in folders and (path / "noise_floor.json").is_file())
 
 
 def identity(path: Path | None) -> str:
@@ -64,9 +67,9 @@ def model(weights: dict[str, Tensor], kind: str, temperature: float = 0.6) -> Re
     """A model of released weights in evaluation mode, padded as the released code pads."""
     words, hidden = weights["query_pos_embed.position_embeddings.weight"].shape
     video, text = (len(weights[f"{name}_input_proj.LayerNorm.weight"]) for name in ("frame", "query"))
-    own = {"padding": "longest"} if kind == "gmmformer" else {"consolidation_temperature": temperature}
+    own: dict[str, Any] = {"gmmformer": {"padding": "longest"}, "gmmformer_v2": {"consolidation_temperature": temperature}}.get(kind, {})
     found = build(kind, KINDS[kind](hidden=hidden, max_words=words, **own), Dims(video, text))
-    found.load_state_dict(from_released(weights, len(found.settings.widths), kind))
+    found.load_state_dict(from_released(weights, widths(found), kind))
     return found.eval()
 
 
@@ -127,16 +130,26 @@ def collate(rows: list[np.ndarray], captions: list[list[np.ndarray]], words: int
     return found, order
 
 
+def widths(model: Retriever) -> int:
+    """Gaussian branches of a model."""
+    return len(getattr(model.settings, "widths", ()))
+
+
 def objectives(golden: Method, file: str = "small_outputs") -> Objectives:
     """The settings the arrays were made with, hard negatives without chance."""
     arrays = golden(file)
+    if golden.kind == "ms_sl":
+        margin, *factors = arrays["coef_margin_clip_frame_fusion"].tolist()[:3]
+        return settings(golden.kind, factors, [], margin)
     factors, negatives = arrays["coef_loss_factor"].tolist(), arrays["coef_neg_factor"].tolist()
     return settings(golden.kind, factors, negatives, float(arrays["coef_margin_fusion"][0]))
 
 
 def settings(kind: str, factors: list[float], negatives: list[float], margin: float) -> Objectives:
-    diversity = {"weight": factors[2], "delta": negatives[0], "alpha": negatives[1]}
-    diversity |= {"form": "pair", "focus": negatives[2]} if kind == "gmmformer_v2" else {"form": "query"}
+    diversity: dict[str, Any] = {}
+    if kind != "ms_sl":
+        diversity = {"weight": factors[2], "delta": negatives[0], "alpha": negatives[1]}
+        diversity |= {"form": "pair", "focus": negatives[2]} if kind == "gmmformer_v2" else {"form": "query"}
     return Objectives.model_validate(
         {
             "nce": {"clip": factors[0], "frame": factors[1]},
@@ -164,4 +177,4 @@ def step(model: Retriever, inputs: dict[str, Tensor], total: Total) -> Step:
 def gradients(model: Retriever) -> dict[str, Tensor]:
     """Gradients by released names; zeros for a parameter that has none."""
     named = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in model.named_parameters()}
-    return to_released(named, len(model.settings.widths), model.settings.kind)
+    return to_released(named, widths(model), model.settings.kind)
