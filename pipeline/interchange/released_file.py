@@ -149,7 +149,7 @@ def flags(kind: str) -> dict[str, str]:
 def config(experiment: Experiment, video_dim: int, text_dim: int) -> dict[str, Any]:
     """An experiment by the released names, as far as they reach."""
     if base := getattr(experiment.model, "base", None):  # a plug-in's configuration has its base's keys
-        return config(experiment.model_copy(update={"model": base}), **sizes)
+        return config(experiment.model_copy(update={"model": base}), video_dim, text_dim)
     kind = experiment.model.kind
     values = {name: attrgetter(key)(experiment) for name, key in flags(kind).items()}
     lists = {name: [attrgetter(key)(experiment) for key in keys] for name, keys in LISTS[kind].items()}

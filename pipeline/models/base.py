@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pipeline.config.model import ModelSettings
 from pipeline.core import plugins
-from pipeline.models.scores import token_cosines
+from pipeline.models.scores import max_similarity, token_cosines
 
 Encoded = dict[str, Tensor]  # axis 0 is the item
 
@@ -96,6 +96,13 @@ class Retriever(nn.Module):
     def score(self, queries: Encoded, videos: Encoded, own: Tensor | None = None) -> dict[str, Scores]:
         """Every query against every video, by branch, with gradients. Shapes: `own` [Q] the query's video in training; -> [Q, B] each."""
         raise NotImplementedError
+
+    def clip_scores(self, query: Tensor, clips: Tensor) -> Scores:
+        """How `clips` answer queries, where there is a clip branch; by default as the best of them. For plug-ins, which replace the other.
+
+        Shapes: `query` [Q, H], `clips` [B, C, H] -> [Q, B].
+        """
+        return Scores(*max_similarity(query, clips))
 
     def training_outputs(self, videos: Encoded, needs: Collection[str]) -> Encoded:
         """Further entries that only objectives read, those of `needs`; by default none."""

@@ -87,6 +87,10 @@ class MultiScale(Retriever):
         unit = F.normalize(query, dim=-1, eps=TINY) @ F.normalize(said, dim=-1, eps=TINY).T
         return {"clip": Scores(cosine, dot), "frame": Scores(unit, query @ said.T, pairwise=True)}
 
+    def clip_scores(self, query: Tensor, clips: Tensor) -> Scores:
+        """The best proposal made of the clips."""
+        return Scores(*best_proposal(query, clips, self.averages)[:2])
+
     def rank(self, queries: Encoded, gallery: Encoded) -> dict[str, Tensor]:
         """The cosine of each branch. Shapes: -> [Q, V] each."""
         found: dict[str, list[Tensor]] = {branch: [] for branch in self.branches}

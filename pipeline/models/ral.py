@@ -20,7 +20,6 @@ from pipeline.models.distributions import Gaussian, GaussianHead, of_frames, of_
 from pipeline.models.dual import QueryBranch, initialise
 from pipeline.models.late_interaction import ConfidenceGate, confidence_cosines, confidence_scores
 from pipeline.models.layers import InputProjection, padding_bias
-from pipeline.models.scores import max_cosine, max_similarity
 
 
 class WordBranch(nn.Module):
@@ -61,7 +60,6 @@ class Ral(Retriever):
         for own in (self.words, self.gate, self.heads):
             initialise(own)
         self.provides = self.base.provides | {"query.words", "query.mask", "video.mask"}  # type: ignore[misc]
-        self.clips = "proposals" if "video.proposals" in self.base.provides else "clips"
 
     def encode_videos(self, videos: Videos) -> Encoded:
         """What the base makes of videos, and which of its frame tokens are real. Shapes: `frames` [B, F, H], `mask` [B, F], ..."""
@@ -77,7 +75,7 @@ class Ral(Retriever):
         words, mask = queries["words"], queries["mask"]
         gates = self.gate(F.normalize(words, dim=-1), mask), self.gate(words, mask)
         frame = confidence_scores(words, mask, gates, videos["frames"], videos["mask"])
-        return {"clip": Scores(*max_similarity(queries["pooled"], videos[self.clips])), "frame": Scores(*frame)}
+        return {"clip": self.base.clip_scores(queries["pooled"], videos["clips"]), "frame": Scores(*frame)}
 
     def training_outputs(self, videos: Encoded, needs: Collection[str]) -> Encoded:
         """The base's."""
@@ -94,9 +92,9 @@ class Ral(Retriever):
         return self.heads["video"](whole, tokens, masked), self.heads["text"](said, words, masked)
 
     def gallery(self, videos: Encoded) -> Encoded:
-        """Clip and frame tokens at unit length; zero where padded."""
+        """Clips as the base scores them, and frame tokens at unit length, zero where padded."""
         frames = F.normalize(videos["frames"].float(), dim=-1) * videos["mask"][..., None]
-        return {self.clips: F.normalize(videos[self.clips].float(), dim=-1), "frames": frames}
+        return {"clips": videos["clips"].float(), "frames": frames}
 
     def asked(self, queries: Encoded) -> Encoded:
         """Unit words and what each counts. Shapes: `pooled` [Q, H], `words` [Q, L, H], `gate` [Q, L], 0 at padding."""
@@ -106,7 +104,7 @@ class Ral(Retriever):
     def rank(self, queries: Encoded, gallery: Encoded) -> dict[str, Tensor]:
         """The cosines of both branches."""
         frame = confidence_cosines(queries["words"], queries["gate"], gallery["frames"])
-        return {"clip": max_cosine(queries["pooled"], gallery[self.clips]), "frame": frame}
+        return {"clip": self.base.clip_scores(queries["pooled"], gallery["clips"]).cosine, "frame": frame}
 
     def locate(self, queries: Encoded, gallery: Encoded) -> Tensor:
         """sum_t g_t cos(h_t, f_j) of every frame j: how much of the query it answers, which is ours: RAL does not look for the moment."""

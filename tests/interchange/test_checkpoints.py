@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config.methods import GmmFormer, GmmFormerV2
+from pipeline.config.methods import GmmFormer, GmmFormerV2, MsSl
 from pipeline.config.schema import Config
 from pipeline.core.errors import BundleError, WeightsError
 from pipeline.interchange import released_file
@@ -105,12 +105,14 @@ def test_a_trained_run_goes_out_with_the_epoch_and_recalls_it_was_chosen_by(smal
 def test_every_flag_is_a_key_of_ours(small: Config, root: Path) -> None:
     """The table of docs/interchange.md, the keys of an exported configuration, and the keys of an experiment are the same."""
     table = dict(re.findall(r"^\| `([a-z_]+)` \| `([a-z_.]+)` \|", (root / "docs" / "interchange.md").read_text(), flags=re.M))
-    kinds = {"msc": None, "gmmformer": GmmFormer(), "gmmformer_v2": GmmFormerV2()}
+    kinds = {"msc": None, "ms_sl": MsSl(), "gmmformer": GmmFormer(), "gmmformer_v2": GmmFormerV2()}
     assert table == {name: key for kind in kinds for name, key in released_file.flags(kind).items()}
     for kind, model in kinds.items():
         chosen = small.experiment("main")
-        found = released_file.config(chosen if model is None else chosen.model_copy(update={"model": model}))
-        assert found.keys() == released_file.flags(kind).keys() | released_file.LISTS[kind].keys()
+        found = released_file.config(chosen if model is None else chosen.model_copy(update={"model": model}), 6, 4)
+        widths = released_file.form_of(kind).widths
+        assert found.keys() == released_file.flags(kind).keys() | released_file.LISTS[kind].keys() | set(widths)
+        assert [found[name] for name in widths] == [6, 4]
 
 
 def test_a_released_file_lends_all_but_weights_and_optimiser(small: Config, tmp_path: Path) -> None:
@@ -155,9 +157,7 @@ def test_nothing_a_lender_pickled_is_written_back(
     assert export_checkpoint(small.layout, "main", 3, tmp_path / "out.ckpt", like=lender) == left
     content = torch.load(tmp_path / "out.ckpt", weights_only=False)  # as the released code opens it
     assert not (tmp_path / "PWNED").exists()
-    assert content["config"] == (
-        kept if kept is not None else released_file.config(small.experiment("main"), visual_feat_dim=6, q_feat_size=4)
-    )
+    assert content["config"] == (kept if kept is not None else released_file.config(small.experiment("main"), 6, 4))
 
 
 def test_every_difference_in_size_is_named(small: Config, config: Config, tmp_path: Path) -> None:

@@ -23,10 +23,12 @@ CAPPED = {"frame_rows": "capped", "method": "rows"}
 # name -> model, objectives, clips
 KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "msc": ({"kind": "msc", **SIZES, **WIDTHS}, {}, {}),
+    "ms_sl": ({"kind": "ms_sl", **SIZES}, OFF, CAPPED),
     "gmmformer": ({"kind": "gmmformer", **SIZES, **WIDTHS}, {**OFF, "query_diversity": {"weight": 0.01}}, CAPPED),
     "gmmformer_v2": ({"kind": "gmmformer_v2", **SIZES, **WIDTHS}, {**OFF, **V2}, CAPPED),
     "ral on gmmformer_v2": ({"kind": "ral", "base": {"kind": "gmmformer_v2", **SIZES, **WIDTHS}}, {**OFF, **V2}, CAPPED),
     "ral on gmmformer": ({"kind": "ral", "base": {"kind": "gmmformer", **SIZES, **WIDTHS}}, OFF, CAPPED),
+    "ral on ms_sl": ({"kind": "ral", "base": {"kind": "ms_sl", **SIZES}}, OFF, CAPPED),
     "ral on msc": ({"kind": "ral", "base": {"kind": "msc", **SIZES, **WIDTHS}}, {}, {}),
 }
 # video -> its rows, and the words of each of its captions
