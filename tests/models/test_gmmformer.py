@@ -10,9 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks import literal, literal_gmmformer
 from pipeline.config.methods import GmmFormer, GmmFormerV2
+from pipeline.config.objectives import Objectives
 from pipeline.interchange.released_names import to_released
+from pipeline.models import gmmformer
 from pipeline.models.base import Dims, Retriever, Videos, Words, build
+from pipeline.models.cpu import kernels
+from pipeline.objectives.total import Total, step_of
 from pipeline.training.arrays import experiment
 from tests.conftest import NO_SHARED
 
@@ -73,6 +78,62 @@ def test_every_parameter_has_the_released_name_and_shape(kind: str, root: Path) 
     assert {name: list(value.shape) for name, value in ours.items()} == released["shapes_tvr"]
     known = {(size["visual"], size["text"], size["max_words"]): size["total"] for size in released["sizes"].values()}
     assert all(known[video, text, words] == count for name, video, text, words, count in COUNTS if name == kind)
+
+
+NCE = {"nce": {"clip": 0.5, "frame": 0.4}, "triplet": {"margin": 0.2, "hard_pool": 1}, "tcpl": {"distance": 0, "angle": 0}}
+TERMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # our settings, and the literal form's
+    "gmmformer": ({"query_diversity": {"weight": 0.3, "delta": 0.1, "alpha": 8}}, {"diversity": (0.3, 0.1, 8.0)}),
+    "gmmformer_v2": (
+        {
+            "query_diversity": {"weight": 0.3, "delta": 0.1, "alpha": 8, "form": "pair", "focus": 1.5},
+            "optimal_matching": {"weight": 0.7},
+        },
+        {"diversity": (0.3, 0.1, 8.0, 1.5), "match": 0.7},
+    ),
+}
+
+
+def exact(kind: str, monkeypatch: pytest.MonkeyPatch) -> Retriever:
+    """A model in float64, its windows too."""
+    model = small(kind, **({"padding": "longest"} if kind == "gmmformer" else {})).double().eval()
+    monkeypatch.setattr(gmmformer, "gaussian_window", lambda n, w: torch.ones(n, n) if w is None else literal.gaussian_window(n, w))
+    for branch, length in ((model.frame, FRAMES), (model.clip, CLIPS)):
+        if kind == "gmmformer":
+            branch.full = gmmformer._windows(length, [0.5, 0.5])
+        else:
+            branch.block.windows[1] = literal.gaussian_window(length, 0.5)
+    return model
+
+
+@pytest.mark.parametrize("form", ["hand-written", "plain"])
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_losses_and_gradients_equal_the_literal_form(kind: str, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a clone without ../shared proves. Captions: 4, 1, and 6, which is more than there are clips."""
+    if form == "plain":
+        monkeypatch.setattr(kernels, "fast", lambda _: False)
+    model, (ours, theirs) = exact(kind, monkeypatch), TERMS[kind]
+    videos, length = some([3, 11, 7]), 11 if kind == "gmmformer" else FRAMES
+    videos = videos._replace(**{name: getattr(videos, name).double() for name in ("frames", "clips", "mask")})
+    labels = torch.tensor([0] * 4 + [1] + [2] * 6)
+    mask = (torch.arange(5) < torch.tensor([5, 2, 1, 3, 4, 5, 2, 1, 3, 4, 5])[:, None]).double()
+    words = Words(torch.randn(len(labels), 5, TEXT).double() * mask[..., None], mask)
+    batch = {"frames": videos.frames[:, :length], "frame_mask": videos.real[:, :length], "clips": videos.clips, "labels": labels}
+    batch |= {"words": words.rows, "word_mask": mask}
+    total = Total(Objectives.model_validate({**NCE, "cbva": {"weight": 0}, **ours}))
+    step = step_of(model, videos, words, labels, None, needs=total.needs, epoch=100)
+    terms = {name: value for objective in total.objectives.values() for name, value in objective(step).items()}
+    expected = literal_gmmformer.loss(model, batch, margin=0.2, hard=True, pool=1, nce=(0.5, 0.4), **theirs)
+    assert terms.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(terms[name], value, rtol=1e-9, atol=1e-12)
+    parameters = dict(model.named_parameters())
+    mine, their = (torch.autograd.grad(sum(part.values()), list(parameters.values()), allow_unused=True) for part in (terms, expected))
+    largest = max(gradient.abs().max().item() for gradient in their)
+    for name, value, other in zip(parameters, mine, their, strict=True):
+        if value is None:
+            assert name.endswith("consolidation.attention.key.bias")  # of which nothing is left
+        else:
+            torch.testing.assert_close(value, other, rtol=1e-6, atol=1e-9 * largest, msg=lambda text, n=name: f"{n}: {text}")
 
 
 @pytest.mark.parametrize("kind", SETTINGS)
