@@ -106,7 +106,7 @@ def at_inference(model: Retriever, videos: Any, words: Words) -> int:
     """Parameters that ranking reads: those a score has a gradient for. What only objectives use is left out."""
     model.eval()
     model.zero_grad(set_to_none=True)
-    scores = model.rank(model.encode_queries(words), model.gallery(model.encode_videos(videos)))
+    scores = model.rank(model.asked(model.encode_queries(words)), model.gallery(model.encode_videos(videos)))
     torch.stack([value.float().sum() for value in scores.values()]).sum().backward()
     count = sum(parameter.numel() for parameter in model.parameters() if parameter.grad is not None)
     model.zero_grad(set_to_none=True)

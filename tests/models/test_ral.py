@@ -26,6 +26,7 @@ from pipeline.objectives.ral import alignment, proxy_matching, sample_mean
 from pipeline.objectives.total import Total, step_of
 from pipeline.ranking import gallery
 from pipeline.training.arrays import Arrays, experiment, train
+from pipeline.training.cost import at_inference
 
 BASES = ("gmmformer_v2", "gmmformer", "msc")
 SIZES: dict[str, Any] = {"hidden": 8, "heads": 2, "max_words": 6, "widths": [None, 0.5], "dropout": 0.0, "input_dropout": 0.0}
@@ -89,6 +90,12 @@ def test_the_moment_is_where_the_confident_words_are(base: str) -> None:
     torch.testing.assert_close(where[0], kept["frames"][0] @ summed[0], rtol=1e-4, atol=1e-6)
     assert where[1, 40:].isneginf().all()
     assert "mask" not in kept  # search keeps no more than it reads
+
+
+def test_what_ranking_reads_is_all_but_the_heads_and_the_score_that_was_replaced() -> None:
+    made, (videos, words, _) = model("gmmformer"), batch()
+    unread = sum(value.numel() for name, value in made.named_parameters() if name.startswith(("heads.", "base.pooling.")))
+    assert at_inference(made, videos, words) == sum(value.numel() for value in made.parameters()) - unread
 
 
 def test_padding_changes_no_score() -> None:
