@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,11 +30,11 @@ def runs(clips: int) -> Tensor:
 
     Shapes: -> [M, C], M = C(C + 1)/2, rows adding up to 1. Source: docs/methods.md, MS-SL (average pooling of windows 1..C, stride 1).
     """
-    place = torch.arange(clips)
-    length, begin = torch.meshgrid(place + 1, place, indexing="ij")
+    place = np.arange(clips)
+    length, begin = np.meshgrid(place + 1, place, indexing="ij")
     inside = begin + length <= clips
     length, begin = length[inside][:, None], begin[inside][:, None]
-    return ((place >= begin) & (place < begin + length)) / length
+    return torch.from_numpy((((place >= begin) & (place < begin + length)) / length).astype(np.float32))
 
 
 def lengths(clips: Tensor, averages: Tensor) -> Tensor:
