@@ -33,7 +33,7 @@ BASE = "gmmformer_v2"  # what RAL is put on where nothing else is said
 OF_KIND: dict[str, Switches] = {
     "gmmformer": {"model.second_pass": (True, False)},
     "gmmformer_v2": {"model.second_pass": (True, False)},
-    "ral": {  # paper: README of the released code, which differs from it; METHODS 7.6 has the list
+    "ral": {  # paper: what its README and formulae say (docs/methods.md, RAL 5-6)
         "objectives.ral.proxy_matching": (4e-3, 4e-3),
         "objectives.ral.distribution_alignment": (2.5e-4, 1e-3),
         "objectives.ral.support": ("buffer", "words"),

@@ -19,7 +19,7 @@ class Gaussian(NamedTuple):
     log_sigma: Tensor
 
     def proxies(self, noise: Tensor) -> Tensor:
-        """Samples mean + sigma * noise. Shapes: `noise` [V, K, H] -> same. Source: METHODS 7.3."""
+        """Samples mean + sigma * noise. Shapes: `noise` [V, K, H] -> same. Source: docs/methods.md, RAL 3."""
         return self.mean[:, None] + self.log_sigma.exp()[:, None] * noise
 
 
@@ -40,7 +40,7 @@ class Tokens(NamedTuple):
 class SetAttention(nn.Module):
     """One vector a set: softmax(w2 tanh(W1 x)) over all its rows, padding and empty rows included, as the released code has it.
 
-    Shapes: `Tokens` -> [V, H]. Source: METHODS 7.3.
+    Shapes: `Tokens` -> [V, H]. Source: docs/methods.md, RAL 3.
     """
 
     def __init__(self, hidden: int) -> None:
@@ -69,7 +69,7 @@ class GaussianHead(nn.Module):
 
     mean = L2(LayerNorm(whole + sigmoid(Linear(attended)))); log sigma = Linear(attended') + Linear(whole).
 
-    Shapes: `whole` [V, H], `Tokens` of V sets -> `Gaussian` [V, H]. Source: METHODS 7.3 (golden ral/head_*).
+    Shapes: `whole` [V, H], `Tokens` of V sets -> `Gaussian` [V, H]. Source: docs/methods.md, RAL 3 (golden ral/head_*).
     """
 
     def __init__(self, hidden: int) -> None:
@@ -100,7 +100,7 @@ def of_queries(words: Tensor, mask: Tensor, labels: Tensor, videos: int, buffer:
 
     The released code copies them into a buffer of `buffer` queries; what is left of it are zero rows. A video of more queries has none.
 
-    Shapes: `words` [Q, L, H], `mask` [Q, L], `labels` [Q] -> [V, H] and `Tokens`. Source: METHODS 7.3 (golden ral/d_support).
+    Shapes: `words` [Q, L, H], `mask` [Q, L], `labels` [Q] -> [V, H] and `Tokens`. Source: docs/methods.md, RAL 3 (golden ral/d_support).
     """
     total = words.new_zeros(videos, words.shape[-1]).index_add(0, labels, torch.einsum("ql,qlh->qh", mask, words))
     count = mask.new_zeros(videos).index_add(0, labels, mask.sum(1))

@@ -43,7 +43,7 @@ def confidence_scores(words: Tensor, mask: Tensor, gates: tuple[Tensor, Tensor],
     A padded frame takes part with similarity 0, as in the released form: the score of a video that has padding is never below 0.
 
     Shapes: `words` [Q, L, H] and their `mask` [Q, L]; `gates` two [Q, L], the weights for the cosine and for the dot product; `frames`
-    [V, F, H] and which are `real` [V, F] -> cosine [Q, V], dot [Q, V]. Source: METHODS 7.2 (golden ral/d_csa).
+    [V, F, H] and which are `real` [V, F] -> cosine [Q, V], dot [Q, V]. Source: docs/methods.md, RAL 2 (golden ral/d_csa).
     """
     queries, (query, place) = len(words), mask.nonzero(as_tuple=True)
     chosen, frames = words[query, place], frames * real[..., None]

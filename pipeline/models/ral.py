@@ -25,7 +25,7 @@ from pipeline.models.layers import InputProjection, padding_bias
 class WordBranch(nn.Module):
     """Projection and one encoder layer of its own; the positions are those of the base's query encoder.
 
-    Shapes: rows [Q, L, Dt], `mask` [Q, L], `positions` of the base -> [Q, L, H], padding rows included. Source: METHODS 7.1.
+    Shapes: rows [Q, L, Dt], `mask` [Q, L], `positions` of the base -> [Q, L, H], padding rows included. Source: docs/methods.md, RAL 1.
     """
 
     def __init__(self, settings: Settings, dim: int) -> None:
@@ -45,7 +45,7 @@ class Ral(Retriever):
     `base` keeps its clip branch, its query encoder and the encoding of frames. `heads` serve the objective `ral` alone; ranking and search
     do not use them, and they are kept with the model because released checkpoints hold them.
 
-    Shapes: see the methods. Source: METHODS 7.
+    Shapes: see the methods. Source: docs/methods.md, RAL.
     """
 
     branches: ClassVar = ("clip", "frame")
@@ -71,7 +71,7 @@ class Ral(Retriever):
         return {**self.base.encode_queries(words), "words": tokens, "mask": words.mask}
 
     def score(self, queries: Encoded, videos: Encoded, own: Tensor | None = None) -> dict[str, Scores]:
-        """The base's clip score, and the late interaction; for the cosine the gate sees unit words. Source: METHODS 7.2."""
+        """The base's clip score, and the late interaction; for the cosine the gate sees unit words. Source: docs/methods.md, RAL 2."""
         words, mask = queries["words"], queries["mask"]
         gates = self.gate(F.normalize(words, dim=-1), mask), self.gate(words, mask)
         frame = confidence_scores(words, mask, gates, videos["frames"], videos["mask"])
@@ -85,9 +85,9 @@ class Ral(Retriever):
         """Each video, and all its queries together, as a Gaussian (training only).
 
         `masked`: padding and the rest of a buffer of `buffer` queries take no part in the attention. Shapes: `labels` [Q] -> [B, H] each.
-        Source: METHODS 7.3.
+        Source: docs/methods.md, RAL 3.
         """
-        whole, tokens = of_frames(videos["frames"], videos["mask"])
+        whole, tokens = of_frames(videos["frames"] * videos["mask"][..., None], videos["mask"])
         said, words = of_queries(queries["words"], queries["mask"], labels, len(whole), buffer)
         return self.heads["video"](whole, tokens, masked), self.heads["text"](said, words, masked)
 

@@ -15,7 +15,7 @@ from pipeline.objectives.base import Objective, Step
 
 
 class Distributions(Objective):
-    """The weighted losses of both; the heads are the model's. Source: METHODS 7.3, 7.4."""
+    """The weighted losses of both; the heads are the model's. Source: docs/methods.md, RAL 3-6."""
 
     needs = frozenset({"query.words", "video.frames", "video.mask"})
 
@@ -64,7 +64,7 @@ def proxy_matching(video: Tensor, text: Tensor) -> Tensor:
 
     Dot products without a temperature; a row's loss is minus the mean log-softmax of the samples of its own video.
 
-    Shapes: `video` [V, K, H], `text` [V, M, H] -> scalar. Source: METHODS 7.4 (golden ral/d_pm).
+    Shapes: `video` [V, K, H], `text` [V, M, H] -> scalar. Source: docs/methods.md, RAL 4 (golden ral/d_pm).
     """
     logits = video.flatten(0, 1) @ text.flatten(0, 1).T  # [V K, V M]
     sizes = (len(video), video.shape[1], len(text), text.shape[1])
@@ -82,7 +82,7 @@ def alignment(video: Gaussian, text: Gaussian, *, consistent: bool = False) -> T
     Released: the first two take `log_sigma` for a log variance, the third for a log standard deviation, and the means are those of the
     samples. `consistent`: a log standard deviation throughout.
 
-    Shapes: [V, H] each -> scalar. Source: METHODS 7.4 (golden ral/d_da).
+    Shapes: [V, H] each -> scalar. Source: docs/methods.md, RAL 4 (golden ral/d_da).
     """
     scale = 2 if consistent else 1
     prior = sum(0.5 * ((scale * s).exp() + m.square() - 1 - scale * s).sum(1).mean() for m, s in (video, text))

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
 
+from benchmarks import literal, literal_ral
 from pipeline.config.models import Ral as Settings
 from pipeline.config.objectives import Objectives
 from pipeline.config.schema import Config
@@ -21,20 +22,26 @@ from pipeline.interchange.checkpoints import build as released
 from pipeline.jobs import checks
 from pipeline.jobs.collection import Collection
 from pipeline.models.base import Dims, Retriever, Videos, Words, build
+from pipeline.models.cpu import kernels
 from pipeline.models.distributions import LIMIT, GaussianHead, of_queries
+from pipeline.objectives import ral as objective
 from pipeline.objectives.ral import alignment, proxy_matching, sample_mean
 from pipeline.objectives.total import Total, step_of
 from pipeline.ranking import gallery
 from pipeline.training.arrays import Arrays, experiment, train
 from pipeline.training.cost import at_inference
 
-BASES = ("gmmformer_v2", "gmmformer", "msc")
+BASES = ("gmmformer_v2", "gmmformer", "ms_sl", "msc")
 SIZES: dict[str, Any] = {"hidden": 8, "heads": 2, "max_words": 6, "widths": [None, 0.5], "dropout": 0.0, "input_dropout": 0.0}
+
+
+def sizes(base: str) -> dict[str, Any]:
+    return {"kind": base, **{name: value for name, value in SIZES.items() if (name, base) != ("widths", "ms_sl")}}
 
 
 def model(base: str) -> Retriever:
     torch.manual_seed(0)
-    made = build("ral", Settings.model_validate({"base": {"kind": base, **SIZES}}), Dims(5, 4))
+    made = build("ral", Settings.model_validate({"base": sizes(base)}), Dims(5, 4))
     for parameter in made.parameters():
         parameter.data.mul_(10)
     return made
@@ -98,6 +105,58 @@ def test_what_ranking_reads_is_all_but_the_heads_and_the_score_that_was_replaced
     assert at_inference(made, videos, words) == sum(value.numel() for value in made.parameters()) - unread
 
 
+@pytest.mark.parametrize("form", ["hand-written", "plain"])
+def test_losses_and_gradients_equal_the_literal_form(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a clone without ../shared proves, in float64. One video has one query, one is padded, one has a single frame."""
+    if form == "plain":
+        monkeypatch.setattr(kernels, "fast", lambda _: False)
+    made, (videos, words, labels) = model("gmmformer_v2").double().eval(), batch()
+    for branch, length in ((made.base.frame, 128), (made.base.clip, 32)):
+        branch.block.windows[1] = literal.gaussian_window(length, 0.5)
+    videos = videos._replace(**{name: getattr(videos, name).double() for name in ("frames", "clips", "mask")})
+    words = Words(words.rows.double(), words.mask.double())
+    noise = {side: torch.randn(3, 6, 8, dtype=torch.float64) for side in ("text", "video")}
+    drawn = iter(noise.values())
+    monkeypatch.setattr(objective.Distributions, "noise", lambda *_: next(drawn))
+    given = {"frames": videos.frames, "frame_mask": videos.mask, "clips": videos.clips, "labels": labels}
+    given |= {"words": words.rows, "word_mask": words.mask}
+    expected = literal_ral.loss(
+        made,
+        given,
+        noise,
+        margin=0.2,
+        hard=True,
+        pool=1,
+        nce=(0.5, 0.4),
+        diversity=(0.3, 0.1, 8.0, 1.5),
+        match=0.7,
+        distribution=(0.6, 0.8),
+    )
+    settings = {
+        "nce": {"clip": 0.5, "frame": 0.4},
+        "triplet": {"margin": 0.2, "hard_pool": 1},
+        "tcpl": {"distance": 0, "angle": 0},
+        "cbva": {"weight": 0},
+        "query_diversity": {"weight": 0.3, "delta": 0.1, "alpha": 8, "form": "pair", "focus": 1.5},
+        "optimal_matching": {"weight": 0.7},
+        "ral": {"proxy_matching": 0.6, "distribution_alignment": 0.8},
+    }
+    total = Total(Objectives.model_validate(settings))
+    step = step_of(made, videos, words, labels, None, needs=total.needs, epoch=100)
+    terms = {name: value for each in total.objectives.values() for name, value in each(step).items()}
+    assert terms.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(terms[name], value, rtol=1e-9, atol=1e-12)
+    parameters = dict(made.named_parameters())
+    mine, their = (torch.autograd.grad(sum(part.values()), list(parameters.values()), allow_unused=True) for part in (terms, expected))
+    largest = max(gradient.abs().max().item() for gradient in their)
+    for name, value, other in zip(parameters, mine, their, strict=True):
+        if value is None:
+            assert name.endswith("consolidation.attention.key.bias")  # of which nothing is left
+        else:
+            torch.testing.assert_close(value, other, rtol=1e-6, atol=1e-9 * largest, msg=lambda text, n=name: f"{n}: {text}")
+
+
 def test_padding_changes_no_score() -> None:
     made, (videos, words, _) = model("gmmformer_v2"), batch()
     with torch.no_grad():
@@ -118,7 +177,7 @@ def test_all_it_adds_learns_and_the_same_seed_gives_the_same_weights(base: str) 
     off = {} if base == "msc" else {"tcpl": {"distance": 0, "angle": 0}, "cbva": {"weight": 0}}
     clips = {} if base == "msc" else {"frame_rows": "capped", "method": "rows"}
     small = {"epochs": 2, "learning_rate": 1e-2, "warmup": 0.0, "batch_videos": 2}
-    settings = experiment(model={"kind": "ral", "base": {"kind": base, **SIZES}}, objectives=off, clips=clips, training=small)
+    settings = experiment(model={"kind": "ral", "base": sizes(base)}, objectives=off, clips=clips, training=small)
     found = train(arrays, arrays, settings, say=lambda _: None)
     torch.manual_seed(9527)
     before = dict(build("ral", settings.model, found.model.dims).named_parameters())
