@@ -18,7 +18,7 @@ from pipeline.ranking import gallery
 from pipeline.training.cost import vectors
 
 SHAPES = {"msc": Dims(3072, 768), "amdnet": Dims(512, 512)}  # what a count of the page is of, where not TVR's
-NAMES = [name for name in presets.names() if name != "ral_ms_sl" or "ms_sl" in kinds("models")]
+NAMES = [name for name in presets.names() if "ms_sl" not in name or "ms_sl" in kinds("models")]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_vectors_of_the_page(root: Path, rows: dict[str, list[str]], name: str) 
     said = rows[name][2]
     if said.startswith("as "):
         return
-    assert kept >= sum(map(int, re.findall(r"\d+", said))), "an index holds at least the vectors that are scored"
+    assert kept >= int(re.findall(r"\d+", said)[0]), "an index holds at least the vectors that are scored"
 
 
 def test_published_sums_of_the_page(page: str) -> None:
