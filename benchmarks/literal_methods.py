@@ -1,4 +1,4 @@
-"""MS-SL and RAL (docs/methods.md) written out literally, and the literal form of each method under its kind.
+"""MS-SL (docs/methods.md) written out literally, and the literal form of each method under its kind.
 
 Own code on this project's parameters, for two uses only: the tests compare values and gradients against it, the benchmarks compare time and
 memory. A batch holds `frames` [B, F, D], `frame_mask`, `clips` [B, C, D], `words` [Q, L, Dt], `word_mask`, `labels` [Q].
@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks import literal, literal_gmmformer, literal_hlformer
-from benchmarks.literal_model import _linear, _position, _project, _scores, encoder_layer
+from benchmarks import literal, literal_gmmformer, literal_hlformer, literal_ral
+from benchmarks.literal_model import _linear, _position, _project, _scores
 from pipeline.config.method import Experiment
 
 Batch = dict[str, Tensor]
@@ -45,7 +45,7 @@ def ms_sl(model: Any, batch: Batch, settings: Experiment) -> Terms:
     said = []
     for own, label in zip(query, labels.tolist(), strict=True):  # a query's own video, with its key proposal
         key = clips[label][F.cosine_similarity(own[None], clips[label], dim=1).argmax()]
-        logits = _linear(part.key, frames[label]) @ key + (1 - batch["frame_mask"][label]) * -1e9
+        logits = _linear(part.guide, frames[label]) @ key + (1 - batch["frame_mask"][label]) * -1e9
         said.append(torch.softmax(logits, dim=0) @ _linear(part.value, frames[label]))
     rows = torch.stack(said)
     square = torch.matmul(F.normalize(query, dim=-1), F.normalize(rows, dim=-1).t())
@@ -97,70 +97,22 @@ def gmmformer(model: Any, batch: Batch, settings: Experiment) -> Terms:
 
 
 def ral(model: Any, batch: Batch, settings: Experiment) -> Terms:
-    """docs/methods.md, RAL 1-4, on GMMFormer v2."""
-    frames, clips = literal_gmmformer.encode_videos(model.base, batch)
-    query, again = literal_gmmformer.encode_query(model.base, batch), literal_gmmformer.encode_query(model.base, batch)
-    labels, mask, part = batch["labels"], batch["word_mask"], model.words
-    words = encoder_layer(part.layer, _position(model.base.query.positions, _project(part.projection, batch["words"])), mask, None, None)
-    unit = late_interaction(model.gate, F.normalize(words, dim=-1), mask, F.normalize(frames, dim=-1), batch["frame_mask"])
-    plain = late_interaction(model.gate, words, mask, frames, batch["frame_mask"])
-    terms = retrieval(_scores(query, clips), labels, settings, "clip") | retrieval((unit, plain), labels, settings, "frame")
-    chosen = settings.objectives.query_diversity
-    diverse = literal_hlformer.query_diversity(again, labels, chosen.delta, chosen.alpha, chosen.focus)
-    terms["query_diversity"] = chosen.weight * diverse
-    matched = literal_gmmformer.matching(again, clips, labels)
-    terms["optimal_matching"] = settings.objectives.optimal_matching.weight * matched
-    return terms | distributions(model, frames, words, batch, settings)
-
-
-def late_interaction(gate: Any, words: Tensor, mask: Tensor, frames: Tensor, real: Tensor) -> Tensor:
-    """RAL 2: every word with every frame of every video at once. Shapes: [Q, L, H], [B, F, H] -> [Q, B]."""
-    logits = _linear(gate.contract, F.relu(_linear(gate.expand, words))).squeeze(-1) + (1 - mask) * -1e10
-    products = torch.einsum("qlh,bfh->qblf", words, frames) * mask[:, None, :, None] * real[None, :, None, :]
-    return (products.max(dim=-1).values * torch.softmax(logits, dim=-1)[:, None]).sum(dim=-1)
-
-
-def distributions(model: Any, frames: Tensor, words: Tensor, batch: Batch, settings: Experiment) -> Terms:
-    """RAL 3 and 4: the buffer filled a query at a time, every pair of samples."""
-    chosen, labels, mask, real = settings.objectives.ral, batch["labels"], batch["word_mask"], batch["frame_mask"]
-    videos, length, hidden = len(frames), words.shape[1], words.shape[2]
-    buffer, means = torch.zeros(videos, chosen.buffer * length, hidden), []
-    for video in range(videos):
-        own = torch.nonzero(labels == video)[:, 0].tolist()
-        rows = torch.cat([words[q] for q in own])
-        buffer[video, : len(rows)] = rows
-        means.append(torch.cat([words[q][mask[q] > 0] for q in own]).mean(dim=0))
-    unit = F.normalize(frames, dim=-1)
-    whole = F.normalize((unit * real[..., None]).sum(1) / real.sum(1, keepdim=True), dim=-1)
-    samples, spreads = {}, {}
-    for side, rows, vector in (("text", buffer, torch.stack(means)), ("video", frames, whole)):
-        head = model.heads[side]
-        mean = F.normalize(head.norm(vector + torch.sigmoid(_linear(head.mean, _local(head.mean_attention, rows)))), dim=-1)
-        spreads[side] = _linear(head.spread_attended, _local(head.spread_attention, rows)) + _linear(head.spread_whole, vector)
-        noise = torch.randn(videos, chosen.proxies, hidden)
-        samples[side] = mean[:, None] + spreads[side].exp()[:, None] * noise
-    logits = torch.matmul(samples["video"].flatten(0, 1), samples["text"].flatten(0, 1).t())
-    matched = torch.stack([_rows(matrix, chosen.proxies) for matrix in (logits, logits.t())]).mean()
-    means_of, s = {side: sample.mean(dim=1) for side, sample in samples.items()}, spreads
-    total = torch.zeros(())
-    for side in ("video", "text"):
-        total = total + 0.5 * (s[side].exp() + means_of[side] ** 2 - 1 - s[side]).sum(dim=1).mean()
-    apart = (2 * s["text"]).exp() + (means_of["text"] - means_of["video"]) ** 2
-    total = total + (s["video"] - s["text"] + apart / (2 * (2 * s["video"]).exp()) - 0.5).sum(dim=1).mean()
-    return {"ral_proxy_matching": chosen.proxy_matching * matched, "ral_alignment": chosen.distribution_alignment * total}
-
-
-def _local(attention: Any, rows: Tensor) -> Tensor:
-    weights = torch.softmax(_linear(attention.contract, torch.tanh(_linear(attention.expand, rows))), dim=1)
-    return (weights * rows).sum(dim=1)
-
-
-def _rows(logits: Tensor, proxies: int) -> Tensor:
-    losses = []
-    for i, row in enumerate(torch.log_softmax(logits, dim=1)):
-        own = i // proxies * proxies
-        losses.append(-row[own : own + proxies].mean())
-    return torch.stack(losses).mean()
+    """docs/methods.md, RAL, on GMMFormer v2."""
+    chosen = settings.objectives
+    shape = (len(batch["frames"]), chosen.ral.proxies, model.settings.hidden)
+    weights, diverse = chosen.nce.weights, chosen.query_diversity
+    return literal_ral.loss(
+        model,
+        batch,
+        {side: torch.randn(shape) for side in ("text", "video")},
+        margin=chosen.triplet.margin,
+        hard=True,
+        pool=chosen.triplet.hard_pool,
+        nce=(weights["clip"], weights["frame"]),
+        diversity=(diverse.weight, diverse.delta, diverse.alpha, diverse.focus),
+        match=chosen.optimal_matching.weight,
+        distribution=(chosen.ral.proxy_matching, chosen.ral.distribution_alignment),
+    )
 
 
 def hlformer(model: Any, batch: Batch, settings: Experiment) -> Terms:
