@@ -36,7 +36,7 @@ _ATTENTION_LAYER = {
 _WITHOUT_BIAS = (
     "pooling.linear.",
     "positions.table.",
-    "key_clip.key.",
+    "key_clip.guide.",
     "key_clip.value.",
     "_attention.expand.",
     "_attention.contract.",
@@ -52,7 +52,7 @@ def _shared(layer: Mapping[str, str]) -> dict[str, str]:
 
 
 def _ms_sl(branches: int) -> dict[str, str]:
-    table = _shared(_ATTENTION_LAYER) | {"key_clip.key.": "mapping_linear.0.", "key_clip.value.": "mapping_linear.1."}
+    table = _shared(_ATTENTION_LAYER) | {"key_clip.guide.": "mapping_linear.0.", "key_clip.value.": "mapping_linear.1."}
     for name in ("frame", "clip"):
         table |= {f"{name}.layer.{a}": f"{name}_encoder.{b}" for a, b in _ATTENTION_LAYER.items()}
     return table

@@ -59,7 +59,7 @@ class KeyClipAttention(nn.Module):
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
-        self.key = nn.Linear(hidden, hidden, bias=False)
+        self.guide = nn.Linear(hidden, hidden, bias=False)
         self.value = nn.Linear(hidden, hidden, bias=False)
 
     def own_videos(self, labels: Tensor, key: Tensor, averages: Tensor, clips: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class KeyClipAttention(nn.Module):
         where = places(labels)
         keys = where.pack(averages[key], len(clips)) @ clips  # one product a video serves all its queries
         # (W1 f) . p = f . (W1^T p): of queries there are fewer than of frames.
-        said, _ = attend(keys @ self.key.weight, frames, mask)
+        said, _ = attend(keys @ self.guide.weight, frames, mask)
         return self.value(where.unpack(said))  # type: ignore[no-any-return]
 
     def every_video(
@@ -77,7 +77,7 @@ class KeyClipAttention(nn.Module):
 
         Shapes: `query` [Q, H], `key` [Q, B] -> [Q, B] twice. Memory: B M (F + 2H) numbers, and a few of [Q, B, F].
         """
-        said, weights = attend(averages @ (clips @ self.key.weight), frames, mask)  # to every proposal of a video
+        said, weights = attend(averages @ (clips @ self.guide.weight), frames, mask)  # to every proposal of a video
         norm = self.value(said).norm(dim=-1).clamp_min(TINY)  # [B, M]
         videos = torch.arange(len(frames), device=frames.device)
         products = torch.einsum("qh,bfh->qbf", query @ self.value.weight, frames)

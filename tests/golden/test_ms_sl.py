@@ -111,7 +111,7 @@ def test_intermediates(golden: Method, form: str) -> None:
     close(found["frames"], "frame_tokens", real)
     query, labels = model.encode_queries(Words(words, mask))["pooled"], inputs["in_text_labels"]
     key = best_proposal(query, found["clips"], model.averages).key
-    _, weights = attend(model.averages @ (found["clips"] @ model.key_clip.key.weight), found["frames"], found["mask"])
+    _, weights = attend(model.averages @ (found["clips"] @ model.key_clip.guide.weight), found["frames"], found["mask"])
     close(weights[torch.arange(len(real)), key], "key_attention_weights_all")
     close(weights[labels, key.gather(1, labels[:, None])[:, 0]], "key_attention_weights_own")
 
@@ -178,7 +178,7 @@ def test_gradients_of_the_attention(golden: Method) -> None:
     labels = inputs["in_text_labels"]
     key = expected["out_key_clip"].gather(1, labels[:, None])[:, 0]
     frames, proposals = expected["out_enc_frame"].requires_grad_(), expected["out_proposals"].requires_grad_()
-    said, _ = attend((proposals @ model.key_clip.key.weight)[labels, key][:, None], frames[labels], inputs["in_videos_mask"][labels])
+    said, _ = attend((proposals @ model.key_clip.guide.weight)[labels, key][:, None], frames[labels], inputs["in_videos_mask"][labels])
     value = (expected["key_attention_weighting"] * model.key_clip.value(said[:, 0])).sum()
     by_frame, by_proposal = torch.autograd.grad(value, [frames, proposals])
     golden.close(by_frame, expected["dkey_attention_dframe"], "small.dkey_attention_dframe")

@@ -88,7 +88,7 @@ def test_key_clip_attention_is_its_formula_for_a_pair_at_a_time() -> None:
 
     def said(q: int, v: int) -> Tensor:
         proposal, real = one_by_one(clips[v])[int(key[q, v])], mask[v] > 0
-        weights = ((frames[v][real] @ attention.key.weight.T) @ proposal).softmax(0)
+        weights = ((frames[v][real] @ attention.guide.weight.T) @ proposal).softmax(0)
         return weights @ (frames[v][real] @ attention.value.weight.T)
 
     own = attention.own_videos(LABELS, key.gather(1, LABELS[:, None])[:, 0], averages(), clips, frames, mask)
@@ -98,7 +98,7 @@ def test_key_clip_attention_is_its_formula_for_a_pair_at_a_time() -> None:
     every = torch.stack([torch.stack([said(q, v) for v in range(VIDEOS)]) for q in range(len(LABELS))])
     torch.testing.assert_close(dot, torch.einsum("qh,qbh->qb", query, every))
     torch.testing.assert_close(cosine, F.cosine_similarity(query[:, None], every, dim=-1))
-    weight, parameters = rows(len(LABELS), HIDDEN, seed=4), [clips, frames, attention.key.weight, attention.value.weight]
+    weight, parameters = rows(len(LABELS), HIDDEN, seed=4), [clips, frames, attention.guide.weight, attention.value.weight]
     torch.testing.assert_close(
         torch.autograd.grad((own * weight).sum(), parameters), torch.autograd.grad((expected * weight).sum(), parameters)
     )
