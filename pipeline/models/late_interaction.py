@@ -81,10 +81,12 @@ class _Best(torch.autograd.Function):
         values = words.new_empty(2, len(words), videos)
         chosen = torch.empty(2, len(words), videos, dtype=torch.int16 if length < 1 << 15 else torch.int64, device=words.device)
         step = max(1, CHUNK // (videos * length))
+        space = words.new_empty(min(step, len(words)), videos * length)  # one for all chunks: fresh pages cost as much as the product
         for start in range(0, len(words), step):
-            products = (words[start : start + step] @ flat).unflatten(1, (videos, length))
+            some = words[start : start + step]
+            products = torch.mm(some, flat, out=space[: len(some)]).unflatten(1, (videos, length))
             for form in range(2):
-                best = (products if form == 0 else products * shrink).max(-1)
+                best = (products if form == 0 else products.mul_(shrink)).max(-1)
                 values[form, start : start + step], chosen[form, start : start + step] = best.values, best.indices
         ctx.save_for_backward(words, frames, unit, chosen)
         return values[0], values[1]
