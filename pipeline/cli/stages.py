@@ -135,15 +135,22 @@ def text(encoder: Encoder, config: Config = "config.yaml", threads: Threads = 1)
     product(dag, "text", encoder=encoder).finish(dag)
 
 
-def clips(experiment: Experiment, shard: Shard, config: Config = "config.yaml", threads: Threads = 1) -> None:
+def clips(
+    experiment: Experiment,
+    shard: Shard,
+    config: Config = "config.yaml",
+    threads: Threads = 1,
+    teacher: Annotated[bool, typer.Option("--teacher", help="The rows of the experiment's teacher of frames instead.")] = False,
+) -> None:
     """Pool and merge one shard's features into frames, clips and contexts."""
     dag = _open(config, threads)
     dag.check_division()
     from pipeline.clips import stage
 
-    made_by = {encoder: recipes.pictured(dag.config, encoder) for encoder in dag.experiment(experiment).features}
-    stage.run(dag.config, dag.layout, experiment, shard, made_by)
-    product(dag, "clips", recipe=dag.clips(experiment), shard=shard).finish(dag)
+    chosen = dag.experiment(experiment)
+    made_by = {encoder: recipes.pictured(dag.config, encoder) for encoder in chosen.encoders}
+    stage.run(dag.config, dag.layout, experiment, shard, made_by, teacher=teacher)
+    product(dag, "clips", recipe=list(dag.clip_sets(experiment))[-1 if teacher else 0], shard=shard).finish(dag)
 
 
 def train(experiment: Experiment, seed: Seed, config: Config = "config.yaml", threads: Threads = 1) -> None:
@@ -156,7 +163,7 @@ def train(experiment: Experiment, seed: Seed, config: Config = "config.yaml", th
             fix="train under another experiment or seed, or delete this file and imported.json beside it",
         )
     # The job has waited for these encoders only, and a shard's quarantine is the same in the manifests of all.
-    _collect(dag, dag.experiment(experiment).features)
+    _collect(dag, dag.experiment(experiment).encoders)
     from pipeline.training import stage
 
     stage.run(dag.config, dag.layout, experiment, seed, recipes.training(dag.config, experiment, seed))

@@ -17,7 +17,7 @@ from pipeline.clips.op_tome import MergedClips, op_tome, uniform
 from pipeline.clips.recipe import levels, recipe, recipe_name, schedule
 from pipeline.config.method import Clips, Experiment
 from pipeline.config.schema import Config
-from pipeline.core.errors import EncoderError
+from pipeline.core.errors import ConfigError, EncoderError
 from pipeline.core.layout import Layout
 from pipeline.core.progress import Meter
 from pipeline.core.store import Ragged, Reader, create, open_store
@@ -26,7 +26,15 @@ BATCH = 8  # videos merged at once: few enough for the processor's cache, which 
 NORM_FLOOR = 1e-5  # as rows are normalised everywhere (docs/method.md 2.4)
 
 
-def run(config: Config, layout: Layout, experiment: str, shard: str, made_by: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+def run(
+    config: Config,
+    layout: Layout,
+    experiment: str,
+    shard: str,
+    made_by: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    teacher: bool = False,
+) -> None:
     """Write clips/<recipe>/<shard>.h5 from the features of the experiment's encoders, which must be `made_by` these values of recipes.
 
     Shapes: table `videos` [video_id, duration s]; `frames` [V, F, D] and `clips` [V, C, D] un-normalised; `frame_count` [V] rows of
@@ -35,6 +43,8 @@ def run(config: Config, layout: Layout, experiment: str, shard: str, made_by: Ma
     the encoders' rows do not cover the same times, EncoderError for features that are not finite, StoreError.
     """
     chosen = config.experiment(experiment)
+    if teacher:
+        chosen = chosen.teaching or _no_teacher(experiment)
     with ExitStack() as stack:
         opened = {name: stack.enter_context(_open(layout, name, shard, (made_by or {}).get(name))) for name in chosen.features}
         stored = {name: reader.ragged("features", lazy=True) for name, reader in opened.items() if "features" in reader}
@@ -53,6 +63,12 @@ def run(config: Config, layout: Layout, experiment: str, shard: str, made_by: Ma
         )
         for name, array in result.items():
             writer.array(name, array, finite=True)
+
+
+def _no_teacher(experiment: str) -> Experiment:
+    raise ConfigError(
+        "no objective of this experiment learns from a teacher's frames", where=f"experiments.{experiment}", fix="leave --teacher out"
+    )
 
 
 def _open(layout: Layout, encoder: str, shard: str, made_by: Mapping[str, Any] | None) -> AbstractContextManager[Reader]:

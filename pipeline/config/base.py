@@ -61,6 +61,11 @@ class Weighted(Section):
         """The sum of its weights; 0: switched off."""
         return self.weight
 
+    @property
+    def reads_teacher_frames(self) -> bool:
+        """Whether it needs the rows and sentences of an encoder of both: `data.teacher_frames` (docs/extending.md)."""
+        return False
+
 
 def plugged(room: str, base: type[Section], kinds: tuple[str, ...] = ()) -> Any:
     """The type of settings whose `kind` is the dotted name of a user's module: its class `Settings`, which derives from `base`.

@@ -158,7 +158,9 @@ class Experiment(Section):
     features: list[Name] = Field(..., min_length=1, description="Encoders whose rows are concatenated.")
     text: Name = Field(..., description="Encoder of the queries.")
     teacher: Name | None = Field(
-        None, description="Text encoder whose sentence similarities TCPL preserves; by default `text`'s last token."
+        None,
+        description="Text encoder whose sentence similarities TCPL preserves, by default `text`'s last token; "
+        "for DL-DKD the encoder of images and sentences it learns from, by default `text`.",
     )
     clips: Clips = Clips()
     model: Model = Msc()
@@ -171,6 +173,21 @@ class Experiment(Section):
         if self.clips.frame_rows == "capped" and not self.model.reads_mask:
             raise ValueError(f"clips.frame_rows: capped pads short videos, which a model of kind {self.model.kind} takes for frames")
         return self
+
+    @property
+    def frame_teacher(self) -> str | None:
+        """The encoder whose rows and sentences an objective learns from; None where none does."""
+        return (self.teacher or self.text) if self.objectives.reads_teacher_frames else None
+
+    @property
+    def encoders(self) -> list[str]:
+        """The encoders whose rows it needs: its features', and those of its teacher of frames."""
+        return list(dict.fromkeys([*self.features, *([self.frame_teacher] if self.frame_teacher else [])]))
+
+    @property
+    def teaching(self) -> Experiment | None:
+        """Itself with the rows of its teacher of frames for features, which are pooled as its own are; None without such a teacher."""
+        return self.model_copy(update={"features": [self.frame_teacher]}) if self.frame_teacher else None
 
     @property
     def model_code(self) -> tuple[str, ...]:

@@ -96,3 +96,35 @@ class HlFormer(MaskedModel):
                 f"take a multiple of {self.heads}, {2 * self.heads} or more"
             )
         return self
+
+
+class DlDkd(MaskedModel):
+    """Dual learning with dynamic knowledge distillation, DL-DKD and DL-DKD++ (docs/methods.md)."""
+
+    kind: Literal["dl_dkd"] = "dl_dkd"
+
+    plus_plus: bool = Field(True, description="DL-DKD++: each student projects the words by itself. false: DL-DKD, where they share that.")
+    heads: PositiveInt = Field(4, description="Attention heads.")
+    dropout: Share = Field(0.2, description="Dropout in the encoder layers (++: .2 TVR, .25 ANet, .15 Charades; DL-DKD: .1).")
+    input_dropout: Share = Field(0.2, description="Dropout of the input projections and positions; as `dropout`.")
+
+
+class AmdNet(MaskedModel):
+    """Active moment discovery, AMDNet (docs/methods.md). It reads one sentence vector a query, and rows as they are."""
+
+    kind: Literal["amdnet"] = "amdnet"
+
+    hidden: PositiveInt = Field(384, description="Hidden size (384 TVR, 256 others).")
+    heads: PositiveInt = Field(4, description="Attention heads; each has a window of its own, so there are as many moments.")
+    dropout: Share = Field(0.2, description="Dropout in the encoder layers (.2 TVR and ANet, .15 Charades).")
+    input_dropout: Share = Field(0.2, description="Dropout of the input projections and positions.")
+
+    @property
+    def reads_sentence(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    def reads_raw_rows(self) -> bool:
+        """True."""
+        return True

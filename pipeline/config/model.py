@@ -28,3 +28,13 @@ class ModelSettings(Section):
     def reads_mask(self) -> bool:
         """Whether the model heeds `Videos.mask`; one that does not cannot take `clips.frame_rows: capped`."""
         return False
+
+    @property
+    def reads_sentence(self) -> bool:
+        """Whether the model reads a sentence vector of each query (`Words.sentence`) instead of its words."""
+        return False
+
+    @property
+    def reads_raw_rows(self) -> bool:
+        """Whether the model is given frames and clips as they are; otherwise each row at unit length."""
+        return False

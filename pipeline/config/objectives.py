@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt
 from pydantic_core import PydanticCustomError
 
 from pipeline.config.base import Section, Weight, Weighted, plugged
-from pipeline.config.method_objectives import Entailment, OptimalMatching, QueryDiversity, Ral
+from pipeline.config.method_objectives import Distillation, Entailment, OptimalMatching, QueryDiversity, Ral, SoftNce, Spans
 
 
 class Nce(Section):
@@ -113,6 +113,9 @@ class Objectives(Section):
     optimal_matching: OptimalMatching = OptimalMatching()
     entailment: Entailment = Entailment()
     ral: Ral = Ral()
+    distillation: Distillation = Distillation()
+    soft_nce: SoftNce = SoftNce()
+    spans: Spans = Spans()
 
     @property
     def own(self) -> dict[str, ObjectiveSettings]:
@@ -124,3 +127,8 @@ class Objectives(Section):
         """The objectives that are switched on, in the order they are computed: name -> kind."""
         ours = {name: name for name in type(self).model_fields if getattr(self, name).total}
         return {**ours, **{name: settings.kind for name, settings in self.own.items() if settings.total}}
+
+    @property
+    def reads_teacher_frames(self) -> bool:
+        """Whether one that is switched on needs an encoder of images and sentences beside the features."""
+        return any(getattr(self.own.get(name) or getattr(self, name), "reads_teacher_frames", False) for name in self.active)

@@ -121,17 +121,17 @@ class Config(Section):
             except ValidationError:  # reading.py says it with its place in the file
                 continue
             for key, used in (
-                ("features", experiment.features),
+                ("features", experiment.encoders),
                 ("text", [experiment.text]),
                 ("teacher", [experiment.teacher] if experiment.teacher else []),
             ):
                 for encoder in used:
                     if encoder not in self.encoders:
                         raise ValueError(f"{key} of experiment {name!r} names encoder {encoder!r}; defined are {', '.join(self.encoders)}")
-            grids = {name: self.network(name).sampling.every for name in experiment.features if not self.imported(name)}
+            grids = {name: self.network(name).sampling.every for name in experiment.encoders if not self.imported(name)}
             if len(set(grids.values())) > 1:
                 each = ", ".join(f"{name} {every:g}" for name, every in grids.items())
-                raise ValueError(f"features of experiment {name!r} are joined row by row, but their sampling.every differ: {each}")
+                raise ValueError(f"features of experiment {name!r} are taken row by row, but their sampling.every differ: {each}")
             for key, tower in (("text", experiment.text), ("teacher", experiment.teacher)):
                 if tower and not self.imported(tower) and not self.network(tower).reads_text:
                     raise ValueError(f"{key} of experiment {name!r} is {tower!r}, which has no text tower")
@@ -184,7 +184,7 @@ class Config(Section):
     @property
     def streams(self) -> dict[str, Stream]:
         """Every stream some encoder needs, by name; text-only use of an encoder adds none."""
-        used = {name for experiment in self.models for name in self.experiment(experiment).features}
+        used = {name for experiment in self.models for name in self.experiment(experiment).encoders}
         wanted = [self.network(name).stream for name in self.encoders if name in used and not self.imported(name)]
         return {stream.name: stream for stream in wanted}
 

@@ -34,7 +34,7 @@ class ZeroShot:
 
 def encoder_of(config: Config, experiment: Experiment) -> str | None:
     """The encoder whose images live in the query encoder's joint space: the text encoder's own image tower, if any experiment uses it."""
-    used = {name for other in config.experiments for name in config.experiment(other).features} | set(experiment.features)
+    used = {name for other in config.experiments for name in config.experiment(other).encoders} | set(experiment.encoders)
     return experiment.text if experiment.text in used else None
 
 

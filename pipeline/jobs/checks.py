@@ -16,7 +16,7 @@ from pipeline.core.source import Source
 from pipeline.core.store import open_store
 from pipeline.datasets import splits
 from pipeline.datasets.rows import LISTED
-from pipeline.jobs import relevance
+from pipeline.jobs import relevance, sentences
 from pipeline.jobs.collection import Collection, Targets
 from pipeline.jobs.videos import Listing
 
@@ -34,6 +34,7 @@ def check(collection: Collection, *, training: bool = True, targets: Targets = (
         for name in collection.names(targets):
             words(collection, name)
             teacher(collection, name)
+        sentences.check(collection, collection.names(targets))
     for name, seed in collection.config.group("table"):
         if collection.imported_run(name, seed):
             checkpoint = collection.layout.checkpoint(name, seed)
@@ -106,7 +107,7 @@ def widths(collection: Collection, experiment: str, dims: Mapping[str, int], che
     if None not in rows and sum(filter(None, rows)) != dims["video_dim"]:
         each = " + ".join(f"{name} {width}" for name, width in zip(chosen.features, rows, strict=True))
         problems.append(f"features: it reads rows of {dims['video_dim']} values, the configured encoders give {each}")
-    if words not in (None, dims["text_dim"]):
+    if not chosen.model.reads_sentence and words not in (None, dims["text_dim"]):
         problems.append(f"text: it reads tokens of {dims['text_dim']} values, {chosen.text} gives {words}")
     if problems:
         raise ConfigError(

@@ -111,7 +111,7 @@ class Collection:
         return self._used(("table",))
 
     def _used(self, targets: Targets) -> list[str]:
-        used = {encoder for name in self.names(targets) for encoder in self.experiment(name).features}
+        used = {encoder for name in self.names(targets) for encoder in self.experiment(name).encoders}
         return [encoder for encoder in self.config.encoders if encoder in used]
 
     def encoders_to_run(self, targets: Targets = ("table",)) -> list[str]:
@@ -124,7 +124,7 @@ class Collection:
 
     def clip_recipes(self, targets: Targets = ("table",)) -> list[str]:
         """Folders of clips."""
-        return sorted({self.clips(name) for name in self.names(targets)})
+        return sorted({recipe for name in self.names(targets) for recipe in self.clip_sets(name)})
 
     @property
     def computed(self) -> list[str]:
@@ -177,9 +177,21 @@ class Collection:
         """Folder of an experiment's clips: experiments with the same features and merging share it."""
         return str(self.once(("clips", experiment), lambda: recipe_name(self.experiment(experiment))))
 
+    def clip_sets(self, experiment: str) -> dict[str, Experiment]:
+        """Folder -> what is pooled there: an experiment's clips, and those of its teacher of frames."""
+        return dict(self.once(("clip sets", experiment), lambda: _clip_sets(self.experiment(experiment))))
+
     def owner(self, recipe: str) -> str:
-        """The first experiment whose clips lie in `recipe`."""
-        return next(name for name in self.config.models if self.clips(name) == recipe)
+        """The first experiment that needs the clips in `recipe`."""
+        return next(name for name in self.config.models if recipe in self.clip_sets(name))
+
+    def pooled(self, recipe: str) -> Experiment:
+        """What is pooled into `recipe`: an experiment, or one with its teacher's rows for features."""
+        return self.clip_sets(self.owner(recipe))[recipe]
+
+    def pools_teacher(self, recipe: str) -> bool:
+        """Whether its owner needs the clips in `recipe` for its teacher of frames."""
+        return self.clips(self.owner(recipe)) != recipe
 
     def content(self, shard: str) -> str:
         """Digest of the videos of a shard: their ids and contents."""
@@ -202,7 +214,7 @@ class Collection:
 
     def wanted(self, shard: str) -> set[str]:
         """The videos of a shard that some encoder has no current features of, of ablations and sweeps too: one job decodes for all."""
-        used = {name for model in self.config.models for name in self.experiment(model).features}
+        used = {name for model in self.config.models for name in self.experiment(model).encoders}
         return set[str]().union(*(self.missing(name, shard) for name in used if not self.imported(name)))
 
     def features_recipe(self, encoder: str) -> dict[str, Any]:
@@ -230,3 +242,8 @@ class Collection:
                 where=self.layout.shards,
                 fix="run the workflow again: it goes on with the new division, and nothing is computed twice",
             )
+
+
+def _clip_sets(experiment: Experiment) -> dict[str, Experiment]:
+    teaching = experiment.teaching
+    return {recipe_name(experiment): experiment} | ({recipe_name(teaching): teaching} if teaching else {})

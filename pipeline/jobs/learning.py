@@ -31,13 +31,13 @@ class Clips(Stage):
         return (layout.clips(**of),)
 
     def made_by(self, collection: Collection, of: Wildcards) -> MadeBy:
-        name = collection.owner(of["recipe"])
-        recipe = collection.once(("clips of", name), lambda: recipes.clips(collection.config, name))
-        before = [Job("features", {"encoder": encoder, "shard": of["shard"]}) for encoder in collection.experiment(name).features]
+        pooled = collection.pooled(of["recipe"])
+        recipe = collection.once(("clips in", of["recipe"]), lambda: recipes.clips(collection.config, pooled))
+        before = [Job("features", {"encoder": encoder, "shard": of["shard"]}) for encoder in pooled.features]
         return MadeBy(recipe, after=before)
 
     def needs(self, costs: Costs, load: Load, of: Wildcards) -> Needs:
-        return costs.merge(costs.collection.experiment(costs.collection.owner(of["recipe"])), load)
+        return costs.merge(costs.collection.pooled(of["recipe"]), load)
 
 
 class Train(Stage):
@@ -174,7 +174,7 @@ class Compare(Stage):
 
 def _before_training(collection: Collection, name: str) -> list[Job]:
     """The jobs that make what a training of an experiment reads."""
-    before = [Job("clips", {"recipe": collection.clips(name), "shard": shard}) for shard in collection.shards]
+    before = [Job("clips", {"recipe": recipe, "shard": shard}) for recipe in collection.clip_sets(name) for shard in collection.shards]
     return [*before, *(Job("text", {"encoder": encoder}) for encoder in collection.texts(name)), Job("annotations")]
 
 

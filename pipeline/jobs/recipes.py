@@ -11,6 +11,7 @@ from importlib import metadata
 from typing import Any
 
 from pipeline.clips.recipe import recipe as clips_part
+from pipeline.config.method import Experiment
 from pipeline.config.schema import Config
 from pipeline.core.plugins import module_of
 from pipeline.core.provenance import code_digest
@@ -85,9 +86,8 @@ def text(config: Config, encoder: str) -> dict[str, Any]:
     }
 
 
-def clips(config: Config, experiment: str) -> dict[str, Any]:
-    """The pooled and merged rows of one experiment."""
-    chosen = config.experiment(experiment)
+def clips(config: Config, chosen: Experiment) -> dict[str, Any]:
+    """The pooled and merged rows of an experiment's features."""
     return {"clips": clips_part(chosen), "features": {name: features(config, name) for name in chosen.features}}
 
 
@@ -98,7 +98,8 @@ def training(config: Config, experiment: str, seed: int) -> dict[str, Any]:
     return {
         "experiment": chosen.model_dump(exclude={"evaluation"}),
         "fusion": chosen.evaluation.model_dump(exclude={"split", "relevance"}),  # early stopping looks at it too
-        "clips": clips(config, experiment),
+        "clips": clips(config, chosen),
+        **({"teacher_clips": clips(config, chosen.teaching)} if chosen.teaching else {}),
         "text": texts,
         "seed": seed,
     }

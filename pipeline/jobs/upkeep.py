@@ -51,7 +51,7 @@ def adopt(dag: Dag, targets: set[str]) -> None:
     """Make the manifests of the jobs of these targets those of the jobs planned now: what `snakemake --touch` asks for."""
     chosen = targets & {"ablation", "sweeps", "compare"} or {"table"}
     runs = {(name, str(seed)) for target in chosen for name, seed in dag.config.group(target)}
-    recipes = {dag.clips(name) for name, _ in runs}
+    recipes = {recipe for name, _ in runs for recipe in dag.clip_sets(name)}
     for made in products(dag):
         of = made.of
         asked = of.get("target", "") in {*chosen, ""} and of.get("recipe") in {*recipes, None}

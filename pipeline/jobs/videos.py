@@ -107,7 +107,7 @@ def _bundle(layout: Layout) -> Listing:
 
 def _all_imported(config: Config) -> None:
     """DatasetError when some encoder would have to look at videos."""
-    used = {name for experiment in config.experiments for name in config.experiment(experiment).features}
+    used = {name for experiment in config.experiments for name in config.experiment(experiment).encoders}
     looking = sorted(name for name in used if not config.imported(name))
     if looking:
         raise DatasetError(

@@ -50,10 +50,15 @@ class Videos(NamedTuple):
 
 
 class Words(NamedTuple):
-    """Queries as a model sees them. Shapes: `rows` [Q, L, Dt], normalised and zero padded; `mask` [Q, L], 1 = word."""
+    """Queries as a model sees them.
+
+    Shapes: `rows` [Q, L, Dt], normalised and zero padded; `mask` [Q, L], 1 = word; `sentence` [Q, E] the encoder's sentence vectors as
+    they are, None where the file holds none.
+    """
 
     rows: Tensor
     mask: Tensor
+    sentence: Tensor | None = None
 
 
 class Scores(NamedTuple):

@@ -7,16 +7,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 TINY = 1e-12  # smallest norm divided by: a zero row scores 0
+NEVER = -1e10  # product with padding; finite, because its gradient of 0 is multiplied with it
 
 
-def max_similarity(query: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+def max_similarity(query: Tensor, tokens: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The largest cosine and the largest dot product of every query with every video's tokens (not always of the same token).
 
-    Shapes: `query` [Q, H], `tokens` [B, L, H] -> cosine [Q, B], dot [Q, B]. Source: docs/method.md 6.1.
+    Shapes: `query` [Q, H], `tokens` [B, L, H], `mask` [B, L], 0 = never the best (None: all may be) -> cosine [Q, B], dot [Q, B].
+    Source: docs/method.md 6.1.
     """
     videos, length, width = tokens.shape
     # One product serves both scores; dividing it by the norms is Q*B*L divisions instead of a second product over H.
     products = (query @ tokens.reshape(videos * length, width).T).view(-1, videos, length)
+    if mask is not None:
+        products = products.masked_fill(mask == 0, NEVER)
     cosines = products / tokens.norm(dim=-1).clamp_min(TINY)
     cosine = cosines.max(dim=-1).values / query.norm(dim=-1, keepdim=True).clamp_min(TINY)
     return cosine, products.max(dim=-1).values
@@ -32,21 +36,32 @@ def pooled_similarity(query: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
     return products / norms, products
 
 
-def max_cosine(queries: Tensor, tokens: Tensor, *, query_chunk: int = 2048, video_chunk: int = 32) -> Tensor:
-    """The best cosine of each query over each video's tokens, without gradients.
+def max_dot(queries: Tensor, tokens: Tensor, mask: Tensor | None = None, *, query_chunk: int = 2048, video_chunk: int = 32) -> Tensor:
+    """The best dot product of each query over each video's tokens, for ranking: in chunks.
 
-    Shapes: `queries` [Q, H] (any length), `tokens` [V, L, H] of unit length; returns [Q, V]. Memory: query_chunk x video_chunk x L floats.
-    Source: docs/method.md 8.1.
+    Shapes: `queries` [Q, H], `tokens` [V, L, H], `mask` [V, L], 0 = never the best (None: all may be); returns [Q, V].
+    Memory: query_chunk x video_chunk x L floats.
     """
-    queries = F.normalize(queries, dim=-1)
     videos, length, hidden = tokens.shape
     best = torch.empty(len(queries), videos, dtype=queries.dtype, device=queries.device)
     for first in range(0, videos, video_chunk):
-        flat = tokens[first : first + video_chunk].reshape(-1, hidden).T
+        chosen = slice(first, first + video_chunk)
+        flat = tokens[chosen].reshape(-1, hidden).T
         for start in range(0, len(queries), query_chunk):
-            similarity = queries[start : start + query_chunk] @ flat
-            best[start : start + query_chunk, first : first + video_chunk] = similarity.unflatten(1, (-1, length)).amax(-1)
+            products = (queries[start : start + query_chunk] @ flat).unflatten(1, (-1, length))
+            if mask is not None:
+                products.masked_fill_(mask[chosen] == 0, NEVER)
+            best[start : start + query_chunk, chosen] = products.amax(-1)
     return best
+
+
+def max_cosine(queries: Tensor, tokens: Tensor, mask: Tensor | None = None, *, query_chunk: int = 2048, video_chunk: int = 32) -> Tensor:
+    """The best cosine of each query over each video's tokens, for ranking: in chunks.
+
+    Shapes: `queries` [Q, H] (any length), `tokens` [V, L, H] of unit length, `mask` [V, L] as in `max_dot`; returns [Q, V].
+    Source: docs/method.md 8.1.
+    """
+    return max_dot(F.normalize(queries, dim=-1), tokens, mask, query_chunk=query_chunk, video_chunk=video_chunk)
 
 
 def token_cosines(queries: Tensor, tokens: Tensor) -> Tensor:

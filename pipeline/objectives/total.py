@@ -11,7 +11,7 @@ from pipeline.config.objectives import Objectives
 from pipeline.core import plugins
 from pipeline.core.errors import TrainingError
 from pipeline.models.base import Encoded, Retriever, Videos, Words
-from pipeline.objectives.base import Objective, Step
+from pipeline.objectives.base import TEACHER, TEACHER_FRAMES, Objective, Step
 
 
 class Total(nn.Module):
@@ -31,9 +31,9 @@ class Total(nn.Module):
         """What the objectives ask of model and data."""
         return frozenset[str]().union(*(objective.needs for objective in self.objectives.values()))
 
-    def check(self, model: Retriever, *, teacher: bool) -> None:
+    def check(self, model: Retriever, *, teacher: bool, teacher_frames: bool = False) -> None:
         """Refuse, before the first step, to train what cannot be. Errors: TrainingError naming the objective and what it needs."""
-        provided = model.provides | ({"data.teacher"} if teacher else set())
+        provided = model.provides | {name for name, there in ((TEACHER, teacher), (TEACHER_FRAMES, teacher_frames)) if there}
         for name, objective in self.objectives.items():
             if missing := sorted(objective.needs - provided):
                 raise TrainingError(
@@ -62,6 +62,8 @@ def step_of(
     labels: Tensor,
     teacher: Tensor | None,
     *,
+    teacher_frames: Tensor | None = None,
+    teacher_sentences: Tensor | None = None,
     needs: Collection[str] = (),
     epoch: int = 0,
     precision: torch.dtype = torch.float32,
@@ -75,7 +77,8 @@ def step_of(
     # Sums of exponentials and differences of distances need float32, whatever the encoders computed in.
     with torch.autocast(device, enabled=False):
         query, video = _full(query), _full(video)
-        return Step(epoch, model, videos, words, labels, query, video, model.score(query, video, labels), teacher, generator)
+        scores = model.score(query, video, labels)
+        return Step(epoch, model, videos, words, labels, query, video, scores, teacher, teacher_frames, teacher_sentences, generator)
 
 
 def _full(encoded: Encoded) -> Encoded:

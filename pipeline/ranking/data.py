@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.clips.pooling import average_to_fixed_length, padded
 from pipeline.core.errors import TrainingError
 from pipeline.core.store import Ragged, open_store
 from pipeline.datasets import table
@@ -23,17 +26,20 @@ def load(
     clips: Path,
     text: Path,
     teacher: Path | None = None,
+    teacher_clips: Path | None = None,
     training: bool = True,
     needs_teacher: bool = True,
     spill: Path | None = None,
     made_by: str | None = None,
+    teacher_made_by: str | None = None,
 ) -> Split:
     """Read one split.
 
     `clips` is the folder of the clip shards, `text` the query encoder's file, `teacher` another text encoder's (None: the query encoder's
-    own last token). Videos without clips (quarantined, or not on disk) are left out with their queries and counted. For `training`, videos
+    own last token), `teacher_clips` the folder of the rows of a teacher of frames, whose sentences are then read from `teacher`, or from
+    `text`. Videos without clips (quarantined, or not on disk) are left out with their queries and counted. For `training`, videos
     that no query asks for are left out too; otherwise they are part of the gallery. With `spill`, the large arrays lie in files of that
-    folder instead of in memory. `made_by` is the hash of the recipe the clips must be of.
+    folder instead of in memory. `made_by` and `teacher_made_by` are the hashes of the recipes the clips must be of.
 
     Errors: TrainingError when nothing is left, a query has no text, a video is in two shards, or TCPL has no teacher; StoreError.
     """
@@ -56,7 +62,12 @@ def load(
         )
     ids = [str(query) for query in usable["query_id"]]
     owner = torch.tensor([place[v] for v in usable["video_id"]])
-    return Split(name, videos, _queries(ids, owner, text, teacher, needs_teacher=needs_teacher), known, dropped)
+    asked_for = _queries(ids, owner, text, teacher, needs_teacher=needs_teacher)
+    if teacher_clips is not None:
+        seen = _teacher_rows(videos, teacher_clips, f"{name}-teacher", spill, teacher_made_by)
+        said = _teacher_sentences(ids, teacher or text, seen.shape[2], teacher_clips)
+        videos, asked_for = replace(videos, teacher=seen), replace(asked_for, teacher_sentence=said)
+    return Split(name, videos, asked_for, known, dropped)
 
 
 def _queries(ids: list[str], owner: Tensor, text: Path, teacher: Path | None, *, needs_teacher: bool) -> Queries:
@@ -81,6 +92,16 @@ def _queries(ids: list[str], owner: Tensor, text: Path, teacher: Path | None, *,
 
 def _videos(wanted: list[str], folder: Path, split: str, spill: Path | None, made_by: str | None) -> PooledVideos:
     """The wanted videos that have clips, in the order wanted."""
+    kept, arrays, duration = _arrays(wanted, folder, split, spill, made_by, (*ARRAYS, *TIMES))
+    tensors = {name: torch.from_numpy(arrays[name]) if arrays else torch.zeros(0, 1, 1) for name in ARRAYS}
+    start, end = (arrays[name] if arrays else np.zeros((0, 1)) for name in TIMES)
+    return PooledVideos(kept, **tensors, start=start, end=end, duration=duration)
+
+
+def _arrays(
+    wanted: list[str], folder: Path, split: str, spill: Path | None, made_by: str | None, names: Sequence[str]
+) -> tuple[list[str], dict[str, np.ndarray], np.ndarray]:
+    """Some arrays of the wanted videos that are in the shards of a folder: their ids in the order wanted, the arrays, and the durations."""
     shards: dict[Path, list[str]] = {}
     owner: dict[str, Path] = {}
     for path in sorted(folder.glob("*.h5")):
@@ -101,7 +122,7 @@ def _videos(wanted: list[str], folder: Path, split: str, spill: Path | None, mad
         place = [index[ids[i]] for i in chosen]
         with open_store(path, stage="clips") as store:
             duration[place] = store.table("videos")["duration"].to_numpy(dtype=np.float64)[chosen]
-            for name in (*ARRAYS, *TIMES):
+            for name in names:
                 array = store.array(name)
                 if name not in arrays:
                     arrays[name] = _allocate((len(kept), *array.shape[1:]), array.dtype, spill and spill / f"{split}-{name}.raw")
@@ -109,9 +130,49 @@ def _videos(wanted: list[str], folder: Path, split: str, spill: Path | None, mad
                     shapes = f"{array.shape[1:]} here and {arrays[name].shape[1:]} in other shards"
                     raise TrainingError(f"{name} has shape {shapes}", where=path, fix=_REBUILD)
                 arrays[name][place] = array[chosen]
-    tensors = {name: torch.from_numpy(arrays[name]) if arrays else torch.zeros(0, 1, 1) for name in ARRAYS}
-    start, end = (arrays[name] if arrays else np.zeros((0, 1)) for name in TIMES)
-    return PooledVideos(kept, **tensors, start=start, end=end, duration=duration)
+    return kept, arrays, duration
+
+
+def _teacher_rows(videos: PooledVideos, folder: Path, split: str, spill: Path | None, made_by: str | None) -> Tensor:
+    """The rows a teacher of frames has of these videos. Shapes: -> [V, F, T]."""
+    kept, arrays, _ = _arrays(videos.ids, folder, split, spill, made_by, ("frames", "frame_count"))
+    if absent := [video for video in videos.ids if video not in set(kept)]:
+        raise TrainingError(
+            f"the teacher has no rows of {len(absent)} videos, the first is {absent[0]!r}",
+            where=folder,
+            fix="run the workflow again: it encodes what is missing; of imported features, import the complete bundle",
+        )
+    return torch.from_numpy(beside(arrays["frames"], arrays["frame_count"], videos.frame_count.numpy()))
+
+
+def beside(frames: np.ndarray, count: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """A teacher's rows, one beside each frame of the student: where their numbers differ, pooled to the student's as rows are everywhere.
+
+    Shapes: `frames` [V, F, T], of which `count` [V] are no padding; `wanted` [V] -> `frames`, changed in place.
+    """
+    for i in np.flatnonzero(count != wanted):
+        frames[i] = padded(average_to_fixed_length(frames[i, : count[i]].astype(np.float32), int(wanted[i])), frames.shape[1])
+    return frames
+
+
+def _teacher_sentences(ids: list[str], text: Path, width: int, folder: Path) -> Tensor:
+    """The sentence vectors of these queries in the space of the teacher's rows. Shapes: -> float32 [Q, T]."""
+    with open_store(text, stage="text", encoder=text.stem) as store:
+        tokens = store.ragged("tokens", lazy=True)
+    if "sentence" not in tokens.items:
+        raise TrainingError(
+            "a teacher of frames needs a sentence vector of every query, and this import declared none",
+            where=text,
+            fix="name an encoder of images and sentences as `teacher`",
+        )
+    sentences = np.asarray(tokens.items["sentence"], dtype=np.float32)
+    if sentences.shape[1] != width:
+        raise TrainingError(
+            f"the teacher's sentences have {sentences.shape[1]} values, its rows {width}: they are not of one space",
+            where=folder,
+            fix="name an encoder of images and sentences as `teacher`, such as CLIP",
+        )
+    return torch.from_numpy(sentences[_order(tokens, ids, text)])
 
 
 def shard(path: Path) -> PooledVideos:

@@ -52,7 +52,7 @@ def encode_queries(model: Retriever, batches: Iterable[Words]) -> Encoded:
 
 def encode(model: Retriever, split: Split, device: torch.device, *, show: bool = False) -> tuple[Encoded, Encoded]:
     """Queries and gallery of a split, in its order, on `device`; `show` draws progress."""
-    batches: Iterable[Videos] = split.videos.batches(VIDEOS, device)
+    batches: Iterable[Videos] = split.videos.batches(VIDEOS, device, raw=model.settings.reads_raw_rows)
     if show:
         batches = track(batches, total=-(-len(split.videos) // VIDEOS), label="videos", unit="batch")
     gallery = encode_videos(model, batches)

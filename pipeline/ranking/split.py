@@ -34,7 +34,8 @@ class PooledVideos:
 
     Shapes: `frames` [V, F, D], `clips` [V, C, D], not normalised; `frame_count` [V] int32, rows of `frames` that are not padding;
     `sizes` [V, C] float32; `frame_to_clip` [V, F], `context` [V, C] uint8;
-    `start`, `end` [V, F] and `duration` [V] in seconds, NaN where unknown.
+    `start`, `end` [V, F] and `duration` [V] in seconds, NaN where unknown; `teacher` [V, F, T] the rows of a teacher of frames, as they
+    are, or None when no objective needs them.
     """
 
     ids: list[str]
@@ -47,25 +48,30 @@ class PooledVideos:
     start: np.ndarray
     end: np.ndarray
     duration: np.ndarray
+    teacher: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def gather(self, chosen: Tensor | slice, device: torch.device) -> Videos:
-        """Some videos as a model sees them, on `device`. Shapes: `chosen` [B] int64, where the arrays are, or a slice."""
+    def gather(self, chosen: Tensor | slice, device: torch.device, *, raw: bool = False) -> Videos:
+        """Some videos as a model sees them, on `device`; with `raw` rows keep their length.
+
+        Shapes: `chosen` [B] int64, where the arrays are, or a slice.
+        """
+        scaled = Tensor.float if raw else normalised
         return Videos(
-            frames=normalised(self.frames[chosen].to(device)),
-            clips=normalised(self.clips[chosen].to(device)),
+            frames=scaled(self.frames[chosen].to(device)),
+            clips=scaled(self.clips[chosen].to(device)),
             sizes=self.sizes[chosen].to(device),
             frame_to_clip=self.frame_to_clip[chosen].to(device),
             context=self.context[chosen].to(device),
             mask=real_rows(self.frame_count[chosen].to(device), self.frames.shape[1]).float(),
         )
 
-    def batches(self, size: int, device: torch.device) -> Iterator[Videos]:
+    def batches(self, size: int, device: torch.device, *, raw: bool = False) -> Iterator[Videos]:
         """`size` videos at a time, in order."""
         for start in range(0, len(self), size):
-            yield self.gather(slice(start, start + size), device)
+            yield self.gather(slice(start, start + size), device, raw=raw)
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,8 @@ class Queries:
 
     Shapes: `words` [N, Dt], query i is rows offsets[i]:offsets[i+1]; `offsets` [Q+1] int64; `video` [Q] int64, index into `PooledVideos`;
     `teacher` [Q, T] float32 of unit length, or None when no objective needs it; `sentence` [Q, E] float32, the encoder's own sentence
-    vectors, or None where the file holds none.
+    vectors, or None where the file holds none; `teacher_sentence` [Q, T] float32, those of a teacher of frames, or None when no objective
+    needs them.
     """
 
     ids: list[str]
@@ -83,21 +90,23 @@ class Queries:
     offsets: Tensor
     teacher: Tensor | None
     sentence: Tensor | None = None
+    teacher_sentence: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def padded(self, chosen: Tensor, max_words: int, device: torch.device) -> Words:
-        """Words of some queries, rows normalised, cut to `max_words` and zero padded to the longest; and the mask of real words.
+        """Words of some queries, rows normalised, cut to `max_words` and zero padded to the longest; the mask of real words; sentences.
 
-        Shapes: `chosen` [n] int64 -> [n, L, Dt], [n, L] float32, on `device`.
+        Shapes: `chosen` [n] int64 -> [n, L, Dt], [n, L] float32, [n, E] float32 or None, on `device`.
         """
         starts, lengths = self.offsets[chosen], (self.offsets[chosen + 1] - self.offsets[chosen]).clamp_max(max_words)
         position = torch.arange(int(lengths.max()))
         mask = position < lengths[:, None]
         rows = self.words[((starts[:, None] + position) * mask).to(self.words.device)].to(device)
         mask = mask.to(device)
-        return Words(normalised(rows) * mask[..., None], mask.float())
+        sentence = None if self.sentence is None else self.sentence[chosen.to(self.sentence.device)].to(device)
+        return Words(normalised(rows) * mask[..., None], mask.float(), sentence)
 
 
 @dataclass(frozen=True)
@@ -112,12 +121,15 @@ class Split:
 
     def to(self, device: torch.device) -> Split:
         """The same with its arrays on a device."""
-        videos = replace(self.videos, **{k: getattr(self.videos, k).to(device) for k in ARRAYS})
-        teacher = None if self.queries.teacher is None else self.queries.teacher.to(device)
-        return replace(self, videos=videos, queries=replace(self.queries, words=self.queries.words.to(device), teacher=teacher))
+        videos, queries = self.videos, self.queries
+        optional = {"teacher", "teacher_sentence", "sentence"}
+        moved = {key: value.to(device) for key in optional if (value := getattr(queries, key)) is not None}
+        seen = None if videos.teacher is None else videos.teacher.to(device)
+        videos = replace(videos, **{k: getattr(videos, k).to(device) for k in ARRAYS}, teacher=seen)
+        return replace(self, videos=videos, queries=replace(queries, words=queries.words.to(device), **moved))
 
     @property
     def bytes(self) -> int:
         """Memory of the arrays."""
-        arrays = [self.videos.frames, self.videos.clips, self.queries.words]
-        return sum(array.numel() * array.element_size() for array in arrays)
+        arrays = [self.videos.frames, self.videos.clips, self.videos.teacher, self.queries.words]
+        return sum(array.numel() * array.element_size() for array in arrays if array is not None)

@@ -77,17 +77,17 @@ class Searcher:
         """A sentence as the model encodes it, by way of the precision text is stored in, so that it equals a stored query's."""
         if not query.strip():
             raise EncoderError("the query is empty", fix="type a sentence about what happens in the video")
-        states, _, cut = self.encoder.encode_texts([" ".join(query.split())])[0]
-        width = self.model.dims.text_dim
-        if states.shape[1] != width:
+        states, sentence, cut = self.encoder.encode_texts([" ".join(query.split())])[0]
+        read, what = (sentence, "sentence") if self.model.settings.reads_sentence else (states, "word")
+        if read.shape[-1] != self.model.dims.text_dim:
             raise EncoderError(
-                f"{self._name} gives {states.shape[1]} values a word, the model was trained on {width}",
+                f"{self._name} gives {read.shape[-1]} values a {what}, the model was trained on {self.model.dims.text_dim}",
                 fix="set `text` to the encoder of the training queries",
             )
         if cut or len(states) > self.model.settings.max_words:
             print("note: the query is longer than the encoder reads; its end is cut off", file=sys.stderr)
         words = normalised(states.half())[None, : self.model.settings.max_words]
-        return gallery.encode_queries(self.model, [Words(words, torch.ones(1, words.shape[1]))])
+        return gallery.encode_queries(self.model, [Words(words, torch.ones(1, words.shape[1]), sentence.half().float()[None])])
 
     def search(self, query: str, k: int = 10) -> list[Hit]:
         """The k best videos, best first. Errors: EncoderError for an empty query."""
@@ -174,7 +174,7 @@ def _encode(config: Config, path: Path, shards: list[Path], model: Retriever) ->
         for file in shards:
             videos = data.shard(file)
             if len(videos):
-                encoded = gallery.encode_videos(model, videos.batches(gallery.VIDEOS, device))
+                encoded = gallery.encode_videos(model, videos.batches(gallery.VIDEOS, device, raw=model.settings.reads_raw_rows))
                 parts.append({name: tensor.half().cpu() for name, tensor in encoded.items()})
                 ids += videos.ids
                 count.append(videos.frame_count)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +45,16 @@ class Arrays:
 
     Shapes: `videos` id -> [N, D] feature rows, one after another in time, any N; `queries` pairs of a video's id and the states [L, Dt] of
     the query's words; `teacher` [Q, T], a sentence vector of each query whose relations TCPL preserves (None: the last word's state, as
-    in CLIP); `seconds` a row covers, where times are wanted.
+    in CLIP); `seconds` a row covers, where times are wanted; `sentences` [Q, E], for a model that reads those instead of words;
+    `teacher_frames` id -> [N, T], what the encoder of `teacher` sees in the videos, for objectives that learn from it.
     """
 
     videos: Mapping[str, np.ndarray]
     queries: Sequence[tuple[str, np.ndarray]]
     teacher: np.ndarray | None = None
     seconds: float = float("nan")
+    sentences: np.ndarray | None = None
+    teacher_frames: Mapping[str, np.ndarray] | None = None
 
     def split(self, settings: Experiment, name: str = "arrays") -> data.Split:
         """The videos pooled and merged, the queries flat. Errors: TrainingError, listing what does not fit together."""
@@ -59,17 +62,14 @@ class Arrays:
         ids = list(self.videos)
         place = {video: i for i, video in enumerate(ids)}
         given = [np.ascontiguousarray(self.videos[video], dtype=np.float32) for video in ids]
-        merged = empty(settings.clips, len(ids), given[0].shape[1])
-        for first in range(0, len(given), BATCH):
-            some = given[first : first + BATCH]
-            for key, values in merge(some, settings).items():
-                merged[key][first : first + len(some)] = values
+        merged = _merged(given, settings)
         for i, array in enumerate(given):
             edges = np.arange(len(array) + 1) * self.seconds
             merged["start"][i], merged["end"][i] = times(edges[:-1], edges[1:], settings.clips)
         durations = np.asarray([len(array) * self.seconds for array in given])
         tensors = {key: torch.from_numpy(merged[key]) for key in ARRAYS}
-        videos = data.PooledVideos(ids, **tensors, start=merged["start"], end=merged["end"], duration=durations)
+        seen = self._seen(merged["frame_count"], settings)
+        videos = data.PooledVideos(ids, **tensors, start=merged["start"], end=merged["end"], duration=durations, teacher=seen)
         names = [f"{video}#{i}" for i, (video, _) in enumerate(self.queries)]
         words = [np.asarray(states) for _, states in self.queries]
         teacher = np.stack([states[-1] for states in words]) if self.teacher is None else self.teacher
@@ -79,10 +79,19 @@ class Arrays:
             torch.from_numpy(np.ascontiguousarray(np.concatenate(words))),
             torch.from_numpy(np.cumsum([0, *map(len, words)])),
             data.normalised(torch.from_numpy(np.asarray(teacher))),
+            sentence=None if self.sentences is None else torch.from_numpy(np.asarray(self.sentences, dtype=np.float32)),
+            teacher_sentence=None if self.teacher_frames is None else torch.from_numpy(np.asarray(teacher, dtype=np.float32)),
         )
         listed = [rows.Video(video, name, float(seconds)) for video, seconds in zip(ids, durations, strict=True)]
         asked = [rows.Query(query, video, name, query) for query, (video, _) in zip(names, self.queries, strict=True)]
         return data.Split(name, videos, queries, table.of(rows.Rows(tuple(listed), tuple(asked))))
+
+    def _seen(self, count: np.ndarray, settings: Experiment) -> torch.Tensor | None:
+        """The teacher's rows beside each frame. Shapes: `count` [V] frames of a video -> [V, F, T]."""
+        if self.teacher_frames is None:
+            return None
+        merged = _merged([np.ascontiguousarray(self.teacher_frames[video], dtype=np.float32) for video in self.videos], settings)
+        return torch.from_numpy(data.beside(merged["frames"], merged["frame_count"], count))
 
     def _check(self) -> None:
         """Errors: TrainingError when the arrays cannot be what they are called."""
@@ -92,13 +101,40 @@ class Arrays:
         for what, arrays in (("videos", list(self.videos.values())), ("queries", [states for _, states in self.queries])):
             if len(widths := {np.shape(array)[1:] for array in arrays}) > 1:
                 problems.append(f"rows of {what} are of one width, given are {sorted(widths)}")
-        if self.teacher is not None and len(self.teacher) != len(self.queries):
-            problems.append(f"{len(self.teacher)} sentence vectors for {len(self.queries)} queries")
+        for vectors in (self.teacher, self.sentences):
+            if vectors is not None and len(vectors) != len(self.queries):
+                problems.append(f"{len(vectors)} sentence vectors for {len(self.queries)} queries")
+        problems += self._wrong_teacher()
         if not self.videos or not self.queries:
             problems.append(f"{len(self.videos)} videos and {len(self.queries)} queries: there must be some of both")
         if problems:
             listing = "\n    ".join(problems)
             raise TrainingError(f"the arrays do not fit together:\n    {listing}", fix="mend these; docs/python.md has an example")
+
+    def _wrong_teacher(self) -> list[str]:
+        """What is wrong with the teacher's rows."""
+        if self.teacher_frames is None:
+            return []
+        seen = self.teacher_frames
+        problems = [f"the teacher has no rows of video {video!r}" for video in self.videos if video not in seen]
+        problems += [
+            f"the teacher's rows of {video!r}: it {wrong}" for video in self.videos if video in seen and (wrong := _wrong(seen[video]))
+        ]
+        if self.teacher is None:
+            problems.append("teacher_frames need `teacher`, the sentence vectors of the encoder they are from")
+        elif len(widths := {np.shape(array)[-1] for array in (*seen.values(), self.teacher)}) > 1:
+            problems.append(f"the teacher's rows and sentences are of one width, given are {sorted(widths)}")
+        return problems
+
+
+def _merged(given: Sequence[np.ndarray], settings: Experiment) -> dict[str, np.ndarray]:
+    """What the clips stage makes of some videos' rows, times left out."""
+    merged = empty(settings.clips, len(given), given[0].shape[1])
+    for first in range(0, len(given), BATCH):
+        some = given[first : first + BATCH]
+        for key, values in merge(some, settings).items():
+            merged[key][first : first + len(some)] = values
+    return merged
 
 
 def _wrong(array: np.ndarray) -> str:
@@ -152,7 +188,7 @@ def train(
     chosen, where = settings or experiment(), torch.device(device)
     # As in the workflow, videos that no query asks for are not trained on.
     asked = {video for video, _ in training.queries}
-    training = Arrays({v: a for v, a in training.videos.items() if v in asked}, training.queries, training.teacher, training.seconds)
+    training = replace(training, videos={v: a for v, a in training.videos.items() if v in asked})
     train_split, selected = (arrays.split(chosen, name) for arrays, name in ((training, "train"), (selection, "selection")))
     with _caller_kept():
         deterministic(where)
@@ -161,7 +197,7 @@ def train(
         state = loop.train(
             trainee,
             optimizer,
-            Batches(train_split, chosen.model.max_words, where),
+            Batches(train_split, chosen.model.max_words, where, raw=chosen.model.reads_raw_rows),
             sampler,
             chosen,
             State(),

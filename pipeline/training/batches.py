@@ -16,7 +16,8 @@ from pipeline.ranking.split import Split
 class Batch:
     """What one step sees: videos and all their queries.
 
-    Shapes: `labels` [Q] index of the query's video in the batch; `teacher` [Q, T] or None; `ids` of the videos.
+    Shapes: `labels` [Q] index of the query's video in the batch; `teacher` [Q, T] or None; `ids` of the videos; `teacher_frames` [B, F, T]
+    and `teacher_sentences` [Q, T], or None.
     """
 
     videos: Videos
@@ -24,6 +25,8 @@ class Batch:
     labels: Tensor
     teacher: Tensor | None
     ids: list[str]
+    teacher_frames: Tensor | None = None
+    teacher_sentences: Tensor | None = None
 
 
 class Sampler:
@@ -54,10 +57,10 @@ class Sampler:
 
 
 class Batches:
-    """Gathers batches from a split in memory, without a loop over videos or queries."""
+    """Gathers batches from a split in memory, without a loop over videos or queries; with `raw` video rows keep their length."""
 
-    def __init__(self, split: Split, max_words: int, device: torch.device) -> None:
-        self.split, self.max_words, self.device = split, max_words, device
+    def __init__(self, split: Split, max_words: int, device: torch.device, *, raw: bool = False) -> None:
+        self.split, self.max_words, self.device, self.raw = split, max_words, device, raw
         # Queries sorted by video, so that a video's queries are one range.
         self._by_video = torch.argsort(split.queries.video, stable=True)
         counts = torch.bincount(split.queries.video, minlength=len(split.videos))
@@ -71,9 +74,15 @@ class Batches:
         first = counts.cumsum(0) - counts
         asked = self._by_video[self._starts[chosen][labels] + torch.arange(len(labels)) - first[labels]]
         return Batch(
-            videos=videos.gather(chosen.to(videos.frames.device), device),
+            videos=videos.gather(chosen.to(videos.frames.device), device, raw=self.raw),
             words=queries.padded(asked, self.max_words, device),
             labels=labels.to(device),
-            teacher=None if queries.teacher is None else queries.teacher[asked.to(queries.teacher.device)].to(device),
+            teacher=_chosen(queries.teacher, asked, device),
             ids=[videos.ids[i] for i in chosen.tolist()],
+            teacher_frames=_chosen(videos.teacher, chosen, device),
+            teacher_sentences=_chosen(queries.teacher_sentence, asked, device),
         )
+
+
+def _chosen(rows: Tensor | None, chosen: Tensor, device: torch.device) -> Tensor | None:
+    return None if rows is None else rows[chosen.to(rows.device)].to(device).float()

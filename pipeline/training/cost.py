@@ -19,22 +19,18 @@ import psutil
 import torch
 from torch import Tensor
 
-from pipeline.clips.recipe import recipe as clips_recipe
-from pipeline.clips.recipe import recipe_name
 from pipeline.config.method import Experiment
 from pipeline.config.schema import Config
 from pipeline.core.atomic import write_json
 from pipeline.core.layout import Layout
 from pipeline.core.lease import device as leased
-from pipeline.core.store import recipe_hash
 from pipeline.models.base import Encoded, Retriever, Words
-from pipeline.objectives.total import Total
-from pipeline.ranking import data, gallery
+from pipeline.ranking import gallery
 from pipeline.ranking.split import Split
 from pipeline.training.batches import Batches, Sampler
 from pipeline.training.loop import loss_of
 from pipeline.training.optimizer import BertAdam
-from pipeline.training.stage import prepare
+from pipeline.training.stage import prepare, train_split
 from pipeline.training.trainee import Trainee
 
 STEPS = 5  # timed after one that is not
@@ -66,7 +62,7 @@ def measure(settings: Experiment, train: Split, device: torch.device, galleries:
         **_training(trainee, optimizer, sampler, train, settings, device),
     }
     model = trainee.model
-    one = next(iter(train.videos.batches(min(len(train.videos), 64), device)))
+    one = next(iter(train.videos.batches(min(len(train.videos), 64), device, raw=settings.model.reads_raw_rows)))
     words = [train.queries.padded(torch.tensor([i]), settings.model.max_words, device) for i in range(min(QUERIES, len(train.queries)))]
     result["parameters"] = {"training": _count(trainee), "inference": at_inference(model, one, words[0])}
     encoded = gallery.encode_videos(model, [one])
@@ -80,7 +76,7 @@ def _training(
     trainee: Trainee, optimizer: BertAdam, sampler: Sampler, train: Split, settings: Experiment, device: torch.device
 ) -> dict[str, float]:
     """Seconds of an epoch, from some steps, and the peak memory of the process, or of the GPU, MB."""
-    batches = Batches(train, settings.model.max_words, device)
+    batches = Batches(train, settings.model.max_words, device, raw=settings.model.reads_raw_rows)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     trainee.train()
@@ -169,19 +165,6 @@ def ask(model: Retriever, block: Encoded, words: Words, weights: dict[str, float
     assert best is not None
     assert places is not None
     return best, places
-
-
-def train_split(chosen: Experiment, layout: Layout) -> Split:
-    """The videos that are trained on."""
-    return data.load(
-        "train",
-        annotations=layout.annotations,
-        clips=layout.clips(recipe_name(chosen), "*").parent,
-        text=layout.text(chosen.text),
-        teacher=layout.text(chosen.teacher) if chosen.teacher else None,
-        needs_teacher="data.teacher" in Total(chosen.objectives).needs,
-        made_by=recipe_hash(clips_recipe(chosen)),
-    )
 
 
 def _count(module: torch.nn.Module) -> int:

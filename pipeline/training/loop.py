@@ -31,6 +31,8 @@ def loss_of(trainee: Trainee, batch: Batch, settings: Experiment, epoch: int) ->
         batch.words,
         batch.labels,
         batch.teacher,
+        teacher_frames=batch.teacher_frames,
+        teacher_sentences=batch.teacher_sentences,
         needs=trainee.objective.needs,
         epoch=epoch,
         precision=precision,

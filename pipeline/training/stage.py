@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import torch
+from torch import Tensor
 
 from pipeline.clips.recipe import recipe as clips_recipe
 from pipeline.clips.recipe import recipe_name
@@ -23,6 +24,7 @@ from pipeline.core.provenance import code_digest
 from pipeline.core.store import recipe_hash
 from pipeline.models.base import Dims, build
 from pipeline.models.checkpoint import save_model
+from pipeline.objectives.base import TEACHER
 from pipeline.objectives.total import Total
 from pipeline.ranking import data
 from pipeline.ranking.measure import measure
@@ -100,7 +102,7 @@ def _train(run: Run, device: torch.device) -> None:
     state = loop.train(
         trainee,
         optimizer,
-        Batches(train, settings.model.max_words, device),
+        Batches(train, settings.model.max_words, device, raw=settings.model.reads_raw_rows),
         sampler,
         settings,
         state,
@@ -124,10 +126,11 @@ def prepare(settings: Experiment, train: data.Split, seed: int, device: torch.de
             fix="set `text` to an encoder that gives the words of a query, or choose another model",
         )
     checkpoint.seed_everything(seed)
-    dims = Dims(videos.frames.shape[2], queries.words.shape[1], videos.frames.shape[1], videos.clips.shape[1])
+    read = _sentences(train) if settings.model.reads_sentence else queries.words
+    dims = Dims(videos.frames.shape[2], read.shape[1], videos.frames.shape[1], videos.clips.shape[1])
     model = build(settings.model.kind, settings.model, dims)
     objective = Total(settings.objectives)
-    objective.check(model, teacher=queries.teacher is not None)
+    objective.check(model, teacher=queries.teacher is not None, teacher_frames=videos.teacher is not None)
     trainee = Trainee(model, objective).to(device)
     model.recompute(options.recompute)
     sampler = Sampler(len(videos), options.batch_videos, seed)
@@ -141,6 +144,17 @@ def prepare(settings: Experiment, train: data.Split, seed: int, device: torch.de
         clip_norm=options.clip_norm,
     )
     return trainee, optimizer, sampler
+
+
+def _sentences(split: data.Split) -> Tensor:
+    """The sentence vectors a model reads instead of words. Errors: TrainingError where there are none."""
+    if split.queries.sentence is None:
+        raise TrainingError(
+            "the model reads a sentence vector of each query, and this import declared none",
+            where="text",
+            fix="name an encoder that makes one as `text`, such as CLIP",
+        )
+    return split.queries.sentence
 
 
 def _announce(run: Run, state: State, device: torch.device) -> None:
@@ -193,17 +207,29 @@ def _splits(chosen: Experiment, layout: Layout, spill: Any) -> tuple[Split, Spli
     free = psutil.virtual_memory().available
     if size > MEMORY_SHARE * free:
         _say(f"warning: the clips ({size / 1e9:.1f} GB) do not fit into {free / 1e9:.1f} GB of free memory; they are read from {spill}")
-    needs_teacher = "data.teacher" in Total(chosen.objectives).needs
-    files: dict[str, Any] = {"annotations": layout.annotations, "clips": clips, "text": layout.text(chosen.text)}
-    files["made_by"] = recipe_hash(clips_recipe(chosen))
-    files["spill"] = spill if size > MEMORY_SHARE * free else None
-    train = data.load(
+    spilled = spill if size > MEMORY_SHARE * free else None
+    selection = data.load(chosen.training.selection_split, **_files(chosen, layout), spill=spilled, training=False, needs_teacher=False)
+    return train_split(chosen, layout, spilled), selection
+
+
+def train_split(chosen: Experiment, layout: Layout, spill: Any = None) -> Split:
+    """The videos that are trained on, with what the objectives learn from."""
+    teaching = chosen.teaching
+    return data.load(
         "train",
-        **files,
+        **_files(chosen, layout),
+        spill=spill,
         teacher=layout.text(chosen.teacher) if chosen.teacher else None,
-        needs_teacher=needs_teacher,
+        needs_teacher=TEACHER in Total(chosen.objectives).needs,
+        teacher_clips=layout.clips(recipe_name(teaching), "*").parent if teaching else None,
+        teacher_made_by=recipe_hash(clips_recipe(teaching)) if teaching else None,
     )
-    return train, data.load(chosen.training.selection_split, **files, training=False, needs_teacher=False)
+
+
+def _files(chosen: Experiment, layout: Layout) -> dict[str, Any]:
+    clips = layout.clips(recipe_name(chosen), "*").parent
+    made_by = recipe_hash(clips_recipe(chosen))
+    return {"annotations": layout.annotations, "clips": clips, "text": layout.text(chosen.text), "made_by": made_by}
 
 
 def _resident(split: Split, device: torch.device) -> Split:
@@ -219,7 +245,8 @@ def _digest(split: Split) -> str:
     videos, queries = split.videos, split.queries
     digest = hashlib.sha256(repr((videos.ids, queries.ids)).encode())
     of_videos = (videos.frames[:, 0], videos.frame_count, videos.clips[:, -1], videos.frame_to_clip, videos.context)
-    for rows in (*of_videos, queries.words[queries.offsets[1:] - 1]):
+    of_teacher = (videos.teacher[:, 0], queries.teacher_sentence) if videos.teacher is not None else ()
+    for rows in (*of_videos, *of_teacher, queries.words[queries.offsets[1:] - 1]):
         digest.update(rows.contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]
 

@@ -3,7 +3,7 @@ rule clips:
     input:
         lambda wildcards: given(
             JOBS.features_file(e, wildcards.shard)
-            for e in JOBS.experiment(JOBS.owner(wildcards.recipe)).features
+            for e in JOBS.pooled(wildcards.recipe).features
         ),
     output:
         LAYOUT.clips_manifest("{recipe}", "{shard}"),
@@ -19,5 +19,7 @@ rule clips:
     params:
         of=params_of("clips"),
         experiment=lambda wildcards: JOBS.owner(wildcards.recipe),
+        teacher=lambda wildcards: "--teacher" if JOBS.pools_teacher(wildcards.recipe) else "",
     shell:
-        'prvr clips --config "$config" --experiment {params.experiment:q} --shard {wildcards.shard:q} --threads {threads} 2> {log:q}'
+        'prvr clips --config "$config" --experiment {params.experiment:q} {params.teacher} --shard {wildcards.shard:q} '
+        "--threads {threads} 2> {log:q}"

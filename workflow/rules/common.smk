@@ -178,6 +178,10 @@ def training_inputs(wildcards):
     name = wildcards.experiment
     return {
         "annotations": given([JOBS.annotations_file]),
-        "clips": [LAYOUT.clips_manifest(JOBS.clips(name), shard) for shard in SHARDS],
+        "clips": [
+            LAYOUT.clips_manifest(recipe, shard)
+            for recipe in JOBS.clip_sets(name)
+            for shard in SHARDS
+        ],
         "text": given([JOBS.text_file(text) for text in JOBS.texts(name)]),
     }
