@@ -63,8 +63,9 @@ def confidence_cosines(words: Tensor, gate: Tensor, frames: Tensor) -> Tensor:
 
 
 def _summed(best: Tensor, gate: Tensor, query: Tensor, queries: int) -> Tensor:
-    """Shapes: `best` [N, V], `gate` [N], `query` [N] -> [Q, V]."""
-    return best.new_zeros(queries, best.shape[1]).index_add(0, query, gate[:, None] * best)
+    """The sum over a query's words, in float64: these numbers are few. Shapes: `best` [N, V], `gate` [N], `query` [N] -> [Q, V]."""
+    weighted = gate.double()[:, None] * best.double()
+    return weighted.new_zeros(queries, best.shape[1]).index_add(0, query, weighted).to(best.dtype)
 
 
 class _Best(torch.autograd.Function):
