@@ -25,6 +25,11 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "msc": ({"kind": "msc", **SIZES, **WIDTHS}, {}, {}),
     "ms_sl": ({"kind": "ms_sl", **SIZES}, OFF, CAPPED),
     "gmmformer": ({"kind": "gmmformer", **SIZES, **WIDTHS}, {**OFF, "query_diversity": {"weight": 0.01}}, CAPPED),
+    "gmmformer to the longest": (
+        {"kind": "gmmformer", "padding": "longest", **SIZES, **WIDTHS},
+        {**OFF, "query_diversity": {"weight": 0.01}},
+        CAPPED,
+    ),
     "gmmformer_v2": ({"kind": "gmmformer_v2", **SIZES, **WIDTHS}, {**OFF, **V2}, CAPPED),
     "ral on gmmformer_v2": ({"kind": "ral", "base": {"kind": "gmmformer_v2", **SIZES, **WIDTHS}}, {**OFF, **V2}, CAPPED),
     "ral on gmmformer": ({"kind": "ral", "base": {"kind": "gmmformer", **SIZES, **WIDTHS}}, OFF, CAPPED),
