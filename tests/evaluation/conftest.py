@@ -17,9 +17,8 @@ from pipeline.datasets import table
 from pipeline.datasets.rows import Query, Rows, Video
 from pipeline.encoders import stage as text
 from pipeline.jobs import recipes
-from pipeline.models.base import Dims
+from pipeline.models.base import Dims, build
 from pipeline.models.checkpoint import save_model
-from pipeline.models.msc import DualBranch
 
 VIDEOS, QUERIES_PER_VIDEO = 12, 3
 QUARANTINED = "test/03 b"  # white space and a slash, as ids of own videos may have
@@ -28,7 +27,7 @@ QUARANTINED = "test/03 b"  # white space and a slash, as ids of own videos may h
 class World:
     """`videos` ids with features and durations; every query's sentence points at one row of its video, so zero-shot can find it."""
 
-    def __init__(self, folder: Path, encoder: dict[str, Any] | None = None) -> None:
+    def __init__(self, folder: Path, encoder: dict[str, Any] | None = None, **over: Any) -> None:
         self.config = Config.model_validate(
             {
                 "results": str(folder),
@@ -42,6 +41,7 @@ class World:
                 "seeds": [1, 2],
                 "runtime": {"device": "cpu"},
                 "experiments": {"main": {}, "second": {"evaluation": {"clip_weight": 1.0, "frame_weight": 0.0}}},
+                **over,
             }
         )
         self.layout = self.config.layout
@@ -85,7 +85,7 @@ class World:
     def train(self, experiment: str, seed: int, text_dim: int = 5, weights: int | None = None, **attrs: Any) -> None:
         """A checkpoint with random weights (drawn by `weights`, else `seed`): evaluation does not care."""
         torch.manual_seed(seed if weights is None else weights)
-        model = DualBranch(self.config.model, Dims(6, text_dim))
+        model = build(self.config.model.kind, self.config.model, Dims(6, text_dim))
         for name, parameter in model.named_parameters():
             if "norm" not in name:
                 torch.nn.init.normal_(parameter, std=0.5 if parameter.ndim > 1 else 0.1)
