@@ -122,3 +122,9 @@ class Spans(Section):
     def total(self) -> float:
         """The sum of its weights; 0: switched off."""
         return self.diversity + self.relevance
+
+
+class Relations(Weighted):
+    """Queries are as alike as the clips they were matched with (docs/methods.md, BGM-Net)."""
+
+    weight: Weight = Field(0.0, description="Weight; 0: off (1 in BGM-Net).")

@@ -29,6 +29,14 @@ class MsSl(MaskedModel):
     input_dropout: Share = Field(0.1, description="Dropout of the input projections and positions.")
 
 
+class BgmNet(MsSl):
+    """BGM-Net: MS-SL with proposals shared out among a video's queries in training (docs/methods.md)."""
+
+    kind: Literal["bgm_net"] = "bgm_net"  # type: ignore[assignment]
+
+    start_epoch: int = Field(0, ge=0, description="First epoch with matched proposals, counted from 0 (0 TVR, 20 ActivityNet, 5 Charades).")
+
+
 class GmmFormer(MaskedModel):
     """GMMFormer (docs/methods.md)."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
 
 from pipeline.config.base import Share, of_kind
-from pipeline.config.methods import AmdNet, DlDkd, GmmFormer, GmmFormerV2, HlFormer, MsSl
+from pipeline.config.methods import AmdNet, BgmNet, DlDkd, GmmFormer, GmmFormerV2, HlFormer, MsSl
 from pipeline.config.model import ModelSettings
 from pipeline.config.variants import BASE
 
@@ -88,4 +88,4 @@ class Ral(ModelSettings):
 if TYPE_CHECKING:
     Model = ModelSettings
 else:
-    Model = of_kind("models", ModelSettings, Msc, MsSl, GmmFormer, GmmFormerV2, HlFormer, DlDkd, AmdNet, Ral, default="msc")
+    Model = of_kind("models", ModelSettings, Msc, MsSl, GmmFormer, GmmFormerV2, HlFormer, DlDkd, AmdNet, BgmNet, Ral, default="msc")

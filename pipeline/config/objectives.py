@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt
 from pydantic_core import PydanticCustomError
 
 from pipeline.config.base import Section, Weight, Weighted, plugged
-from pipeline.config.method_objectives import Distillation, Entailment, OptimalMatching, QueryDiversity, Ral, SoftNce, Spans
+from pipeline.config.method_objectives import Distillation, Entailment, OptimalMatching, QueryDiversity, Ral, Relations, SoftNce, Spans
 
 
 class Nce(Section):
@@ -116,6 +116,7 @@ class Objectives(Section):
     distillation: Distillation = Distillation()
     soft_nce: SoftNce = SoftNce()
     spans: Spans = Spans()
+    relations: Relations = Relations()
 
     @property
     def own(self) -> dict[str, ObjectiveSettings]:

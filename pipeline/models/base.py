@@ -113,6 +113,9 @@ class Retriever(nn.Module):
         """Further entries that only objectives read, those of `needs`; by default none."""
         return {}
 
+    def begin(self, epoch: int) -> None:
+        """What changes with the epoch, which counts from 0; called before every training step, by default nothing."""
+
     def terms(self, step: Any) -> dict[str, Tensor]:
         """Weighted losses of the model itself (`step`: objectives.base.Step); by default none."""
         return {}

@@ -71,6 +71,7 @@ def step_of(
 ) -> Step:
     """Encode and score a batch; the encoders compute in `precision`, the scores in float32. Shapes: see `Step`."""
     device = labels.device.type
+    model.begin(epoch)
     with torch.autocast(device, precision, enabled=precision != torch.float32):
         video, query = model.encode_videos(videos), model.encode_queries(words)
         video |= model.training_outputs(video, needs)

@@ -31,6 +31,13 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         CAPPED,
     ),
     "gmmformer_v2": ({"kind": "gmmformer_v2", **SIZES, **WIDTHS}, {**OFF, **V2}, CAPPED),
+    "hlformer": (
+        {"kind": "hlformer", **SIZES, "widths": [None, 2.0], "lorentz_width": 8},
+        {**OFF, **V2, "optimal_matching": {"weight": 0}, "entailment": {"weight": 0.001}},
+        CAPPED,
+    ),
+    "bgm_net": ({"kind": "bgm_net", **SIZES}, {**OFF, "relations": {"weight": 1.0}}, CAPPED),
+    "bgm_net of 3 clips": ({"kind": "bgm_net", **SIZES}, {**OFF, "relations": {"weight": 1.0}}, {**CAPPED, "clips": 3}),
     "ral on gmmformer_v2": ({"kind": "ral", "base": {"kind": "gmmformer_v2", **SIZES, **WIDTHS}}, {**OFF, **V2}, CAPPED),
     "ral on gmmformer": ({"kind": "ral", "base": {"kind": "gmmformer", **SIZES, **WIDTHS}}, OFF, CAPPED),
     "ral on ms_sl": ({"kind": "ral", "base": {"kind": "ms_sl", **SIZES}}, OFF, CAPPED),
