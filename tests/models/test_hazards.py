@@ -20,6 +20,9 @@ OFF = {"tcpl": {"distance": 0, "angle": 0}, "cbva": {"weight": 0}}
 V2 = {"query_diversity": {"weight": 0.003, "form": "pair"}, "optimal_matching": {"weight": 0.1}}
 WIDTHS = {"widths": [None, 0.5]}
 CAPPED = {"frame_rows": "capped", "method": "rows"}
+DKD = {**OFF, "nce": {"clip": 0, "frame": 0}, "distillation": {"weight": 0.1}}
+BOTH = {"inheritance": 0.04, "exploration": 0.04}
+AMD = {**OFF, "nce": {"clip": 0.04, "frame": 0}, "triplet": {"weight": 0}, "spans": {"diversity": 1, "relevance": 25}}
 # name -> model, objectives, clips
 KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "msc": ({"kind": "msc", **SIZES, **WIDTHS}, {}, {}),
@@ -38,6 +41,11 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     ),
     "bgm_net": ({"kind": "bgm_net", **SIZES}, {**OFF, "relations": {"weight": 1.0}}, CAPPED),
     "bgm_net of 3 clips": ({"kind": "bgm_net", **SIZES}, {**OFF, "relations": {"weight": 1.0}}, {**CAPPED, "clips": 3}),
+    "dl_dkd": ({"kind": "dl_dkd", "plus_plus": False, **SIZES}, {**DKD, "nce": {"clip": 0, "frame": 0, **BOTH}}, CAPPED),
+    "dl_dkd plus plus": ({"kind": "dl_dkd", **SIZES}, {**DKD, "soft_nce": BOTH}, CAPPED),
+    "dl_dkd plus plus, fixed frames": ({"kind": "dl_dkd", **SIZES}, {**DKD, "soft_nce": BOTH}, {}),
+    "amdnet": ({"kind": "amdnet", **SIZES}, AMD, CAPPED),
+    "amdnet, one clip": ({"kind": "amdnet", **SIZES}, AMD, {**CAPPED, "clips": 1}),
     "ral on gmmformer_v2": ({"kind": "ral", "base": {"kind": "gmmformer_v2", **SIZES, **WIDTHS}}, {**OFF, **V2}, CAPPED),
     "ral on gmmformer": ({"kind": "ral", "base": {"kind": "gmmformer", **SIZES, **WIDTHS}}, OFF, CAPPED),
     "ral on ms_sl": ({"kind": "ral", "base": {"kind": "ms_sl", **SIZES}}, OFF, CAPPED),
@@ -60,7 +68,10 @@ def _arrays(case: dict[str, tuple[int, list[int]]]) -> Arrays:
     random = np.random.default_rng(0)
     videos = {name: random.normal(size=(rows, DIM)).astype(np.float32) for name, (rows, _) in case.items()}
     queries = [(name, random.normal(size=(n, TEXT)).astype(np.float32)) for name, (_, captions) in case.items() for n in captions]
-    return Arrays(videos, queries)
+    # A teacher of other rows than the student's, and a sentence vector of each query.
+    seen = {name: random.normal(size=(rows % 17 + 1, TEXT)).astype(np.float32) for name, (rows, _) in case.items()}
+    sentences = random.normal(size=(len(queries), TEXT)).astype(np.float32)
+    return Arrays(videos, queries, teacher=sentences, sentences=sentences, teacher_frames=seen)
 
 
 def _settings(kind: str) -> Experiment:
