@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import signal
+import subprocess
+import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.workflow.workspace import Workspace, demo_config, small
+
+OWN_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +54,23 @@ def own_config(base: Path) -> dict:
     config.pop("demo")
     config["dataset"] = {"name": "mine", "kind": "own", "videos": "data/videos", "annotations": "data/queries.csv"}
     return config
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen]]:
+    """Starts the workflow in a process group of its own, which is gone after the test."""
+    runs: list[subprocess.Popen] = []
+
+    def begin(work: Workspace, *args: str, terminal: int = subprocess.DEVNULL, before: Sequence[str] = ()) -> subprocess.Popen:
+        places = dict.fromkeys(("stdin", "stdout", "stderr"), terminal)
+        command, environment = [*before, *work.command(*args)], {**os.environ, **work.env}
+        if terminal != subprocess.DEVNULL:
+            command = [sys.executable, "-c", OWN_TERMINAL, *command]
+        runs.append(subprocess.Popen(command, cwd=work.folder, env=environment, start_new_session=True, **places))
+        return runs[-1]
+
+    yield begin
+    for run in runs:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
+        run.wait()

@@ -2,90 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
 import pty
-import random
 import select
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
-from pipeline.core.store import open_store
 from tests.signals import deliver, threads
+from tests.workflow.interrupting import digests, leftovers, processes, until, whole
 from tests.workflow.workspace import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
-OWN_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
-# Run it longer: PRVR_KILLS=50 PRVR_SEED=3 pytest -s tests/workflow/test_interruption.py -k random
-KILLS, SEED = int(os.environ.get("PRVR_KILLS", "5")), int(os.environ.get("PRVR_SEED", "11"))
-
-
-def digests(work: Workspace, *only: str) -> dict[str, str]:
-    """Every HDF5 result and the tables, by path; or those below some folders."""
-    files = [p for p in work.results.rglob("*.h5") if "frames" not in p.parts]
-    files += [work.results / "table.md", work.results / "quarantine.tsv"]
-    found = {str(p.relative_to(work.results)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
-    return {path: digest for path, digest in found.items() if not only or path.startswith(only)}
-
-
-def whole(work: Workspace) -> None:
-    """Every file under its final name can be read, and nothing temporary is beside the running jobs' own."""
-    for path in work.results.rglob("*.h5"):
-        if not any(part.startswith(".") for part in path.relative_to(work.results).parts):
-            with open_store(path):
-                pass
-
-
-def leftovers(work: Workspace) -> list[Path]:
-    return [p for p in work.results.rglob(".*") if p.name.endswith((".tmp", ".parts", ".spool", ".part"))]
-
-
-def processes(work: Workspace, word: str = "") -> list[psutil.Process]:
-    """What still runs in the workspace, by a word of its command line."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if Path(process.cwd()) == work.folder and process.status() != psutil.STATUS_ZOMBIE and word in " ".join(process.cmdline()):
-                found.append(process)
-        except (psutil.Error, OSError):
-            continue
-    return found
-
-
-def until(holds: Callable[[], object], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.05)
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[..., subprocess.Popen]]:
-    """Starts the workflow in a process group of its own, which is gone after the test."""
-    runs: list[subprocess.Popen] = []
-
-    def begin(work: Workspace, *args: str, terminal: int = subprocess.DEVNULL, before: Sequence[str] = ()) -> subprocess.Popen:
-        places = dict.fromkeys(("stdin", "stdout", "stderr"), terminal)
-        command, environment = [*before, *work.command(*args)], {**os.environ, **work.env}
-        if terminal != subprocess.DEVNULL:
-            command = [sys.executable, "-c", OWN_TERMINAL, *command]
-        runs.append(subprocess.Popen(command, cwd=work.folder, env=environment, start_new_session=True, **places))
-        return runs[-1]
-
-    yield begin
-    for run in runs:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(run.pid, signal.SIGKILL)
-        run.wait()
 
 
 @pytest.fixture
@@ -115,38 +48,6 @@ def decodes(work: Workspace) -> bool:
     """Some video of a shard is decoded, another is not."""
     spooled = [path.suffix for path in work.results.glob("frames/.*.spool/*")]
     return "" in spooled and ".part" in spooled
-
-
-@pytest.mark.long
-def test_killed_at_random_moments(finished: Workspace, tmp_path: Path, start: Callable[..., subprocess.Popen]) -> None:
-    """Of the whole process group. The moments follow the length of an undisturbed run here, so all stages are hit on any machine."""
-    work, moment = finished.copy(tmp_path / "work"), random.Random(SEED)
-    expected, kills, ends = digests(finished), 0, 0
-
-    def wipe() -> None:
-        shutil.rmtree(work.folder / "results")
-        shutil.rmtree(work.folder / ".snakemake")
-
-    wipe()
-    while kills < KILLS:
-        run = start(work)
-        try:
-            # Snakemake needs a twentieth of the run to start; later moments let the run get on.
-            assert run.wait(timeout=moment.uniform(0.02, 0.3) * finished.seconds) == 0
-            assert digests(work) == expected
-            wipe()
-            ends += 1
-        except subprocess.TimeoutExpired:
-            os.killpg(run.pid, signal.SIGKILL)
-            run.wait()
-            kills += 1
-            until(lambda: processes(work) == [], 20)  # the kernel takes its time on a busy machine
-            whole(work)
-            work.prvr("unlock")
-    work.snakemake()
-    print(f"{kills} kills, {ends + 1} runs to the end, all with the results of the undisturbed one ({finished.seconds:.0f} s)")
-    assert digests(work) == expected
-    assert leftovers(work) == []
 
 
 def test_snakemake_alone_killed(finished: Workspace, training: Workspace, start: Callable[..., subprocess.Popen]) -> None:
