@@ -148,7 +148,7 @@ def clips(
     from pipeline.clips import stage
 
     chosen = dag.experiment(experiment)
-    made_by = {encoder: recipes.pictured(dag.config, encoder) for encoder in chosen.encoders}
+    made_by = {encoder: recipes.configured(dag.features_recipe(encoder)) for encoder in chosen.encoders}
     stage.run(dag.config, dag.layout, experiment, shard, made_by, teacher=teacher)
     product(dag, "clips", recipe=list(dag.clip_sets(experiment))[-1 if teacher else 0], shard=shard).finish(dag)
 

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
 import json
 import math
 import os
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pipeline.config.inputs import Dataset
 from pipeline.core.errors import DatasetError
 from pipeline.datasets.folder import FolderFiles, scan
+from pipeline.datasets.records import COLUMNS, FIX, records
 from pipeline.datasets.rows import NO_SPLIT, SPLITS, Query, Rows, Video, check, normalise, refuse
 
-COLUMNS = ("path", "video_id", "query", "split", "start", "end", "moments", "query_id", "group")
 TEXTS = ("path", "video_id", "query", "split", "query_id", "group")
 KEPT = tuple(name for name in COLUMNS if name != "video_id")  # beside `path`, which says which video it is
-_FIX = "mend these rows and run again; docs/own-videos.md describes the columns"
 
 
 def read(dataset: Dataset) -> Rows:
@@ -43,12 +39,12 @@ def read(dataset: Dataset) -> Rows:
         return Rows(videos, (), notes=(f"{len(videos)} videos without queries: features and search only",))
 
     reader = _Reader(files, dataset.allow_missing_videos)
-    for line, row in _records(Path(dataset.annotations), reader.problems):
+    for line, row in records(Path(dataset.annotations), reader.problems):
         reader.add(line, row)
     rows = reader.rows(dataset.include_unlabelled)
-    refuse(reader.problems, what="bad rows", where=dataset.annotations, fix=_FIX)
+    refuse(reader.problems, what="bad rows", where=dataset.annotations, fix=FIX)
     if not rows.queries:
-        raise DatasetError("no row to work with", where=dataset.annotations, fix=_FIX)
+        raise DatasetError("no row to work with", where=dataset.annotations, fix=FIX)
     return check(rows, dataset.annotations)
 
 
@@ -185,79 +181,3 @@ def _moments(row: dict[str, Any], bad: list[str]) -> tuple[tuple[float, float], 
             bad.append(f"time span {start:g} to {end:g}: 0 <= start < end is expected")
         moments.append((start, end))
     return tuple(sorted(moments))
-
-
-def _records(path: Path, problems: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, fields) of a CSV, TSV or JSONL. Lines that are no record go to `problems`."""
-    if not path.is_file():
-        raise DatasetError("the annotation file does not exist", where=path, fix="set dataset.annotations to a CSV, TSV or JSONL file")
-    suffix = path.suffix.lower()
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            if suffix in (".jsonl", ".ndjson"):
-                yield from _jsonl(file, problems)
-            elif suffix in (".csv", ".tsv"):
-                yield from _csv(file, path, "\t" if suffix == ".tsv" else ",", problems)
-            else:
-                raise DatasetError(f"annotations of type {suffix!r} cannot be read", where=path, fix="use .csv, .tsv or .jsonl")
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"the file is not UTF-8 text (byte {error.start})", where=path, fix="save it again as UTF-8") from error
-    except csv.Error as error:
-        raise DatasetError(f"the file is not a CSV: {error}", where=path, fix="save it again as CSV") from error
-
-
-def _jsonl(file: Any, problems: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(file, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line, object_pairs_hook=_once)
-        except RecursionError:
-            problems.append(f"line {number}: nested too deep")
-            continue
-        except ValueError as error:
-            problems.append(f"line {number}: no JSON ({getattr(error, 'msg', error)})")
-            continue
-        if isinstance(row, dict):
-            yield number, row
-        else:
-            problems.append(f"line {number}: a JSON object is expected")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object. Errors: ValueError when a key is given twice."""
-    repeated = [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]
-    if repeated:
-        raise ValueError(f"{', '.join(repeated)} given twice")
-    return dict(pairs)
-
-
-def _read(reader: csv.DictReader[str], path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a CSV. Errors: DatasetError with the line at which a row that cannot be read begins."""
-    begins = reader.line_num + 1
-    try:
-        for row in reader:
-            yield row
-            begins = reader.line_num + 1
-    except csv.Error as error:
-        fix = "a quote inside a quoted field is written twice; save it again as CSV"
-        raise DatasetError(f"the row that begins on line {begins} cannot be read: {error}", where=path, fix=fix) from error
-
-
-def _csv(file: Any, path: Path, delimiter: str, problems: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.DictReader(file, delimiter=delimiter, strict=True)
-    names = [name.strip() for name in reader.fieldnames or []]
-    reader.fieldnames = names
-    lacking = [name for name in ("query", "split") if name not in names]
-    lacking += [] if {"path", "video_id"} & set(names) else ["path (or video_id)"]
-    if lacking:
-        raise DatasetError(f"columns are missing: {', '.join(lacking)}; there are {', '.join(names) or 'none'}", where=path, fix=_FIX)
-    if repeated := [name for name, times in Counter(filter(None, names)).items() if times > 1]:
-        raise DatasetError(f"columns are given twice: {', '.join(repeated)}", where=path, fix="keep or rename one of each")
-    for row in _read(reader, path):
-        if not any(isinstance(value, str) and value.strip() for value in row.values()):
-            continue
-        if None in row:
-            problems.append(f"line {reader.line_num}: more fields than the header has (put quotes round a query with a comma)")
-            continue
-        yield reader.line_num, dict(row)

@@ -68,9 +68,9 @@ def features(config: Config, encoder: str) -> dict[str, Any]:
     }
 
 
-def pictured(config: Config, encoder: str) -> dict[str, Any]:
-    """What of `features` is of the configuration: a store with other values is another one's, whatever code both were made by."""
-    return {name: value for name, value in features(config, encoder).items() if name in ("encoder", "weights", "stream")}
+def configured(features: dict[str, Any]) -> dict[str, Any]:
+    """What of a recipe of `features` is of the configuration: a store with other values is another one's, whatever code made both."""
+    return {name: features[name] for name in ("encoder", "weights", "stream") if name in features}
 
 
 def text(config: Config, encoder: str) -> dict[str, Any]:

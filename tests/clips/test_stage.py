@@ -93,7 +93,7 @@ def test_what_is_stored(layout: Layout, variant: str, method: str) -> None:
 def test_features_of_another_recipe_are_refused(layout: Layout) -> None:
     """Right encoder, right shard, other weights or sampling: by what the file says of itself. Other code alone changes nothing."""
     config = _config()
-    made_by = {name: recipes.pictured(config, name) for name in ("clip", "motion")}
+    made_by = {name: recipes.configured(recipes.features(config, name)) for name in ("clip", "motion")}
     for name, dim in (("clip", 8), ("motion", 4)):
         _features(layout, name, dim, LENGTHS, recipe={**recipes.features(config, name), "code": "of yesterday"})
     stage.run(config, layout, "main", "000", made_by)

@@ -163,7 +163,11 @@ def test_files_of_one_stem_keep_their_extension(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "suffix", "message"),
     [
-        ("path,qeury,split\na.mp4,x,train\n", ".csv", "columns are missing: query"),
+        ("path,qeury,split\na.mp4,x,train\n", ".csv", r"columns are missing: query(.|\n)*to do: rename 'qeury' to 'query';"),
+        ("Path,Query,Split\na.mp4,x,train\n", ".csv", "rename 'Path' to 'path', 'Query' to 'query', 'Split' to 'split';"),
+        ("path;query;split\na.mp4;x;train\n", ".csv", "to do: its columns are separated by semicolons: save it again with commas"),
+        ("path\tquery\tsplit\na.mp4\tx\ttrain\n", ".csv", "to do: its columns are separated by tabs: save it again with commas"),
+        ("path,query,split\na.mp4,x,train\n", ".tsv", "to do: its columns are separated by commas: save it again with tabs"),
         ("query,split\nx,train\n", ".csv", r"columns are missing: path \(or video_id\)"),
         ("path,query,split\n", ".csv", "no row"),
         ('{"path": "a.mp4"', ".jsonl", "line 1: no JSON"),
@@ -177,8 +181,8 @@ def test_unreadable_annotations_say_why(folder: Path, text: str, suffix: str, me
 
 
 def test_foreign_encodings_and_absent_files_say_why(folder: Path) -> None:
-    (folder / "latin.csv").write_bytes("path,query,split\na.mp4,caf\xe9,train\n".encode("latin-1"))
-    with pytest.raises(DatasetError, match="not UTF-8"):
+    (folder / "latin.csv").write_bytes("path,query,split\na.mp4,x,train\na.mp4,caf\xe9,train\n".encode("latin-1"))
+    with pytest.raises(DatasetError, match="line 3 is not UTF-8"):
         own.read(Dataset(kind="own", videos=str(folder), annotations=str(folder / "latin.csv")))
     with pytest.raises(DatasetError, match="does not exist"):
         own.read(Dataset(kind="own", videos=str(folder), annotations=str(folder / "none.csv")))
