@@ -42,7 +42,7 @@ def attended(model: BipartiteMatching, frames: Tensor, mask: Tensor, proposal: T
 
 
 def pairwise_nce(dot: Tensor) -> Tensor:
-    """METHODS.md 1.3."""
+    """docs/methods.md, MS-SL."""
     return torch.stack([torch.log(dot[i].exp().sum() + dot[:, i].exp().sum()) - dot[i, i] for i in range(len(dot))]).mean()
 
 

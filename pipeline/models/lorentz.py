@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 FARTHEST = 10.0  # the longest vector the exponential map of the Lorentz layer follows
-OUTERMOST = 20.0  # ours: cosh(20)^4 is the last power of ten below float32's overflow
+OUTERMOST = 20.0  # ours: the square of two points' product is then cosh(20)^4 = 3e33; float32 ends at 3e38
 SHORTEST = 1e-6  # ours: the slope of a row's direction is one over its length
 _SERIES = 1e-4  # where a squared argument is smaller, the series is exact to float64
 
