@@ -24,7 +24,7 @@ from pipeline.core.atomic import write_json
 from pipeline.core.layout import Layout
 from pipeline.core.source import Source
 from pipeline.core.store import create
-from pipeline.encoders import open_clip, slowfast, stage
+from pipeline.encoders import architecture, slowfast, stage
 from pipeline.encoders.base import PRECISIONS, load
 from pipeline.encoders.batch_size import find_batch
 from pipeline.jobs import recipes
@@ -40,7 +40,7 @@ def save_weights(encoder: str, folder: Path) -> dict:
         if encoder in CLIP:
             from open_clip import create_model
 
-            with open_clip._quiet():
+            with architecture.quiet():
                 model = create_model(CLIP[encoder])
             torch.save({k: v.half() for k, v in model.state_dict().items()}, folder / f"{encoder}.pt")
             return {"kind": "open_clip", "architecture": CLIP[encoder], "weights": str(folder / f"{encoder}.pt")}

@@ -10,7 +10,7 @@ from pathlib import Path
 import typer
 
 from pipeline.cli import exchange, run, stages, tools
-from pipeline.config.reading import PUBLISHED
+from pipeline.config.reading import PUBLISHED, load
 from pipeline.core.errors import PrvrError, system_error
 from pipeline.core.install import run_command
 from pipeline.core.signals import ENDING, attend, leave
@@ -56,16 +56,27 @@ def _with_command(message: str, words: list[str], where: str = "") -> str:
     named = next((after for word, after in pairwise(words) if word == "--config"), "config.yaml")
     if Path(named).parent.name == PUBLISHED:  # a job's, in its log: the reader knows what was started
         return message
-    return message.replace("run the workflow again", f"run the workflow again (`{run_command(named, target=_target(where))}`)")
+    return message.replace("run the workflow again", f"run the workflow again (`{run_command(named, *_target(where, named))}`)")
 
 
-def _target(where: str) -> str:
-    """What the workflow is asked for to have the file, or the folder of clips, at fault again; empty for the default."""
+def _target(where: str, config: str) -> list[str]:
+    """What the workflow is asked for to have the file, or the folder of clips, at fault again; nothing for the default."""
     path = Path(where)
     if "clips" in (path.name, path.parent.name):
-        return "clips_of_all"
+        return ["clips_of_all"]
     stores = path.parent.name == "text" or path.parent.parent.name in ("features", "clips") or path.name == "annotations.h5"
-    return str(path.with_suffix(".json")) if path.suffix == ".h5" and stores else ""
+    stores = stores or (path.name == "checkpoint.h5" and not _in_table(path, config))
+    return [str(path.with_suffix(".json"))] if path.suffix == ".h5" and stores else []
+
+
+def _in_table(checkpoint: Path, config: str) -> bool:
+    """Whether the default target trains the run of a checkpoint, and not only an ablation or a sweep."""
+    try:
+        return any(
+            str(seed) == checkpoint.parent.name[4:] and name == checkpoint.parent.parent.name for name, seed in load(config).group("table")
+        )
+    except PrvrError:
+        return True
 
 
 def _say(message: str) -> None:

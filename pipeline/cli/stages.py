@@ -156,11 +156,11 @@ def clips(
 def train(experiment: Experiment, seed: Seed, config: Config = "config.yaml", threads: Threads = 1) -> None:
     """Train one experiment with one seed; refused when more videos are unusable than the configuration allows."""
     dag = _open(config, threads)
-    if dag.imported_run(experiment, seed):
+    if (mark := dag.layout.imported(experiment, seed)).exists():
         raise TrainingError(
             "the checkpoint of this run was imported, and training would replace it",
             where=dag.layout.checkpoint(experiment, seed),
-            fix="train under another experiment or seed, or delete this file and imported.json beside it",
+            fix=f"train under another experiment or seed; or delete {mark} and this file",
         )
     # The job has waited for these encoders only, and a shard's quarantine is the same in the manifests of all.
     _collect(dag, dag.experiment(experiment).encoders)

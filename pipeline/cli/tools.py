@@ -67,9 +67,14 @@ def verify(
 
     verdicts = list(stored.verify(_dag(config)))
     print(stored.report(verdicts))
-    for file in stored.forget(verdicts) if remove else []:
+    bad = [verdict for verdict in verdicts if verdict.problem]
+    for file in stored.forget(bad) if remove else []:
         print(f"deleted {file}")
-    raise typer.Exit(code=int(any(verdict.problem for verdict in verdicts)))
+    # Named one by one: what is finished needs them no more, so that the default target would leave them.
+    manifests = dict.fromkeys(str(verdict.product.manifest) for verdict in bad if verdict.product)
+    if manifests:
+        print(f"to make them again: {run_command(config, *manifests)}" if remove else "to have them made again: add --remove")
+    raise typer.Exit(code=int(bool(bad)))
 
 
 def unlock(

@@ -34,15 +34,14 @@ def snakemake(profile: str | Path | None = None) -> list[str]:
     return [sys.executable, "-P", "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--workflow-profile", str(profile)]
 
 
-def run_command(config: str | Path = "config.yaml", target: str = "") -> str:
+def run_command(config: str | Path = "config.yaml", *targets: str) -> str:
     """The command that runs the workflow on a configuration, as one types it in the working directory: for hints.
 
-    `target`: a rule or file other than the default one. It comes first: `--configfile` and `--resources` would swallow it.
+    `targets`: rules or files other than the default one. They come first: `--configfile` and `--resources` would swallow them.
     """
     given = [] if str(config) == "config.yaml" else ["--configfile", *str(config).split(" + ")]
     here = Path("Snakefile").is_file() and SNAKEFILE.is_file() and os.path.samefile("Snakefile", SNAKEFILE)
-    asked = [target] if target else []
-    return shlex.join(["snakemake", *asked, *given, *DEFAULTS] if here else ["prvr", "run", *asked, *given])
+    return shlex.join(["snakemake", *targets, *given, *DEFAULTS] if here else ["prvr", "run", *targets, *given])
 
 
 def code_path(linked: Path | None = None) -> str:

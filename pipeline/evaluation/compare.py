@@ -30,7 +30,7 @@ def run_comparison(config: Config, layout: Layout) -> str:
     """
     methods, absent = read(config, layout)
     if not methods:
-        fix = f"run `{install.run_command(config.source, target='compare')}`"
+        fix = f"run `{install.run_command(config.source, 'compare')}`"
         raise StoreMissing("no method has been evaluated", where=layout.root / "runs", fix=fix)
     tables = compared(methods)
     kind = benchmark(config.dataset.kind, {method.name: method.runs for method in methods})

@@ -33,7 +33,8 @@ def run_table(config: Config, layout: Layout, target: str = "table") -> str:
         else:
             absent.append(f"{experiment} seed {seed}")
     if not runs:
-        raise StoreMissing("no run has been evaluated", where=layout.root / "runs", fix=f"run `{install.run_command(config.source)}`")
+        command = install.run_command(config.source, *([target] if target != "table" else []))
+        raise StoreMissing("no run has been evaluated", where=layout.root / "runs", fix=f"run `{command}`")
     _one_gallery(runs, layout)
     kind = benchmark(config.dataset.kind, runs)
     text = render(runs, kind, absent, target)

@@ -14,7 +14,7 @@ import pandas as pd
 from pipeline.core.errors import BundleError, GridError
 from pipeline.core.layout import Layout
 from pipeline.core.progress import track
-from pipeline.core.store import create_foreign, open_store
+from pipeline.core.store import AGAIN, create_foreign, open_store
 from pipeline.datasets import caption_list, table
 from pipeline.datasets.table import Annotations
 from pipeline.interchange.bundle import leaves
@@ -92,9 +92,7 @@ def _texts(layout: Layout, encoder: str, queries: pd.DataFrame, cap_ids: list[st
         tokens = store.ragged("tokens", lazy=True)
         missing = [q for q in queries["query_id"] if q not in tokens]
         if missing:
-            raise BundleError(
-                "queries without text features:\n  " + "\n  ".join(missing), where=layout.text(encoder), fix="run the text stage again"
-            )
+            raise BundleError("queries without text features:\n  " + "\n  ".join(missing), where=layout.text(encoder), fix=AGAIN)
         for query_id, cap_id in track(zip(queries["query_id"], cap_ids, strict=True), total=len(cap_ids), label="text", unit="query"):
             put(cap_id, tokens[query_id].astype(np.float32, copy=False))
 

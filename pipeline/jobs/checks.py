@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.config.encoders import OpenClip
 from pipeline.core.atomic import write_json
-from pipeline.core.errors import ConfigError, DatasetError, LockedError, StoreError, printable
+from pipeline.core.errors import ConfigError, DatasetError, LockedError, StoreError, StoreMissing, printable
 from pipeline.core.layout import Layout
 from pipeline.core.provenance import UNUSABLE
 from pipeline.core.source import Source
@@ -36,12 +36,24 @@ def check(collection: Collection, *, training: bool = True, targets: Targets = (
             teacher(collection, name)
         sentences.check(collection, collection.names(targets))
     for name, seed in collection.config.group("table"):
+        _not_lost(collection.layout, name, seed)
         if collection.imported_run(name, seed):
             checkpoint = collection.layout.checkpoint(name, seed)
             with open_store(checkpoint, stage="checkpoint") as store:
                 widths(collection, name, store.attrs["dims"], checkpoint)
             notes.append(f"the checkpoint of {name}, seed {seed} was imported: it is not trained")
     return notes
+
+
+def _not_lost(layout: Layout, experiment: str, seed: int) -> None:
+    """StoreMissing when an imported checkpoint is gone: going on would train a model in its place, under its mark."""
+    mark, checkpoint = layout.imported(experiment, seed), layout.checkpoint(experiment, seed)
+    if mark.exists() and not checkpoint.exists():
+        raise StoreMissing(
+            f"the imported checkpoint of {experiment}, seed {seed}, is gone",
+            where=checkpoint,
+            fix=f"import it again with `prvr import-checkpoint`, or delete {mark} to train here",
+        )
 
 
 def imported_features(collection: Collection) -> None:
@@ -113,8 +125,8 @@ def widths(collection: Collection, experiment: str, dims: Mapping[str, int], che
         raise ConfigError(
             "\n    ".join([f"the checkpoint of {experiment} was trained on other features:", *problems]),
             where=checkpoint,
-            fix=f"set `features` and `text` of {experiment} to the encoders it was trained on; or, to train here, delete this file if it "
-            "was imported before",
+            fix=f"set `features` and `text` of {experiment} to the encoders it was trained on; or, to train here, delete this file "
+            "and imported.json beside it",
         )
 
 

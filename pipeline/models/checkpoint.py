@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline.config.method import Experiment
 from pipeline.core.errors import StoreSchema
-from pipeline.core.store import Reader, create, open_store
+from pipeline.core.store import AGAIN, Reader, create, open_store
 from pipeline.models.base import Dims, Retriever, build
 
 
@@ -56,8 +56,6 @@ def arrays(store: Reader, prefix: str) -> dict[str, np.ndarray]:
 def fill(target: Mapping[str, Tensor], source: Mapping[str, np.ndarray], path: str | Path) -> None:
     wrong = sorted(set(target) ^ set(source)) or sorted(n for n, t in target.items() if tuple(t.shape) != source[n].shape)
     if wrong:
-        raise StoreSchema(
-            f"the weights do not fit the configuration stored with them: {json.dumps(wrong[:5])}", where=path, fix="train again"
-        )
+        raise StoreSchema(f"the weights do not fit the configuration stored with them: {json.dumps(wrong[:5])}", where=path, fix=AGAIN)
     for name, value in target.items():
         value.copy_(torch.from_numpy(source[name]))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline.clips.pooling import average_to_fixed_length, padded
 from pipeline.core.errors import TrainingError
-from pipeline.core.store import Ragged, open_store
+from pipeline.core.store import AGAIN, Ragged, open_store
 from pipeline.datasets import table
 from pipeline.ranking.split import ARRAYS, TIMES, PooledVideos, Queries, Split, normalised
 
@@ -109,7 +109,7 @@ def _arrays(
             shards[path] = [str(video) for video in store.table("videos")["video_id"]]
         for video in shards[path]:
             if video in owner:
-                raise TrainingError(f"video {video!r} is also in {owner[video]}", where=path, fix=_REBUILD)
+                raise TrainingError(f"video {video!r} is also in {owner[video]}, and here in {path.name}", where=folder, fix=_REBUILD)
             owner[video] = path
     kept = [video for video in wanted if video in owner]
     index = {video: i for i, video in enumerate(kept)}
@@ -128,7 +128,7 @@ def _arrays(
                     arrays[name] = _allocate((len(kept), *array.shape[1:]), array.dtype, spill and spill / f"{split}-{name}.raw")
                 if array.shape[1:] != arrays[name].shape[1:]:
                     shapes = f"{array.shape[1:]} here and {arrays[name].shape[1:]} in other shards"
-                    raise TrainingError(f"{name} has shape {shapes}", where=path, fix=_REBUILD)
+                    raise TrainingError(f"{name} of {path.name} has shape {shapes}", where=folder, fix=_REBUILD)
                 arrays[name][place] = array[chosen]
     return kept, arrays, duration
 
@@ -198,7 +198,7 @@ def _order(data: Ragged, ids: list[str], path: Path) -> list[int]:
         raise TrainingError(
             f"{len(missing)} queries have no text states, the first is {missing[0]!r}",
             where=path,
-            fix="delete the file and run the workflow again",
+            fix=AGAIN,
         )
     return [data.index[query] for query in ids]
 

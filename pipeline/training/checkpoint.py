@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pipeline.core.errors import StoreSchema
-from pipeline.core.store import create, open_store
+from pipeline.core.store import AGAIN, create, open_store
 from pipeline.models.checkpoint import arrays, fill
 from pipeline.training.trainee import Trainee
 
@@ -102,9 +102,7 @@ def load_state(path: Path, trainee: Trainee) -> tuple[State, dict[str, Tensor], 
     with open_store(path, stage="training") as store:
         names, shapes = store.attrs["names"], {name: tuple(value.shape) for name, value in trainee.state_dict().items()}
         if names["now"] != list(shapes):
-            raise StoreSchema(
-                "the weights do not fit the configuration stored with them", where=path, fix="delete the file and train again"
-            )
+            raise StoreSchema("the weights do not fit the configuration stored with them", where=path, fix=AGAIN)
         fill(trainee.state_dict(), _unpack(store.array("now"), names["now"], shapes), path)
         best = _unpack(store.array("best"), names["best"], {name: shapes[f"model.{name}"] for name in names["best"]})
         of = {name: shapes[name.partition("/")[2]] for name in names["optimizer"]}

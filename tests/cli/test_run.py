@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from pipeline.cli.main import _with_command
+from pipeline.cli.main import _with_command, app
 from pipeline.cli.run import arguments
+from pipeline.config.reading import load
 from pipeline.core import install
 from pipeline.core.errors import ConfigError
 
@@ -114,3 +116,22 @@ def test_the_exit_code_is_snakemakes(root: Path, here: Path, words: list[str], c
 def test_run_the_workflow_again_says_how(here: Path, words: list[str], command: str) -> None:
     message = "[STORE_MISSING] no file\n  to do: run the workflow again: it rebuilds it"
     assert _with_command(message, words) == message.replace("again:", f"again{command}:")
+
+
+def test_what_a_missing_configuration_asks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing one with `prvr init` or `prvr init --demo`, and naming the target before it."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"write one with `prvr init FOLDER`.*or `prvr init --demo`"):
+        arguments([])
+    with pytest.raises(ConfigError, match="write one with `prvr init`"):
+        load("config.yaml")
+    assert CliRunner().invoke(app, ["init", "--demo"]).exit_code == 0
+    assert arguments([])
+    assert load("config.yaml").dataset.kind == "demo"
+    with pytest.raises(ConfigError, match="targets stand before it: `prvr run TARGET --configfile FILE`"):
+        arguments(["--configfile", "config.yaml", "clips_of_all"])
+    assert arguments(["clips_of_all", "--configfile", "config.yaml"])
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a.mp4").write_bytes(b"")
+    assert CliRunner().invoke(app, ["init", "videos"]).exit_code == 0
+    assert load("videos.yaml").dataset.kind == "own"

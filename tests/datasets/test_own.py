@@ -296,3 +296,11 @@ def test_both_path_and_id_of_a_video(folder: Path) -> None:
     rows = own.read(dataset(folder, "path,video_id,query,split\na.mp4,42,a,train\n"))
     assert (rows.queries[0].video_id, rows.queries[0].extra) == ("a", {"video_id": "42"})
     assert any(note.startswith("1 rows give both path and video_id") for note in rows.notes)
+
+
+def test_mended_rows_are_read(folder: Path) -> None:
+    """What the messages ask for; nothing remembers the file as it was."""
+    for bad, good in (("path,split\na.mp4,train\n", "path,query,split\na.mp4,x,train\n"), ("path,query,split\na.mp4,,train\n",) * 2):
+        with pytest.raises(DatasetError, match="mend these rows and run again"):
+            own.read(dataset(folder, bad))
+        assert len(own.read(dataset(folder, good.replace(",,", ",x,"))).queries) == 1

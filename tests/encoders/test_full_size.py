@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pipeline.config.encoders import OpenClip, SlowFast
-from pipeline.encoders import open_clip, slowfast
+from pipeline.encoders import architecture, open_clip, slowfast
 from pipeline.encoders.preprocess import Normalisation
 from pipeline.video.picture import square
 from tests.conftest import NO_SHARED
@@ -47,7 +47,7 @@ def test_clip(name: str, file: str, dim: int, width: int, shared: Path, tmp_path
     from pipeline.encoders import checkpoints
 
     torch.manual_seed(0)
-    with open_clip._quiet(), checkpoints.SkipInit():
+    with architecture.quiet(), checkpoints.SkipInit():
         model = library.create_model(name, load_weights=False)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from pipeline.config.encoders import OpenClip
 from pipeline.config.schema import Config
 from pipeline.core.errors import EncoderError, WeightsError
-from pipeline.encoders import open_clip
+from pipeline.encoders import architecture, open_clip
 from pipeline.encoders.weights import identity, inventory
 from pipeline.video.picture import square
 from tests.encoders.conftest import SIZE, clip_entry, pixels
@@ -154,14 +154,14 @@ def test_a_tower_described_on_the_hub_is_refused(tmp_path: Path) -> None:
 
 def test_published_tags_have_their_streams() -> None:
     """What decoding must do is known from the tag, before any weights are here."""
-    for architecture, tag, resize, interpolation in (
+    for model, tag, resize, interpolation in (
         ("ViT-B-16-SigLIP2", "webli", "squash", "bicubic"),
         ("PE-Core-B-16", "meta", "squash", "bilinear"),
         ("EVA02-B-16", "merged2b_s8b_b131k", "shortest", "bicubic"),
         ("ViT-B-16-quickgelu", "metaclip_fullcc", "shortest", "bicubic"),
     ):
-        entry = OpenClip(architecture=architecture, weights=tag)
-        assert entry.published is not None, architecture
+        entry = OpenClip(architecture=model, weights=tag)
+        assert entry.published is not None, model
         assert (entry.stream.resize, entry.stream.interpolation) == (resize, interpolation)
     assert OpenClip(architecture="ViT-B-16-SigLIP2", weights="webli").stream.name == "still-middle-every2s-224px-squash"
     assert OpenClip().stream.name == "still-middle-every2s-224px"
@@ -179,9 +179,9 @@ def test_the_page_lists_what_is_refused(root: Path) -> None:
     assert set(re.findall(r"`([^`]+)`", images)) == no_text
     for name in of_hub:
         with pytest.raises(EncoderError, match="hub"):
-            open_clip._check_network_free(configs[name], OpenClip(architecture=name))
+            architecture.check_network_free(configs[name], OpenClip(architecture=name))
     for name in configs.keys() - of_hub:
-        open_clip._check_network_free(configs[name], OpenClip(architecture=name))
+        architecture.check_network_free(configs[name], OpenClip(architecture=name))
 
 
 def test_coca_has_images_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

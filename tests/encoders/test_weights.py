@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -152,3 +154,17 @@ def test_inventory(clip_dir: Path) -> None:
     assert len(tiny.sha256) == 64
     assert (b16.file, b16.sha256, b16.found, b16.megabytes) == ("ViT-B-16.pt", B16, "", 351)
     assert "WEIGHTS" in b16.problem
+
+
+def test_the_file_a_message_names_is_found_where_it_says() -> None:
+    laion = OpenClip(architecture="ViT-B-16", weights="laion2b_s34b_b88k")
+    with pytest.raises(WeightsError) as refused:
+        weights.resolve(laion)
+    file, folder = re.search(r"put (\S+) \(.*\) into (\S+)/ ", refused.value.fix).groups()  # type: ignore[union-attr]
+    hub = re.search(r"hf download (\S+) (\S+) --local-dir (\S+)", refused.value.fix)
+    assert hub
+    assert Path(folder) / file == Path(hub[3]) / hub[2]
+    path = put(Path(folder) / file)
+    with contextlib.suppress(WeightsError):  # its checksum is another
+        assert weights.resolve(laion).file == path
+    assert weights._locate(laion) == (path, path.parent) or weights._locate(laion) == (path, None)

@@ -223,6 +223,14 @@ def test_choices_and_bad_places_are_named(made: Made, tmp_path: Path) -> None:
         pass
 
 
+def test_export_needs_a_collection_that_names_a_file(made: Made, config: Config, layout: Layout, tmp_path: Path) -> None:
+    with open_captioned(made.msc()) as bundle:
+        import_bundle(bundle, config, layout, video="clip", text="clip")
+    with pytest.raises(BundleError, match="give another --collection"):
+        export_captioned(layout, tmp_path / "out", video=["clip"], text="clip", collection="a/b", kind="msc", rename=None)
+    export_captioned(layout, tmp_path / "out", video=["clip"], text="clip", collection="ab", kind="msc", rename=None)
+
+
 def test_export_refuses_different_grids_and_unusable_ids(config: Config, layout: Layout, tmp_path: Path) -> None:
     for encoder, rows in (("clip", 3), ("slow", 4)):
         with create(layout.features(encoder, "000"), stage="features") as writer:

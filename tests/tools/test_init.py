@@ -9,7 +9,7 @@ import pytest
 from pipeline.config.reading import load
 from pipeline.core.errors import ConfigError, DatasetError
 from pipeline.jobs.videos import listing
-from pipeline.tools.init import init
+from pipeline.tools.init import init, init_demo
 from pipeline.tools.recognise import look
 from tests.datasets.miniature import KINDS, build, encode
 
@@ -70,6 +70,12 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         init(tmp_path / "v", tmp_path)
     assert (tmp_path / "v.yaml").read_text() == "mine"
     assert not (tmp_path / "v.queries.csv").exists()
+    init(tmp_path / "v", tmp_path / "other")  # what the message says
+    assert load(tmp_path / "other" / "v.yaml").dataset.kind == "own"
+    init_demo(tmp_path / "other")
+    with pytest.raises(ConfigError, match="move it away, or choose another folder with --to"):
+        init_demo(tmp_path / "other")
+    init_demo(tmp_path / "third")
 
 
 def test_several_datasets_and_none_are_said_so(tmp_path: Path) -> None:
@@ -77,6 +83,7 @@ def test_several_datasets_and_none_are_said_so(tmp_path: Path) -> None:
     build("tvr", tmp_path / "data")
     with pytest.raises(ConfigError, match=r"several datasets fit: (charades, tvr|tvr, charades)"):
         init(tmp_path / "data", tmp_path / "made")
+    init(tmp_path / "data", tmp_path / "made", kind="tvr")  # what the message says
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="no video and no annotation file"):
         init(tmp_path / "empty", tmp_path / "made")

@@ -5,12 +5,14 @@ checksum that is compared when it is read (checksums.py), and a full disk ends i
 """
 
 from pipeline.core.provenance import SCHEMA, recipe_hash
+from pipeline.core.store.failures import AGAIN
 from pipeline.core.store.foreign import Foreign, create_foreign, open_foreign
 from pipeline.core.store.ragged import Ragged
 from pipeline.core.store.reader import Reader, content_digest, open_store
 from pipeline.core.store.writer import Writer, create
 
 __all__ = [
+    "AGAIN",
     "SCHEMA",
     "Foreign",
     "Ragged",

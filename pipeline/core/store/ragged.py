@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.core.errors import StoreDamaged
 from pipeline.core.store.checksums import crc
+from pipeline.core.store.failures import AGAIN
 
 
 @dataclass
@@ -116,4 +117,4 @@ class StoredRows:
 
 def damaged(where: Path | str, what: str = "values changed since they were written") -> StoreDamaged:
     """The error for content that is not what was written."""
-    return StoreDamaged(what, where=where, fix="delete the file and run the workflow again")
+    return StoreDamaged(what, where=where, fix=AGAIN)
