@@ -301,6 +301,6 @@ def test_both_path_and_id_of_a_video(folder: Path) -> None:
 def test_mended_rows_are_read(folder: Path) -> None:
     """What the messages ask for; nothing remembers the file as it was."""
     for bad, good in (("path,split\na.mp4,train\n", "path,query,split\na.mp4,x,train\n"), ("path,query,split\na.mp4,,train\n",) * 2):
-        with pytest.raises(DatasetError, match="mend these rows and run again"):
+        with pytest.raises(DatasetError, match=r"docs/own-videos\.md describes the columns"):
             own.read(dataset(folder, bad))
         assert len(own.read(dataset(folder, good.replace(",,", ",x,"))).queries) == 1
