@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from pipeline.config.schema import Config
+from pipeline.core.errors import ConfigError
 from pipeline.core.shards import assign
 from pipeline.core.store import create
 from pipeline.datasets import table
 from pipeline.datasets.rows import Query, Rows, Video
+from pipeline.jobs import sentences
+from pipeline.jobs.collection import Collection
 from tests.workflow.workspace import Workspace
 
 NO_TCPL = {"tcpl": {"distance": 0, "angle": 0}}
@@ -70,3 +73,35 @@ def test_sentence_vectors_for_a_preset_that_reads_words(tmp_path: Path) -> None:
     said = refused(work, "compare")
     assert "words has one vector a query, and a model of kind ral reads words" in said
     assert work.planned()["train"] == 1  # nobody asked for that method
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["dl_dkd/tvr", "dl_dkd_plus_plus/tvr", "amdnet/tvr"])
+def test_sentence_vectors_that_were_not_imported(tmp_path: Path, preset: str) -> None:
+    """RoBERTa's words have none, which these methods need: as what the model reads, or as what it learns from."""
+    said = refused(bundle(tmp_path, words=5, sentences=False, experiments={"main": {"preset": preset}}))
+    assert "what was imported is not what these experiments need" in said
+    wanted = "main: amdnet reads one sentence vector a query, and words holds none"
+    taught = "main: an objective learns from frames and sentences of words, which holds no sentence vectors"
+    assert (wanted if "amdnet" in preset else taught) in said
+
+
+def test_a_teacher_of_frames_that_is_none(tmp_path: Path) -> None:
+    """Sentences whose images were not imported, or are of another space; with `teacher` naming what has both, nothing is said."""
+    experiments = {"main": {"preset": "dl_dkd/tvr"}}
+    work = bundle(tmp_path, words=5, sentences=True, experiments=experiments)
+    given = work.config
+    with pytest.raises(ConfigError, match="sentences of words, of which only text was imported"):
+        sentences.check(Collection.of(Config.model_validate(given)), ["main"])
+    layout = Config.model_validate(given).layout
+    for name, width in (("clip", 4), ("narrow", 3)):
+        given["encoders"][name] = {"kind": "imported"}
+        with create(layout.text(name), stage="text", architecture="published: test") as writer:
+            item = {"sentence": np.ones(width, np.float16), "truncated": False, "key": "k"}
+            writer.append("tokens", "train/0", np.ones((1, 4), np.float16), None, item)
+        with create(layout.features(name, "000"), stage="features", dim=4) as writer:
+            times = {"start": np.arange(8.0), "end": np.arange(8.0) + 1}
+            writer.append("features", "train/0", np.ones((8, 4), np.float16), times, {"key": "k", "duration": 8.0})
+    with pytest.raises(ConfigError, match="the rows of narrow have 4 values, its sentences 3"):
+        sentences.check(Collection.of(Config.model_validate(given | {"teacher": "narrow"})), ["main"])
+    sentences.check(Collection.of(Config.model_validate(given | {"teacher": "clip"})), ["main"])

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from pipeline.clips.pooling import average_to_fixed_length
 from pipeline.clips.recipe import recipe_name
 from pipeline.core.errors import TrainingError
 from pipeline.core.store import create, open_store
@@ -128,3 +130,57 @@ def test_a_gallery_keeps_videos_nobody_asks_for(world: miniature.World) -> None:
     table.save(world.layout.annotations, known)
     assert load(world, "val").videos.ids == ["v0", "v2"]
     assert load(world, "val", training=False).videos.ids == ["v0", "v1", "v2"]
+
+
+def teacher(world: miniature.World, rows: dict[str, np.ndarray]) -> Path:
+    """A folder of the clips of a teacher of frames: `rows` of each video, padded."""
+    folder = world.layout.root / "seen"
+    frames = np.zeros((len(rows), 128, next(iter(rows.values())).shape[1]), np.float32)
+    for i, values in enumerate(rows.values()):
+        frames[i, : len(values)] = values
+    with create(folder / "000.h5", stage="clips") as writer:
+        videos = pd.DataFrame({"video_id": pd.Series(list(rows), dtype=object), "duration": np.full(len(rows), 30.0)})
+        writer.table("videos", videos)
+        writer.array("frames", frames)
+        writer.array("frame_count", np.asarray([len(values) for values in rows.values()], np.int32))
+    return folder
+
+
+def test_a_teachers_rows_stand_beside_the_frames(world: miniature.World) -> None:
+    """Whatever the order of its file; one that sees more or fewer rows is pooled to the student's number by the rule of all pooling."""
+    random = np.random.default_rng(0)
+    counts = {"t4": 128, "t2": 64, "t0": 100, "v0": 3, "t1": 128, "t3": 1}
+    rows = {video: random.normal(size=(count, miniature.TEXT)).astype(np.float32) for video, count in counts.items()}
+    split = load(world, teacher_clips=teacher(world, rows))
+    assert split.videos.teacher is not None
+    for video, seen in zip(split.videos.ids, split.videos.teacher.numpy(), strict=True):
+        np.testing.assert_array_equal(seen, average_to_fixed_length(rows[video], 128))
+    batch = Batches(split, 6, CPU).gather(torch.tensor([3, 0]))
+    assert batch.teacher_frames is not None
+    assert batch.teacher_sentences is not None
+    assert torch.equal(batch.teacher_frames, split.videos.teacher[[3, 0]])
+    with open_store(world.layout.text("clip")) as store:
+        tokens = store.ragged("tokens")
+    for row, query in zip(batch.teacher_sentences, ["t3#0", "t3#1", "t3#2", "t0#0", "t0#1", "t0#2"], strict=True):
+        np.testing.assert_array_equal(row, tokens[query][-1].astype(np.float32))  # as it is stored, not of unit length
+    assert load(world).videos.teacher is None
+
+
+def test_a_teacher_that_does_not_fit_is_refused(world: miniature.World) -> None:
+    rows = {f"t{i}": np.ones((128, miniature.TEXT), np.float32) for i in range(4)}
+    with pytest.raises(TrainingError, match="no rows of 1 videos, the first is 't4'"):
+        load(world, teacher_clips=teacher(world, rows))
+    rows = {f"t{i}": np.ones((128, miniature.TEXT + 1), np.float32) for i in range(5)}
+    with pytest.raises(TrainingError, match="sentences have 12 values, its rows 13: they are not of one space"):
+        load(world, teacher_clips=teacher(world, rows))
+
+
+def test_rows_may_keep_their_length(world: miniature.World) -> None:
+    """A model of `reads_raw_rows` sees what is stored; one that reads sentences gets their vectors as they are."""
+    split, chosen = load(world), torch.tensor([1])
+    batch = Batches(split, 6, CPU, raw=True).gather(chosen)
+    assert torch.equal(batch.videos.clips, split.videos.clips[chosen].float())
+    assert torch.equal(batch.videos.frames, split.videos.frames[chosen].float())
+    assert split.queries.sentence is not None
+    assert batch.words.sentence is not None
+    assert torch.equal(batch.words.sentence, split.queries.sentence[split.queries.video == 1])

@@ -120,3 +120,30 @@ def test_everything_that_does_not_fit_is_listed_at_once() -> None:
         assert part in str(raised.value)
     with pytest.raises(TrainingError, match="0 videos and 0 queries"):
         Arrays({}, []).split(arrays.experiment())
+
+
+def test_what_a_teacher_of_frames_lacks_is_listed() -> None:
+    rows, words = np.zeros((3, 6)), np.zeros((2, 5))
+    given = Arrays({"a": rows, "b": rows}, [("a", words), ("b", words)], teacher_frames={"a": np.zeros((0, 4))})
+    with pytest.raises(TrainingError) as raised:
+        given.split(arrays.experiment())
+    for part in ("no rows of video 'b'", "the teacher's rows of 'a': it has the shape (0, 4)", "teacher_frames need `teacher`"):
+        assert part in str(raised.value)
+    given = Arrays({"a": rows}, [("a", words)], teacher=np.zeros((1, 3)), teacher_frames={"a": np.zeros((2, 4))})
+    with pytest.raises(TrainingError, match=r"of one width, given are \[3, 4\]"):
+        given.split(arrays.experiment())
+
+
+def test_a_model_that_reads_sentences_is_refused_without() -> None:
+    settings = arrays.experiment(
+        model={"kind": "amdnet", "hidden": 8}, objectives={"tcpl": {"distance": 0, "angle": 0}, "cbva": {"weight": 0}}
+    )
+    with pytest.raises(TrainingError, match="reads a sentence vector of each query"):
+        arrays.train(collection(), collection(5, 1), settings)
+
+
+def test_distillation_without_a_teacher_is_refused() -> None:
+    off = {"nce": {"inheritance": 0.04}, "tcpl": {"distance": 0, "angle": 0}, "cbva": {"weight": 0}}
+    settings = arrays.experiment(model={"kind": "dl_dkd", "hidden": 8}, objectives={**off, "distillation": {"weight": 0.1}})
+    with pytest.raises(TrainingError, match=r"objectives.distillation needs data.teacher_frames"):
+        arrays.train(collection(), collection(5, 1), settings)
