@@ -45,7 +45,7 @@ def ms_sl(model: Any, batch: Batch, settings: Experiment) -> Terms:
     said = []
     for own, label in zip(query, labels.tolist(), strict=True):  # a query's own video, with its key proposal
         key = clips[label][F.cosine_similarity(own[None], clips[label], dim=1).argmax()]
-        logits = _linear(part.key, frames[label]) @ key + (1 - batch["frame_mask"][label]) * -1e9
+        logits = _linear(part.guide, frames[label]) @ key + (1 - batch["frame_mask"][label]) * -1e9
         said.append(torch.softmax(logits, dim=0) @ _linear(part.value, frames[label]))
     rows = torch.stack(said)
     square = torch.matmul(F.normalize(query, dim=-1), F.normalize(rows, dim=-1).t())

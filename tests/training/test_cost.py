@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from pipeline.config import presets
 from pipeline.config.method import Experiment
 from pipeline.ranking import gallery
 from pipeline.ranking.split import Split
@@ -71,3 +74,16 @@ def test_a_gallery_that_would_take_too_long_is_left_out(given: tuple[Experiment,
     found = cost.measure(*given, CPU, [20, 2_000_000])["latency_ms"]
     assert found["20"] > 0
     assert found["2000000"] is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", presets.names())
+def test_every_method_can_be_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str) -> None:
+    monkeypatch.setattr(miniature, "TEXT", miniature.DIM)  # one space of pictures and sentences, for those that have a teacher
+    overrides = {"main": {"preset": f"{preset}/small"}}
+    made = miniature.make(tmp_path, train=6, val=2, experiments=overrides, model={}, objectives={})
+    settings = made.config.experiment("main")
+    found = cost.measure(settings, cost.train_split(settings, made.layout), CPU, [30])
+    assert 0 < found["parameters"]["inference"] <= found["parameters"]["training"]
+    assert found["vectors"] >= 32
+    assert found["latency_ms"]["30"] > 0
