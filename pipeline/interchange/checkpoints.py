@@ -16,7 +16,7 @@ from pipeline.core.layout import Layout
 from pipeline.core.pickles import write_archive
 from pipeline.core.store import open_store
 from pipeline.interchange import released_file
-from pipeline.interchange.released_names import KINDS, from_released, to_released
+from pipeline.interchange.released_names import KINDS, from_released, kind_of, to_released
 from pipeline.models import base as models
 from pipeline.models.base import Dims, Retriever
 from pipeline.models.checkpoint import load_model, save_model
@@ -62,9 +62,16 @@ def _expected(experiment: Experiment) -> dict[str, int]:
 def build(weights: Mapping[str, Tensor], experiment: Experiment, where: str | Path) -> Retriever:
     """Our model with released weights, in evaluation mode.
 
-    Errors: BundleError listing every size in which weights and configuration differ; WeightsError listing unknown and missing names.
+    Errors: BundleError naming the kind of model the weights are of, or listing every size in which they and the configuration differ;
+    WeightsError listing unknown and missing names.
     """
     kind, expected = _kind(experiment, where), _expected(experiment)
+    if (theirs := kind_of(weights)) not in (kind, None):
+        raise BundleError(
+            f"a checkpoint of {theirs}, and the experiment's model is {kind}",
+            where=where,
+            fix=f"name an experiment of `model.kind: {theirs}`",
+        )
     try:
         sizes = dimensions(weights, kind)
     except KeyError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TypeVar
 
 from pipeline.core.errors import WeightsError
@@ -112,6 +112,16 @@ KINDS = tuple(_TABLES)  # of the models whose released checkpoints are read
 def prefixes(branches: int = 8, kind: str = "msc") -> dict[str, str]:
     """Prefix of our parameter name -> prefix of the released one, for a model of a kind with `branches` Gaussian branches."""
     return _TABLES[kind](branches)
+
+
+def kind_of(names: Collection[str]) -> str | None:
+    """The kind of model that has all of these released parameter names and no others; None: none that is known."""
+    branches = len({name.split(".")[1] for name in names if name.startswith("clip_encoder.attn")})
+    for kind in KINDS:
+        known = set(prefixes(branches, kind).values())
+        if known == {name if name in known else name.rpartition(".")[0] + "." for name in names}:
+            return kind
+    return None
 
 
 def _rename(names: Mapping[str, T], table: Mapping[str, str]) -> dict[str, T]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline.clips import stage as clips
 from pipeline.config.schema import Config
-from pipeline.core.pickles import read_archive
+from pipeline.core.pickles import plain, read_archive
 from pipeline.evaluation import inputs
 from pipeline.evaluation import stage as evaluation
 from pipeline.interchange import released_file
@@ -151,6 +151,10 @@ def test_the_checkpoint_goes_out_as_it_came(bare: Bare) -> None:
             assert set(other) - set(mine) == {"schedule"}  # an object of their class: training cannot go on from the file
     sizes = ("hidden_size", "n_heads", "max_desc_l", "max_ctx_l", "map_size", *form.widths)
     assert {name: ours[form.config][name] for name in sizes} == {name: theirs.content[form.config][name] for name in sizes}
+    assert export_checkpoint(bare.layout, *RUN, out, like=bare.golden.folder / FILE) == []
+    again = torch.load(out, weights_only=True)
+    assert again[form.config] == plain(theirs.content[form.config])[0]
+    assert list(again[form.weights]) == list(theirs.weights)
     evaluation.run(bare.config, bare.layout, *RUN, recipes.evaluation(bare.config, RUN[0]))
     assert json.loads(bare.layout.metrics(*RUN).read_text())["recalls"]["fused"]["SumR"] == pytest.approx(
         bare.expected["metrics_val_fused"][-1], abs=1e-9

@@ -15,14 +15,17 @@ import pytest
 import torch
 
 from pipeline.config.methods import GmmFormer, GmmFormerV2, MsSl
+from pipeline.config.models import Msc
 from pipeline.config.schema import Config
 from pipeline.core.errors import BundleError, WeightsError
 from pipeline.interchange import released_file
+from pipeline.interchange.checkpoints import build as build_released
 from pipeline.interchange.checkpoints import dimensions, export_checkpoint, import_checkpoint, read_released
 from pipeline.interchange.released_names import from_released, to_released
-from pipeline.models.base import Dims
+from pipeline.models.base import Dims, build
 from pipeline.models.checkpoint import load_model, save_model
 from pipeline.models.msc import DualBranch
+from pipeline.training.arrays import experiment
 
 
 @pytest.fixture
@@ -158,6 +161,23 @@ def test_nothing_a_lender_pickled_is_written_back(
     content = torch.load(tmp_path / "out.ckpt", weights_only=False)  # as the released code opens it
     assert not (tmp_path / "PWNED").exists()
     assert content["config"] == (kept if kept is not None else released_file.config(small.experiment("main"), 6, 4))
+
+
+OTHERS = {"msc": Msc, "ms_sl": MsSl, "gmmformer": GmmFormer, "gmmformer_v2": GmmFormerV2}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_file_of_another_method_is_named(small: Config, tmp_path: Path, kind: str) -> None:
+    own = {"widths": [None, 1.0, 5.0]} if kind != "ms_sl" else {}
+    model = build(kind, OTHERS[kind](hidden=16, heads=2, max_words=9, **own), Dims(6, 4))
+    path = saved(tmp_path / "best.ckpt", to_released(model.state_dict(), 3, kind))
+    for other in OTHERS:
+        chosen = experiment(model={"kind": other, "hidden": 16, "heads": 2, "max_words": 9} | (own if other != "ms_sl" else {}))
+        if other == kind:
+            assert torch.equal(build_released(read_released(path), chosen, path).state_dict()["frame.positions.norm.bias"], torch.zeros(16))
+            continue
+        with pytest.raises(BundleError, match=f"a checkpoint of {kind}, and the experiment's model is {other}"):
+            build_released(read_released(path), chosen, path)
 
 
 def test_every_difference_in_size_is_named(small: Config, config: Config, tmp_path: Path) -> None:
