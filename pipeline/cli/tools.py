@@ -156,21 +156,26 @@ def search(
     config: Config = "config.yaml",
     experiment: Annotated[str, typer.Option("--experiment", help="The trained model; by default the first experiment.")] = "",
     seed: Annotated[int | None, typer.Option("--seed", help="Its seed; by default the first one.")] = None,
-    top: Annotated[int, typer.Option("--top", help="How many videos to print.", min=1)] = 10,
+    top: Annotated[int, typer.Option("--top", "-k", help="How many videos to print.", min=1)] = 10,
+    moments: Annotated[int, typer.Option("--moments", help="How many moments of each.", min=1)] = 3,
+    split: Annotated[str, typer.Option("--split", help="Only videos of this split.")] = "",
+    group: Annotated[str, typer.Option("--group", help="Only videos with a query of this group.")] = "",
+    zero_shot: Annotated[bool, typer.Option("--zero-shot", help="The frozen encoder instead of a trained model.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a query, for programs.")] = False,
 ) -> None:
-    """Type a sentence, get the videos that show it and the moment inside each."""
+    """Type a sentence, get the videos that show it and the moments inside each; without a trained model the frozen encoder answers."""
     dag = _dag(config)
-    from pipeline.search.searcher import open_run, render
+    from pipeline.search.answers import render
+    from pipeline.search.opening import engine
 
-    name, chosen = experiment or next(iter(dag.config.experiments)), dag.config.seeds[0] if seed is None else seed
-    _say_stale([stale_run(dag, name, chosen)], config)
-    searcher = open_run(dag.config, experiment, seed)
-    if query:
-        print(render(searcher.search(query, top)))
-        return
-    print("one query a line, an empty line ends", file=sys.stderr)
-    while line := sys.stdin.readline().strip():
-        print(render(searcher.search(line, top)), flush=True)
+    chosen = engine(dag.config, experiment, seed, zero_shot=zero_shot, say=lambda line: print(f"note: {line}", file=sys.stderr))
+    if chosen.trained:
+        _say_stale([stale_run(dag, *chosen.trained)], config)
+    if not query:
+        print("one query a line, an empty line ends", file=sys.stderr)
+    for line in [query] if query else iter(lambda: sys.stdin.readline().strip(), ""):
+        answer = chosen.answer(line, top, moments=moments, split=split, group=group)
+        print(answer.json() if as_json else render(answer), flush=True)
 
 
 @demo_app.command()

@@ -16,6 +16,7 @@ from pipeline.core.errors import DiskError, EncoderError, StoreMissing, StoreSch
 from pipeline.core.store import open_store
 from pipeline.evaluation import inputs, stage
 from pipeline.jobs import recipes
+from pipeline.search import index
 from pipeline.search import searcher as search
 from pipeline.search.searcher import Searcher
 from tests.encoders.conftest import SIZE, clip_folder, tiny_clip
@@ -52,7 +53,7 @@ def test_a_typed_query_ranks_as_the_stored_one(searchable: World) -> None:
 def test_the_second_query_encodes_no_video(searchable: World, monkeypatch: pytest.MonkeyPatch) -> None:
     config, layout = searchable.config, searchable.layout
     first = search.search(config, layout, "main", 1, "text 2", k=2)
-    monkeypatch.setattr(search, "_encode", lambda *_: pytest.fail("encoded again"))
+    monkeypatch.setattr(index, "_encode", lambda *_: pytest.fail("encoded again"))
     assert search.search(config, layout, "main", 1, "text 2", k=2) == first
     monkeypatch.undo()
     searchable.train("main", 1, text_dim=64)  # written anew, the same weights
@@ -93,20 +94,12 @@ def test_where_nothing_can_be_kept_it_searches_all_the_same(
     def refuse(*_: object, **__: object) -> None:
         raise DiskError("Read-only file system")
 
-    monkeypatch.setattr(search, "create", refuse)
+    monkeypatch.setattr(index, "create", refuse)
     unkept = search.search(searchable.config, searchable.layout, "main", 1, "text 2", k=3)
     assert "not kept for the next search: Read-only file system" in capsys.readouterr().err
     monkeypatch.undo()
     assert search.search(searchable.config, searchable.layout, "main", 1, "text 2", k=3) == unkept  # now kept
     assert search.search(searchable.config, searchable.layout, "main", 1, "text 2", k=3) == unkept  # read back
-
-
-def test_answers_as_text(searchable: World) -> None:
-    lines = search.render(search.search(searchable.config, searchable.layout, "main", 1, "text", k=2)).splitlines()
-    assert len(lines) == 2
-    assert lines[0].startswith("  1  ")
-    assert " (best  0:" in lines[0]
-    assert "time unknown" in search.render([search.Hit("v", 0.5, *[float("nan")] * 3)])
 
 
 def test_what_cannot_be_searched_is_said(searchable: World) -> None:

@@ -1,0 +1,52 @@
+"""What an answer says: the moments, what is known of the video, and whether anything matches."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from pipeline.search.answers import Answer, Hit, Known, Moment, clock, render, verdict
+from pipeline.search.unrelated import sentences
+
+HIT = Hit("a/1", 0.71, (Moment(3.0, 9.5, 0.8), Moment(61.0, 64.0, 0.7)), 5.0, ("/v/a/1.mp4",), "train", ("a man opens a door", "second"))
+
+
+def test_a_hit_is_told_with_its_moments_its_file_and_a_caption() -> None:
+    first, also, caption, last = render(Answer("a door", "main, seed 1", (HIT,), 1.0)).splitlines()
+    assert first.split() == ["1", "0.710", "0:03.0", "-", "0:09.5", "(best", "0:05.0)", "[train]", "/v/a/1.mp4"]
+    assert also.strip() == "also 1:01.0 - 1:04.0"
+    assert caption.strip() == '"a man opens a door"'
+    assert last == "the best answer stands out: 100% of unrelated sentences find nothing that scores as high (main, seed 1)"
+
+
+def test_a_weak_answer_is_said_to_be_weak_and_none_to_be_none() -> None:
+    assert verdict(Answer("q", "m", (HIT,), 0.5)).startswith("nothing matches well: 50%")
+    assert verdict(Answer("q", "m", (), 0.0)) == "no video is left to search in"
+
+
+def test_unknown_times_are_words_for_people_and_null_for_programs() -> None:
+    answer = Answer("q", "m", (Hit("v", 0.5),), 1.0)
+    assert "time unknown" in render(answer)
+    read = json.loads(answer.json())
+    assert read["hits"][0]["best"] is None
+    assert read["hits"][0]["moments"] == []
+    assert read["matches"] is True
+
+
+def test_hours_are_hours() -> None:
+    assert clock(3725.04) == "1:02:05.0"
+    assert clock(59.96) == " 1:00.0"
+
+
+def test_videos_are_chosen_by_split_and_group() -> None:
+    known = Known(split={"a": "test", "b": "train"}, groups={"a": frozenset({"kitchen"})})
+    assert known.chosen(["a", "b", "c"]).tolist() == [True, True, True]
+    assert known.chosen(["a", "b", "c"], "test").tolist() == [True, False, False]
+    assert np.flatnonzero(known.chosen(["a", "b", "c"], group="kitchen")).tolist() == [0]
+    assert known.of(Hit("c", 0.1)).split == ""
+
+
+def test_the_unrelated_sentences_are_the_same_every_time_and_no_two_alike() -> None:
+    assert sentences() == sentences()
+    assert len(set(sentences())) == 64
