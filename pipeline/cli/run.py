@@ -7,7 +7,7 @@ import os
 import sys
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -32,6 +32,7 @@ class PassedOn(TyperCommand):
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(cls=PassedOn)(run)
+    app.command()(index)
     app.command()(files)
 
 
@@ -43,6 +44,22 @@ def run(context: typer.Context) -> None:
     command = arguments(context.args)
     sys.stdout.flush()
     os.execv(command[0], command)  # not a child: signals, exit codes and the terminal are Snakemake's own
+
+
+def index(
+    folder: Annotated[Path, typer.Argument(help="A folder of videos; no captions are needed.")],
+    to: Annotated[Path, typer.Option("--to", help="Where the configuration is written, unless one of its name is there.")] = Path(),
+) -> None:
+    """Make a folder of videos searchable: write its configuration, sample and encode every video; `prvr search` and `prvr serve` then answer.
+
+    Again after videos came or went: only those are encoded. Where the configuration names captions, it trains as `prvr run` does.
+    """
+    from pipeline.tools.init import searchable
+
+    config, said = searchable(folder, to)
+    print("\n".join(said), flush=True)
+    command = arguments(["--configfile", str(config)])
+    os.execv(command[0], command)
 
 
 def files() -> None:

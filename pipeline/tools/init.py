@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from pipeline.config import reading
 from pipeline.config.inputs import Dataset
 from pipeline.core import install
 from pipeline.core.errors import ConfigError, DatasetError, PrvrError, printable
@@ -74,6 +75,24 @@ def init(root: Path, target: Path, *, kind: str | None = None) -> list[str]:
     return [*said, "next:", *(f"  {step}" for step in steps)]
 
 
+def searchable(folder: Path, target: Path) -> tuple[Path, list[str]]:
+    """The configuration that makes a folder searchable, written where there is none of its name, and the lines to print.
+
+    Errors: ConfigError when the one that is there is about another folder; DatasetError as `init`.
+    """
+    config = target / f"{_name(folder)}.yaml"
+    if not config.exists():
+        return config, init(folder, target)
+    named = reading.load(str(config)).dataset.videos
+    if Path(named).resolve() != folder.resolve():
+        raise ConfigError(
+            f"its dataset.videos is {named or 'empty'}, not {folder}",
+            where=config,
+            fix="move it away, or write the new one elsewhere with --to",
+        )
+    return config, [f"{config} is there already"]
+
+
 def init_demo(target: Path) -> list[str]:
     """Write `<target>/config.yaml`, the demo's; returns the lines to print. Errors: ConfigError when one is there already."""
     config = target / "config.yaml"
@@ -83,6 +102,11 @@ def init_demo(target: Path) -> list[str]:
     shutil.copyfile(install.DEMO, config)
     step = install.run_command(config)
     return [f"wrote {config}: the demo, a rendered world of videos; it explains every value", "", "next:", f"  {step}"]
+
+
+def _name(folder: Path) -> str:
+    """What a dataset of one's own is called: as its folder, in characters every path may hold."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._") or "own"
 
 
 def _only_kind(contents: Contents) -> str:
@@ -125,8 +149,9 @@ def _dataset(contents: Contents, kind: str, bundle: FeatureBundle | None) -> Dat
                 where=contents.root,
                 fix="leave one of them in this folder",
             )
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", contents.root.resolve().name).strip("-._") or "own"
-        return Dataset(kind="own", name=name, videos=videos, annotations=str(contents.queries[0]) if contents.queries else "")
+        return Dataset(
+            kind="own", name=_name(contents.root), videos=videos, annotations=str(contents.queries[0]) if contents.queries else ""
+        )
     if kind == "bundle":
         assert bundle is not None
         return Dataset(kind="bundle", name=f"{bundle.kind}-{bundle.short}", gallery=None)

@@ -130,6 +130,14 @@ onstart:
         raise WorkflowError("\n" + "\n".join(missing))
 
 
+onsuccess:
+    if workflow.is_main_process:
+        print(
+            f'prvr: type a query: prvr search "..." --config {CONFIG.source}',
+            file=sys.stderr,
+        )
+
+
 onerror:
     print(
         "prvr: some jobs did not finish; the lines above say why and where their logs are. What finished is kept: mend the cause and give "

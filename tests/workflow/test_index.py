@@ -1,0 +1,72 @@
+"""A folder of videos without a caption, to an answer: `prvr index`, `prvr search`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.workflow.workspace import ROOT, Workspace
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_folder_without_captions_is_searched_by_the_frozen_encoder(finished: Workspace, tmp_path: Path) -> None:
+    folder = tmp_path / "My clips (2024)"
+    folder.mkdir()
+    videos = sorted((finished.folder / "data" / "videos").rglob("*.mp4"))[:4]
+    for video in videos[:3]:
+        shutil.copy(video, folder)
+    (folder / "notes.txt").write_text("no video")
+    (folder / "broken.mp4").write_bytes(b"\0" * 4000)
+
+    def prvr(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "pipeline.cli", *words]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**_environment(), "PYTHONPATH": str(ROOT)})
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    # With the full-size encoder of the configuration it writes, it stops before anything is decoded: the weights are not here.
+    refused = prvr("index", folder.name, check=False)
+    config = tmp_path / "My-clips-2024.yaml"
+    assert refused.returncode != 0
+    assert "weights" in refused.stdout + refused.stderr
+    assert not list(tmp_path.rglob("frames/**/*.h5"))
+    written = yaml.safe_load(config.read_text())
+    tiny = yaml.safe_load((ROOT / "config.yaml").read_text())["encoders"]["demo-clip-b16"]
+    tiny["weights"] = str(ROOT / tiny["weights"])
+    written |= {"encoders": {"clip-b16": tiny}, "video": {"max_bad_fraction": 0.5}}
+    config.write_text(yaml.safe_dump(written))
+
+    said = prvr("index", folder.name)
+    assert f'type a query: prvr search "..." --config {config.name}' in said.stderr
+    results = tmp_path / "results" / "My-clips-2024"
+    assert not (results / "runs").exists()
+    assert "broken" in (results / "quarantine.tsv").read_text()
+    shown = prvr("search", "a red box", "--config", config.name)
+    assert "main is not trained" in shown.stderr
+    assert "(zero-shot, clip-b16)" in shown.stdout
+    answer = json.loads(prvr("search", "a red box", "--config", config.name, "--json", "-k", "2").stdout)
+    assert len(answer["hits"]) == 2
+    assert {Path(hit["paths"][0]).name for hit in answer["hits"]} <= {video.name for video in videos[:3]}
+    assert all(hit["moments"] and hit["moments"][0]["start"] < hit["moments"][0]["end"] for hit in answer["hits"])
+
+    # One more video: its shard alone runs again, and it is found.
+    shutil.copy(videos[3], folder)
+    prvr("index", folder.name)
+    answer = json.loads(prvr("search", "a red box", "--config", config.name, "--json").stdout)
+    assert len(answer["hits"]) == 4
+
+    other = prvr("index", str(tmp_path), "--to", str(tmp_path), check=False)
+    assert other.returncode == 2 or (tmp_path / f"{tmp_path.name}.yaml").exists()
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
