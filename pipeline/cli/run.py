@@ -50,7 +50,7 @@ def index(
     folder: Annotated[Path, typer.Argument(help="A folder of videos; no captions are needed.")],
     to: Annotated[Path, typer.Option("--to", help="Where the configuration is written, unless one of its name is there.")] = Path(),
 ) -> None:
-    """Make a folder of videos searchable: write its configuration, sample and encode every video; `prvr search` and `prvr serve` then answer.
+    """Make a folder of videos searchable: write its configuration, sample and encode every video, for `prvr search` and `prvr serve`.
 
     Again after videos came or went: only those are encoded. Where the configuration names captions, it trains as `prvr run` does.
     """

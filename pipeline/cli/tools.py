@@ -26,7 +26,7 @@ demo_app = typer.Typer(help="The embedded demo world.", no_args_is_help=True)
 
 def register(app: typer.Typer) -> None:
     """Add the tools."""
-    for command in (summary, status, verify, unlock, weights, doctor, init, plan, search):
+    for command in (summary, status, verify, unlock, weights, doctor, init, plan, search, serve):
         app.command()(command)
     app.add_typer(config_app, name="config")
     app.add_typer(demo_app, name="demo")
@@ -176,6 +176,20 @@ def search(
     for line in [query] if query else iter(lambda: sys.stdin.readline().strip(), ""):
         answer = chosen.answer(line, top, moments=moments, split=split, group=group)
         print(answer.json() if as_json else render(answer), flush=True)
+
+
+def serve(
+    config: Config = "config.yaml",
+    port: Annotated[int, typer.Option("--port", help="Where on this machine; 0: any that is free.", min=0, max=65535)] = 8765,
+    seed: Annotated[int | None, typer.Option("--seed", help="The seed of the trained models; by default the first one.")] = None,
+) -> None:
+    """Open the search page of a run on this machine: type a sentence, see the moments, play them."""
+    dag = _dag(config)
+    from pipeline.search.opening import engines
+    from pipeline.search.serving import run
+
+    _say_stale(stale_runs(dag), config)
+    run(dag.config, engines(dag.config, seed), port)
 
 
 @demo_app.command()

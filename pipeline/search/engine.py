@@ -52,6 +52,18 @@ class Engine:
         """How well every row of some videos answers. Shapes: n videos -> similarity [n, F], -inf at padding; start, end [n, F] s."""
         raise NotImplementedError
 
+    def of_row(self, video: int, seconds: float) -> Any:
+        """A moment of a video as a query. Errors: ConfigError where an engine cannot compare rows with rows."""
+        raise ConfigError(f"{self.name} compares sentences with videos only", where="model", fix="ask the frozen encoder (--zero-shot)")
+
+    def like(self, video: int, seconds: float, k: int = 10) -> tuple[Answer, Any]:
+        """The k videos that look most like a moment of one, that one first, and the moment as a query. Errors: those of `of_row`."""
+        asked = self.of_row(video, seconds)
+        scores = self.scores(asked)
+        best = np.argsort(-scores, kind="stable")[: max(1, k)]
+        standing = float((self._background.max(1) < scores[best[0]]).mean())
+        return Answer(f"like {self.ids[video]} at {seconds:.1f} s", self.name, tuple(self._hits(asked, best, scores, 3)), standing), asked
+
     def search(self, query: str, k: int = 10, *, moments: int = 1, split: str = "", group: str = "") -> list[Hit]:
         """The k best videos, best first, each with its best `moments`. Errors: EncoderError for an empty query, ConfigError as `answer`."""
         return list(self.answer(query, k, moments=moments, split=split, group=group).hits)

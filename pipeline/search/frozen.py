@@ -56,6 +56,12 @@ class Frozen(Engine):
             start[i, : lengths[i]], end[i, : lengths[i]] = self._start[place], self._end[place]
         return similarity, start, end
 
+    def of_row(self, video: int, seconds: float) -> Tensor:
+        """The stored row that covers an instant, unit length. Shapes: [E]."""
+        first, last = int(self._offsets[video]), int(self._offsets[video + 1])
+        row = first + int(np.clip(np.searchsorted(self._end[first:last], seconds, side="right"), 0, last - first - 1))
+        return F.normalize(self._values[row].float(), dim=-1)
+
     def _cosines(self, place: slice, asked: Tensor) -> np.ndarray:
         parts = self._values[place].split(ROWS_AT_ONCE)
         return torch.cat([F.normalize(part.float(), dim=-1) @ asked for part in parts]).numpy()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from pipeline.config.schema import Config
-from pipeline.core.errors import ConfigError
+from pipeline.core.errors import ConfigError, StoreMissing
 from pipeline.search.engine import Engine
 from pipeline.search.frozen import Frozen
 from pipeline.search.searcher import Searcher
@@ -27,3 +28,22 @@ def engine(
     if not zero_shot:
         say(f"{named} is not trained (seed {chosen}): the frozen encoder answers")
     return Frozen(config, experiment)
+
+
+def engines(config: Config, seed: int | None = None) -> dict[str, Callable[[], Engine]]:
+    """Everything of a configuration that can answer, by name: each trained experiment, and the frozen encoder where its images are stored.
+
+    Errors: StoreMissing when there is nothing.
+    """
+    chosen = config.seeds[0] if seed is None else seed
+    ready: dict[str, Callable[[], Engine]] = {
+        name: partial(Searcher, config, config.layout, name, chosen)
+        for name in config.experiments
+        if config.layout.checkpoint(name, chosen).exists()
+    }
+    frozen = config.experiment(next(iter(config.experiments))).text
+    if any(config.layout.features(frozen, "*").parent.glob("*.h5")):
+        ready["zero-shot"] = partial(Frozen, config)
+    if not ready:
+        raise StoreMissing("nothing is encoded or trained yet", where=config.layout.root, fix="run the workflow")
+    return ready

@@ -136,7 +136,7 @@ def _probe(path: str, size: int, layout: Structure, container: Any, stream: Any,
         pixels=first.format.name if first is not None else str(context.pix_fmt),
         width=(first or context).width,
         height=(first or context).height,
-        rotation=_turn(first),
+        rotation=clockwise(first),
         shown=shown,
         running=running,
         origin=start * tick if start is not None else 0.0,
@@ -160,6 +160,6 @@ def _probe(path: str, size: int, layout: Structure, container: Any, stream: Any,
     )
 
 
-def _turn(frame: Any) -> int:
+def clockwise(frame: Any) -> int:
     """Clockwise degrees of the display matrix, as a multiple of 90 (a mirrored one is turned, not mirrored: as decord and players do)."""
     return 0 if frame is None else (-round(frame.rotation / 90) * 90) % 360
