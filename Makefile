@@ -6,13 +6,14 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 # Re-installed only when one of these changes; the name of the stamp holds their hash.
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: help env demo test long quick cluster lint format docs clean
+.PHONY: help env demo test long quick browser cluster lint format docs clean
 
 help:
 	@echo "make demo    install into $(VENV), then run the workflow on the embedded demo world"
 	@echo "make test    install into $(VENV), then run the linters and the tests (10 minutes on 2 cores)"
 	@echo "make quick   the same without the slow tests (2 minutes)"
 	@echo "make long    the tests that take whole datasets through the workflow or kill many runs (10 minutes)"
+	@echo "make browser the search page in Debian's Chromium, which it installs (Debian, root)"
 	@echo "make cluster run the workflow on a real one-node Slurm (Debian, root)"
 	@echo "make docs    regenerate the configuration reference and schema"
 
@@ -31,13 +32,20 @@ demo: env
 	@$(BIN)/prvr summary
 
 test: lint
-	$(PYTEST) -m "not long and not cluster"
+	$(PYTEST) -m "not long and not cluster and not browser"
 
 long: env
 	$(PYTEST) -m long
 
 quick: lint
-	$(PYTEST) -m "not slow and not cluster"
+	$(PYTEST) -m "not slow and not cluster and not browser"
+
+# Where Chromium cannot be installed the tests say that they are skipped.
+browser: env
+	@command -v chromium chromedriver >/dev/null || apt-get install --yes --no-install-recommends chromium chromium-driver >/dev/null \
+	  || { apt-get update >/dev/null && apt-get install --yes --no-install-recommends chromium chromium-driver >/dev/null; } \
+	  || echo "Chromium could not be installed"
+	$(BIN)/python -m pytest tests/browser -rs
 
 # Installs Debian's Slurm and starts a one-node cluster, so it is asked for by name.
 cluster: env

@@ -44,6 +44,12 @@ def run_command(config: str | Path = "config.yaml", *targets: str) -> str:
     return shlex.join(["snakemake", *targets, *given, *DEFAULTS] if here else ["prvr", "run", *targets, *given])
 
 
+def search_command(config: str = "config.yaml") -> str:
+    """The command that asks a configuration's videos a question, as one types it in the working directory."""
+    file = os.path.relpath(config) if Path(config).is_relative_to(Path.cwd()) else config
+    return shlex.join(["prvr", "search", "what to look for", *([] if file == "config.yaml" else ["--config", file])])
+
+
 def code_path(linked: Path | None = None) -> str:
     """What PYTHONPATH must hold for jobs to find this code; empty when their interpreter finds it by itself.
 

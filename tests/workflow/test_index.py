@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.core.errors import ConfigError
+from pipeline.tools.init import searchable
 from tests.workflow.workspace import ROOT, Workspace
 
 pytestmark = pytest.mark.slow
@@ -44,7 +47,7 @@ def test_a_folder_without_captions_is_searched_by_the_frozen_encoder(finished: W
     config.write_text(yaml.safe_dump(written))
 
     said = prvr("index", folder.name)
-    assert f'type a query: prvr search "..." --config {config.name}' in said.stderr
+    assert f"ask it: prvr search 'what to look for' --config {config.name}" in said.stderr
     results = tmp_path / "results" / "My-clips-2024"
     assert not (results / "runs").exists()
     assert "broken" in (results / "quarantine.tsv").read_text()
@@ -62,11 +65,14 @@ def test_a_folder_without_captions_is_searched_by_the_frozen_encoder(finished: W
     answer = json.loads(prvr("search", "a red box", "--config", config.name, "--json").stdout)
     assert len(answer["hits"]) == 4
 
-    other = prvr("index", str(tmp_path), "--to", str(tmp_path), check=False)
-    assert other.returncode == 2 or (tmp_path / f"{tmp_path.name}.yaml").exists()
+
+def test_a_configuration_of_the_name_about_another_folder_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    made = {"dataset": {"kind": "own", "name": "other", "videos": "elsewhere"}, "encoders": {"clip": {"kind": "open_clip"}}}
+    (tmp_path / "clips.yaml").write_text(yaml.safe_dump({**made, "features": ["clip"], "text": "clip"}))
+    with pytest.raises(ConfigError, match=r"its dataset.videos is elsewhere, not .*clips"):
+        searchable(tmp_path / "clips", tmp_path)
 
 
 def _environment() -> dict[str, str]:
-    import os
-
     return {**os.environ, "OMP_NUM_THREADS": "1"}

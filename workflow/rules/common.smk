@@ -133,7 +133,7 @@ onstart:
 onsuccess:
     if workflow.is_main_process:
         print(
-            f'prvr: type a query: prvr search "..." --config {CONFIG.source}',
+            f"prvr: ask it: {install.search_command(CONFIG.source)}",
             file=sys.stderr,
         )
 
