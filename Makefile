@@ -45,7 +45,7 @@ browser: env
 	@command -v chromium chromedriver >/dev/null || apt-get install --yes --no-install-recommends chromium chromium-driver >/dev/null \
 	  || { apt-get update >/dev/null && apt-get install --yes --no-install-recommends chromium chromium-driver >/dev/null; } \
 	  || echo "Chromium could not be installed"
-	$(BIN)/python -m pytest tests/browser -rs
+	$(BIN)/python -m pytest -m browser -rs tests/search
 
 # Installs Debian's Slurm and starts a one-node cluster, so it is asked for by name.
 cluster: env
