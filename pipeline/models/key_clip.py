@@ -21,8 +21,20 @@ def attend(keys: Tensor, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
     Shapes: `keys` [B, K, H] through W1, `frames` [B, F, H], `mask` [B, F], 0 at padding -> [B, K, H], [B, K, F].
     """
-    weights = (keys @ frames.mT).masked_fill(mask[:, None] == 0, MASKED).softmax(-1)
+    weights = shares(keys @ frames.mT, mask)
     return weights @ frames, weights
+
+
+def shares(logits: Tensor, mask: Tensor) -> Tensor:
+    """What every frame counts to a key. Shapes: `logits` [B, K, F], `mask` [B, F] -> [B, K, F], adding up to 1."""
+    return logits.masked_fill(mask[:, None] == 0, MASKED).softmax(-1)
+
+
+class Hearings(NamedTuple):
+    """How each proposal of a video attends to its frames, and the length of what it hears. Shapes: [B, M, F], [B, M]."""
+
+    weights: Tensor
+    norm: Tensor
 
 
 class Places(NamedTuple):
@@ -70,16 +82,18 @@ class KeyClipAttention(nn.Module):
         said, _ = attend(keys @ self.guide.weight, frames, mask)
         return self.value(where.unpack(said))  # type: ignore[no-any-return]
 
-    def every_video(
-        self, query: Tensor, key: Tensor, averages: Tensor, clips: Tensor, frames: Tensor, mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def hearings(self, averages: Tensor, clips: Tensor, frames: Tensor, mask: Tensor) -> Hearings:
+        """What videos say to each of their own proposals, whatever the query. Memory: B M (F + 2H) numbers."""
+        # By proposals the logits are means of those by clips.
+        weights = shares(averages @ ((clips @ self.guide.weight) @ frames.mT), mask)
+        return Hearings(weights, self.value(weights @ frames).norm(dim=-1).clamp_min(TINY))
+
+    def every_video(self, query: Tensor, key: Tensor, heard: Hearings, frames: Tensor) -> tuple[Tensor, Tensor]:
         """The cosine and the dot product of every query with what every video says to it.
 
-        Shapes: `query` [Q, H], `key` [Q, B] -> [Q, B] twice. Memory: B M (F + 2H) numbers, and a few of [Q, B, F].
+        Shapes: `query` [Q, H], `key` [Q, B] -> [Q, B] twice. Memory: a few of [Q, B, F].
         """
-        said, weights = attend(averages @ (clips @ self.guide.weight), frames, mask)  # to every proposal of a video
-        norm = self.value(said).norm(dim=-1).clamp_min(TINY)  # [B, M]
         videos = torch.arange(len(frames), device=frames.device)
         products = torch.einsum("qh,bfh->qbf", query @ self.value.weight, frames)
-        dot = (products * weights[videos, key]).sum(-1)
-        return dot / norm[videos, key] / query.norm(dim=-1, keepdim=True).clamp_min(TINY), dot
+        dot = (products * heard.weights[videos, key]).sum(-1)
+        return dot / heard.norm[videos, key] / query.norm(dim=-1, keepdim=True).clamp_min(TINY), dot

@@ -82,7 +82,8 @@ class MultiScale(Retriever):
         query, rows = queries["pooled"], (self.averages, videos["clips"], videos["frames"], videos["mask"])
         cosine, dot, key = best_proposal(query, videos["clips"], self.averages)
         if own is None:
-            return {"clip": Scores(cosine, dot), "frame": Scores(*self.key_clip.every_video(query, key, *rows))}
+            heard = self.key_clip.hearings(*rows)
+            return {"clip": Scores(cosine, dot), "frame": Scores(*self.key_clip.every_video(query, key, heard, videos["frames"]))}
         said = self.key_clip.own_videos(own, key.gather(1, own[:, None])[:, 0], *rows)
         unit = F.normalize(query, dim=-1, eps=TINY) @ F.normalize(said, dim=-1, eps=TINY).T
         return {"clip": Scores(cosine, dot), "frame": Scores(unit, query @ said.T, pairwise=True)}
@@ -92,11 +93,14 @@ class MultiScale(Retriever):
         return Scores(*best_proposal(query, clips, self.averages)[:2])
 
     def rank(self, queries: Encoded, gallery: Encoded) -> dict[str, Tensor]:
-        """The cosine of each branch. Shapes: -> [Q, V] each."""
+        """The cosine of each branch; what a video says to its proposals is worked out once. Shapes: -> [Q, V] each."""
+        clips, frames = gallery["clips"], gallery["frames"]
+        heard = self.key_clip.hearings(self.averages, clips, frames, gallery["mask"])
         found: dict[str, list[Tensor]] = {branch: [] for branch in self.branches}
         for some in queries["pooled"].split(QUERIES):
-            for branch, scores in self.score({"pooled": some}, gallery).items():
-                found[branch].append(scores.cosine)
+            best = best_proposal(some, clips, self.averages)
+            found["clip"].append(best.cosine)
+            found["frame"].append(self.key_clip.every_video(some, best.key, heard, frames)[0])
         return {branch: torch.cat(parts) for branch, parts in found.items()}
 
     def gallery(self, videos: Encoded) -> Encoded:

@@ -94,7 +94,7 @@ def test_key_clip_attention_is_its_formula_for_a_pair_at_a_time() -> None:
     own = attention.own_videos(LABELS, key.gather(1, LABELS[:, None])[:, 0], averages(), clips, frames, mask)
     expected = torch.stack([said(q, int(v)) for q, v in enumerate(LABELS)])
     torch.testing.assert_close(own, expected)
-    cosine, dot = attention.every_video(query, key, averages(), clips, frames, mask)
+    cosine, dot = attention.every_video(query, key, attention.hearings(averages(), clips, frames, mask), frames)
     every = torch.stack([torch.stack([said(q, v) for v in range(VIDEOS)]) for q in range(len(LABELS))])
     torch.testing.assert_close(dot, torch.einsum("qh,qbh->qb", query, every))
     torch.testing.assert_close(cosine, F.cosine_similarity(query[:, None], every, dim=-1))
