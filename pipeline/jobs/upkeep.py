@@ -55,7 +55,8 @@ def adopt(dag: Dag, targets: set[str]) -> None:
     for made in products(dag):
         of = made.of
         asked = of.get("target", "") in {*chosen, ""} and of.get("recipe") in {*recipes, None}
-        if asked and ("experiment" not in of or (of["experiment"], of["seed"]) in runs) and (read := made.read()) and made.whole(read):
+        asked &= any(of.get("experiment", name) == name and of.get("seed", seed) == seed for name, seed in runs)
+        if asked and (read := made.read()) and made.whole(read):
             made.finish(dag)
 
 
