@@ -4,9 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 # Re-installed only when one of these changes; the name of the stamp holds their hash.
-STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+STAMP := $(VENV)/.installed-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
 
-.PHONY: help env demo test long quick browser cluster lint format docs clean
+.PHONY: help env demo test long quick browser cluster lint format docs lock clean
 
 help:
 	@echo "make demo    install into $(VENV), then run the workflow on the embedded demo world"
@@ -19,12 +19,13 @@ help:
 
 env: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info[:2] <= (3, 13)))' \
 	  || { echo "prvr needs Python 3.11 to 3.13; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 ..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV) (about 6 GB with torch's CUDA libraries, a few minutes, once) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@rm -f $(VENV)/.installed-* && touch $(STAMP)
 
 demo: env
@@ -65,6 +66,13 @@ format: env
 
 docs: env
 	$(BIN)/prvr config docs
+
+# After constraints.txt or the dependencies change. uv is needed for this alone: it asks the index for the files of every platform.
+lock:
+	@head -2 requirements.lock > requirements.new
+	@uv pip compile pyproject.toml --extra dev --extra transformers --constraint constraints.txt --universal --python-version 3.11 \
+	  --generate-hashes --no-header --no-annotate >> requirements.new
+	@mv requirements.new requirements.lock
 
 clean:
 	rm -rf results .snakemake .pytest_cache .mypy_cache .ruff_cache

@@ -33,3 +33,15 @@ def test_constraints_pin_every_dependency(root: Path) -> None:
     every = project["dependencies"] + [s for extra in project["optional-dependencies"].values() for s in extra]
     names = {re.split(r"[<>=]", spec)[0].lower().replace("_", "-") for spec in every} - {"setuptools"}
     assert names <= pins
+
+
+def test_the_lock_has_the_constraints_versions_with_their_hashes(root: Path) -> None:
+    """`make` installs what the lock names: every dependency with its hashes, in the versions that were tested."""
+    entries = re.findall(r"^([\w.-]+)==([^ ;\\]+)(.*(?:\n    .*)*)", (root / "requirements.lock").read_text(), flags=re.M)
+    locked = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version, _ in entries}
+    assert [name for name, _, rest in entries if not re.search(r"--hash=sha256:[0-9a-f]{64}", rest)] == []
+    pinned = dict(line.split("==") for line in (root / "constraints.txt").read_text().splitlines() if "==" in line)
+    pinned = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pinned.items()}
+    assert {name: version for name, version in locked.items() if name in pinned} == pinned
+    assert set(locked) - set(pinned) == {"colorama", "httpx2-jsfetch", "pyreadline3"}, "those of other platforms"
+    assert "--require-hashes --requirement requirements.lock" in (root / "Makefile").read_text()
