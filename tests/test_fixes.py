@@ -76,8 +76,14 @@ CASES: dict[str, dict[str, str]] = {
     "ranking.data:_arrays": {"delete this folder": f"{WORKFLOW}::test_a_video_in_two_shards_of_clips"},
     "ranking.data:_teacher_rows": {"run the workflow again": f"{WORKFLOW}::test_a_video_that_one_encoder_lacks"},
     "ranking.data:_order": {"delete the file": MADE_AGAIN},
-    "search.searcher:open_index": {
+    "search.engine:Engine.of_row": {
+        "ask the frozen encoder": "tests/search/test_search.py::test_a_moment_as_a_query_is_the_frozen_encoders"
+    },
+    "search.index:open_index": {
         "run the workflow again": "tests/workflow/test_staleness.py::test_what_a_message_asks_for_makes_the_lost_file_again"
+    },
+    "tools.init:searchable": {
+        "move it away": "tests/workflow/test_index.py::test_a_configuration_of_the_name_about_another_folder_is_not_taken"
     },
     "tools.dryrun:planned_jobs": {"look at": "tests/cli/test_run.py::test_the_exit_code_is_snakemakes"},
     "tools.dryrun:_counts": {"look at": "tests/cli/test_run.py::test_the_exit_code_is_snakemakes"},

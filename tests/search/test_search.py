@@ -12,12 +12,13 @@ import torch
 
 from pipeline.clips.recipe import recipe_name
 from pipeline.config.encoders import Imported
-from pipeline.core.errors import DiskError, EncoderError, StoreMissing, StoreSchema
+from pipeline.core.errors import ConfigError, DiskError, EncoderError, StoreMissing, StoreSchema
 from pipeline.core.store import open_store
 from pipeline.evaluation import inputs, stage
 from pipeline.jobs import recipes
 from pipeline.search import index
 from pipeline.search import searcher as search
+from pipeline.search.opening import engine
 from pipeline.search.searcher import Searcher
 from tests.encoders.conftest import SIZE, clip_folder, tiny_clip
 from tests.evaluation.conftest import QUARANTINED, World
@@ -130,3 +131,12 @@ def test_the_model_is_left_as_it_was(searchable: World) -> None:
     assert next(searcher.model.parameters()).device == torch.device("cpu")
     found = inputs.load(searchable.layout, searchable.config.experiment("main"), "test")
     assert len(found.split.videos) + 1 == len(searcher.index.ids)
+
+
+def test_a_moment_as_a_query_is_the_frozen_encoders(searchable: World) -> None:
+    """A trained model compares sentences with videos; the frozen encoder, asked as the message says, finds the moment itself first."""
+    with pytest.raises(ConfigError, match=r"ask the frozen encoder \(--zero-shot\)"):
+        Searcher(searchable.config, searchable.layout, "main", 1).like(0, 1.0)
+    frozen = engine(searchable.config, zero_shot=True)
+    asked = frozen.of_row(0, 1.0)
+    assert int(np.argmax(frozen.scores(asked))) == 0

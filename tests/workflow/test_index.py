@@ -14,6 +14,7 @@ import yaml
 
 from pipeline.core.errors import ConfigError
 from pipeline.tools.init import searchable
+from tests.datasets.miniature import encode
 from tests.workflow.workspace import ROOT, Workspace
 
 pytestmark = pytest.mark.slow
@@ -72,6 +73,11 @@ def test_a_configuration_of_the_name_about_another_folder_is_not_taken(tmp_path:
     (tmp_path / "clips.yaml").write_text(yaml.safe_dump({**made, "features": ["clip"], "text": "clip"}))
     with pytest.raises(ConfigError, match=r"its dataset.videos is elsewhere, not .*clips"):
         searchable(tmp_path / "clips", tmp_path)
+    encode(tmp_path / "clips" / "one.mp4", 1, 0)
+    (tmp_path / "clips.yaml").rename(tmp_path / "away.yaml")
+    config, _ = searchable(tmp_path / "clips", tmp_path)
+    assert config.is_file()
+    assert searchable(tmp_path / "clips", tmp_path) == (config, [f"{config} is there already"])
 
 
 def _environment() -> dict[str, str]:

@@ -1,5 +1,6 @@
 # Annotations in, one canonical table out; for the demo, the videos too.
 if CONFIG.dataset.kind == "demo":
+
     rule world:
         output:
             LAYOUT.world / "world.json",

@@ -71,7 +71,10 @@ rule cost:
 rule compare:
     input:
         [LAYOUT.evaluation_manifest(*run) for run in JOBS.runs("compare")],
-        [LAYOUT.cost(name) for name in dict.fromkeys(n for n, _ in JOBS.runs("compare"))],
+        [
+            LAYOUT.cost(name)
+            for name in dict.fromkeys(n for n, _ in JOBS.runs("compare"))
+        ],
     output:
         table=LAYOUT.table("compare"),
         done=LAYOUT.table_manifest("compare"),
