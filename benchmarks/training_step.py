@@ -84,7 +84,12 @@ def child(side: str, options: argparse.Namespace) -> dict[str, Any]:
 
         optimizer = literal_model.LiteralAdam(model.named_parameters(), model.decays, **rate)
         torch.set_default_device(device)  # the literal form makes its index rows wherever torch makes tensors
-        load = lambda: {k: v.to(device) for k, v in literal_model.load(videos, captions, settings.model.max_words).items()}  # noqa: E731
+
+        def load() -> dict[str, Any]:
+            with torch.device("cpu"):  # it pools rows that numpy holds
+                batch = literal_model.load(videos, captions, settings.model.max_words)
+            return {name: values.to(device) for name, values in batch.items()}
+
         terms = {"margin": 0.2, "hard": True, "pool": 20, "nce": (0.02, 0.04), "tau": 0.8}
         compute = lambda batch: literal_model.loss(model, batch, **terms)  # noqa: E731
     else:

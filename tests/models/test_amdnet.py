@@ -42,7 +42,7 @@ def inputs() -> dict[str, Any]:
 
 
 def window(span: Tensor) -> Tensor:
-    """Source: METHODS_MORE B.2 (4)."""
+    """Source: docs/methods.md, AMDNet."""
     centre, width = span
     spread = width.clamp_min(0.01) / 9
     values = torch.stack([(-((j / (CLIPS - 1) - centre) ** 2) / (2 * spread**2)).exp() for j in range(CLIPS)])
@@ -50,7 +50,7 @@ def window(span: Tensor) -> Tensor:
 
 
 def encoded(reference: AmdNet) -> dict[str, list[Any]]:
-    """Source: METHODS_MORE B.2."""
+    """Source: docs/methods.md, AMDNet."""
     given, found = inputs(), {name: [] for name in ("pooled", "clips", "windows", "moments", "summary")}
     found["pooled"] = [literal.projected(row, reference.query) for row in given["words"].sentence.double()]
     for rows in given["videos"].clips.double():
@@ -72,7 +72,7 @@ def best(found: dict[str, list[Any]], similarity: Any) -> list[list[Tensor]]:
 
 
 def literal_terms(found: dict[str, list[Any]]) -> dict[str, Tensor]:
-    """Source: METHODS_MORE B.3."""
+    """Source: docs/methods.md, AMDNet."""
     diversity = torch.zeros((), dtype=torch.float64)
     for windows in found["windows"]:
         shares = [values / values.sum() for values in windows]

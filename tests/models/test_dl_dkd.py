@@ -55,7 +55,7 @@ def inputs() -> dict[str, Any]:
 
 
 def encoded(reference: DlDkd) -> tuple[dict[str, list[Tensor]], dict[str, list[list[Tensor]]]]:
-    """branch -> its query vectors; branch -> its frame tokens, real ones only. Source: METHODS_MORE A.2."""
+    """branch -> its query vectors; branch -> its frame tokens, real ones only. Source: docs/methods.md, DL-DKD."""
     given = inputs()
     queries: dict[str, list[Tensor]] = {}
     videos: dict[str, list[list[Tensor]]] = {}
@@ -86,7 +86,7 @@ def shares(values: list[Tensor]) -> list[Tensor]:
 
 
 def divergence(queries: list[Tensor], videos: list[list[Tensor]]) -> Tensor:
-    """Sum over queries of KL(teacher || student) over the frames of the query's video. Source: METHODS_MORE A.3."""
+    """Sum over queries of KL(teacher || student) over the frames of the query's video. Source: docs/methods.md, DL-DKD."""
     given, total = inputs(), torch.zeros((), dtype=torch.float64)
     for query, sentence, own in zip(queries, given["teacher_sentences"].double(), LABELS, strict=True):
         seen = given["teacher_frames"].double()[own, : COUNTS[own]]
@@ -97,7 +97,7 @@ def divergence(queries: list[Tensor], videos: list[list[Tensor]]) -> Tensor:
 
 
 def softened(scores: list[list[Tensor]], reference: list[list[Tensor]], alpha: float, beta: float) -> Tensor:
-    """NCE* of DL-DKD++ on a batch sorted by the number of captions. Source: METHODS_MORE A.3."""
+    """NCE* of DL-DKD++ on a batch sorted by the number of captions. Source: docs/methods.md, DL-DKD."""
     order = sorted(range(3), key=lambda video: -LABELS.count(video))
     asked = [q for video in order for q in range(7) if LABELS[q] == video]
     hard_queries, hard_videos = asked[: math.floor(alpha * 7)], order[: math.floor(alpha * 3)]

@@ -27,7 +27,7 @@ from tests.workflow.workspace import Workspace, demo_config, small
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(7200)]
 KILLS, SIGNALS, LOAD, DISKS, SEED = (
     int(os.environ.get(name, default))
-    for name, default in (("PRVR_KILLS", 5), ("PRVR_SIGNALS", 3), ("PRVR_LOAD", 4), ("PRVR_DISKS", 4), ("PRVR_SEED", 11))
+    for name, default in (("PRVR_KILLS", 4), ("PRVR_SIGNALS", 3), ("PRVR_LOAD", 4), ("PRVR_DISKS", 2), ("PRVR_SEED", 11))
 )
 BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    sum(range(10**5))"
 
