@@ -18,6 +18,7 @@ ACTION = re.compile(
 WORKFLOW = "tests/workflow/test_ways_out.py"
 MADE_AGAIN = f"{WORKFLOW}::test_damaged_files_are_deleted_and_made_again"
 BEFORE = "tests/workflow/test_before_jobs.py"
+SEARCHED = "tests/workflow/test_index.py::test_a_folder_without_captions_is_searched_by_the_frozen_encoder"
 IMPORTS = "tests/interchange/test_ways_out.py::test_imports"
 
 # module:function -> what it says (its beginning is enough) -> the test that does it.
@@ -79,6 +80,8 @@ CASES: dict[str, dict[str, str]] = {
     "search.engine:Engine.of_row": {
         "ask the frozen encoder": "tests/search/test_search.py::test_a_moment_as_a_query_is_the_frozen_encoders"
     },
+    "search.frozen:_stored": {"run the workflow again": SEARCHED},
+    "search.opening:engines": {"run the workflow again": SEARCHED},
     "search.index:open_index": {
         "run the workflow again": "tests/workflow/test_staleness.py::test_what_a_message_asks_for_makes_the_lost_file_again"
     },

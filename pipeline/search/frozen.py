@@ -83,6 +83,6 @@ def _stored(config: Config, encoder: str) -> tuple[list[str], Tensor, np.ndarray
             start.append(np.asarray(data.columns["start"]))
             end.append(np.asarray(data.columns["end"]))
     if not ids:
-        raise StoreMissing("no video has been encoded yet", where=folder, fix="run the workflow")
+        raise StoreMissing("no video has been encoded yet", where=folder, fix="run the workflow again")
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
     return ids, torch.cat(values), offsets, np.concatenate(start), np.concatenate(end)

@@ -18,12 +18,12 @@ def engine(
     """The first experiment and seed, or those asked for; the frozen encoder when it is asked for, or when nothing is trained and no run
     was named, which `say` is told. Errors: ConfigError for an experiment there is not; those of `Searcher` and `Frozen`.
     """
-    if experiment and experiment not in config.experiments:
-        known = ", ".join(config.experiments)
+    if experiment and experiment not in config.models:
+        known = ", ".join(config.models)
         raise ConfigError(f"there is no experiment {experiment!r}", where="--experiment", fix=f"name one of: {known}")
     named = experiment or next(iter(config.experiments))
     chosen = config.seeds[0] if seed is None else seed
-    if not zero_shot and (experiment or seed is not None or config.layout.checkpoint(named, chosen).exists()):
+    if not zero_shot and (experiment or seed is not None or config.layout.run(named, chosen).exists()):
         return Searcher(config, config.layout, named, chosen)
     if not zero_shot:
         say(f"{named} is not trained (seed {chosen}): the frozen encoder answers")
@@ -45,5 +45,5 @@ def engines(config: Config, seed: int | None = None) -> dict[str, Callable[[], E
     if any(config.layout.features(frozen, "*").parent.glob("*.h5")):
         ready["zero-shot"] = partial(Frozen, config)
     if not ready:
-        raise StoreMissing("nothing is encoded or trained yet", where=config.layout.root, fix="run the workflow")
+        raise StoreMissing("nothing is encoded or trained yet", where=config.layout.root, fix="run the workflow again")
     return ready

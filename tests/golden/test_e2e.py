@@ -174,7 +174,7 @@ def test_the_collated_training_batch(bare: Bare) -> None:
         (found.videos.frame_to_clip.long(), "train_merged_frame_label"),
     ):
         torch.testing.assert_close(ours[decided], expected[name][decided], rtol=0, atol=1e-6)
-    words, mask = found.queries.padded(torch.arange(len(found.queries)), bare.chosen.model.max_words, torch.device("cpu"))
+    words, mask, _ = found.queries.padded(torch.arange(len(found.queries)), bare.chosen.model.max_words, torch.device("cpu"))
     torch.testing.assert_close(words, expected["train_text_feat"], rtol=0, atol=1e-6)
     torch.testing.assert_close(mask, expected["train_text_mask"], rtol=0, atol=0)
     np.testing.assert_array_equal(found.queries.video, expected["train_text_labels"])

@@ -47,6 +47,10 @@ def test_a_folder_without_captions_is_searched_by_the_frozen_encoder(finished: W
     written |= {"encoders": {"clip-b16": tiny}, "video": {"max_bad_fraction": 0.5}}
     config.write_text(yaml.safe_dump(written))
 
+    for early in (["search", "a red box"], ["serve"]):
+        nothing = prvr(*early, "--config", config.name, check=False)
+        assert nothing.returncode == 2
+        assert f"run the workflow again (`prvr run --configfile {config.name}`)" in nothing.stderr
     said = prvr("index", folder.name)
     assert f"ask it: prvr search 'what to look for' --config {config.name}" in said.stderr
     results = tmp_path / "results" / "My-clips-2024"

@@ -63,8 +63,8 @@ def test_a_file_is_encoded_as_the_workflow_encodes_it(ran: tuple[Workspace, dict
 @pytest.mark.slow
 def test_search_and_ranking_are_those_of_the_workflow(ran: tuple[Workspace, dict[str, Any], list[str]]) -> None:
     work, names, printed = ran
-    lines = work.prvr("search", "a red box that sinks down", "--top", "3").stdout.splitlines()
-    assert [line.split(":")[0] for line in printed[2].splitlines()] == [line.split()[-1] for line in lines]
+    answer = json.loads(work.prvr("search", "a red box that sinks down", "--top", "3", "--json").stdout)
+    assert [line.split(":")[0] for line in printed[2].splitlines()] == [hit["video_id"] for hit in answer["hits"]]
     metrics = json.loads((work.results / "runs" / "main" / "seed9527" / "metrics.json").read_text())
     assert json.dumps(metrics).count(json.dumps(names["prvr"].recalls(names["ranks"])["SumR"])) >= 1
 

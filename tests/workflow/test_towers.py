@@ -54,7 +54,7 @@ def test_from_video_file_to_search_result(finished: Workspace, tmp_path: Path, m
             assert store.attrs["teacher"] == ("sentence" if name == "siglip2" else "last")
         shown = work.prvr("search", "--config", "config.yaml", "--experiment", name, "a red ball rolls left").stdout
         print(f"{name}:\n{shown}")
-        hits = re.findall(r"^ *(\d+) +(-?[\d.]+) +(\d+):([\d.]+) - +(\d+):([\d.]+) \(best .*\) +(\S+)$", shown, flags=re.M)
+        hits = re.findall(r"^ *(\d+) +(-?[\d.]+) +(\d+):([\d.]+) - +(\d+):([\d.]+) \(best .*?\) +(?:\[\w+\] )?(\S+)$", shown, flags=re.M)
         assert [int(hit[0]) for hit in hits] == list(range(1, 11))
         assert len({hit[-1] for hit in hits}) == 10
         assert [float(hit[1]) for hit in hits] == sorted((float(hit[1]) for hit in hits), reverse=True)
