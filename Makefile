@@ -6,13 +6,14 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 # Re-installed only when one of these changes; the name of the stamp holds their hash.
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
 
-.PHONY: help env demo test long quick browser cluster lint format docs lock clean
+.PHONY: help env demo test long quick browser cluster lint format docs lock disturbed clean
 
 help:
 	@echo "make demo    install into $(VENV), then run the workflow on the embedded demo world"
 	@echo "make test    install into $(VENV), then run the linters and the tests (10 minutes on 2 cores)"
 	@echo "make quick   the same without the slow tests (2 minutes)"
 	@echo "make long    the tests that take whole datasets through the workflow or kill many runs (10 minutes)"
+	@echo "make disturbed kill, end and starve whole runs at random moments (PRVR_KILLS=100 PRVR_SIGNALS=50 PRVR_DISKS=20: hours)"
 	@echo "make browser the search page in Debian's Chromium, which it installs (Debian, root)"
 	@echo "make cluster run the workflow on a real one-node Slurm (Debian, root)"
 	@echo "make docs    regenerate the configuration reference and schema"
@@ -33,13 +34,16 @@ demo: env
 	@$(BIN)/prvr summary
 
 test: lint
-	$(PYTEST) -m "not long and not cluster and not browser"
+	$(PYTEST) -m "not long and not cluster and not browser and not disturbed"
 
 long: env
 	$(PYTEST) -m long
 
 quick: lint
-	$(PYTEST) -m "not slow and not cluster and not browser"
+	$(PYTEST) -m "not slow and not cluster and not browser and not disturbed"
+
+disturbed: env
+	$(BIN)/python -m pytest -s -m disturbed tests/workflow
 
 # Where Chromium cannot be installed the tests say that they are skipped.
 browser: env

@@ -1,7 +1,7 @@
 """Whole runs of a tiny world, disturbed at random moments again and again: each ends with the results of an undisturbed one.
 
 Run them longer, and see what they print: PRVR_KILLS=100 PRVR_SIGNALS=50 PRVR_LOAD=16 PRVR_DISKS=20 PRVR_SEED=3
-pytest -s tests/workflow/test_disturbed_runs.py
+make disturbed
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.workflow.conftest import own_config
 from tests.workflow.interrupting import digests, leftovers, processes, until, whole
 from tests.workflow.workspace import Workspace, demo_config, small
 
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(7200)]
+pytestmark = [pytest.mark.slow, pytest.mark.disturbed, pytest.mark.timeout(7200)]
 KILLS, SIGNALS, LOAD, DISKS, SEED = (
     int(os.environ.get(name, default))
     for name, default in (("PRVR_KILLS", 4), ("PRVR_SIGNALS", 3), ("PRVR_LOAD", 4), ("PRVR_DISKS", 2), ("PRVR_SEED", 11))
