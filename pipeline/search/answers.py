@@ -113,6 +113,16 @@ class Known:
     groups: Mapping[str, frozenset[str]] = field(default_factory=dict)
     captions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
+    @property
+    def split_names(self) -> list[str]:
+        """The splits there are."""
+        return sorted(set(self.split.values()))
+
+    @property
+    def group_names(self) -> list[str]:
+        """The groups there are."""
+        return sorted({name for names in self.groups.values() for name in names if name})
+
     def of(self, hit: Hit) -> Hit:
         """The hit with what is known of its video."""
         video = hit.video_id

@@ -59,10 +59,7 @@ class Engine:
     def like(self, video: int, seconds: float, k: int = 10) -> tuple[Answer, Any]:
         """The k videos that look most like a moment of one, that one first, and the moment as a query. Errors: those of `of_row`."""
         asked = self.of_row(video, seconds)
-        scores = self.scores(asked)
-        best = np.argsort(-scores, kind="stable")[: max(1, k)]
-        standing = float((self._background.max(1) < scores[best[0]]).mean())
-        return Answer(f"like {self.ids[video]} at {seconds:.1f} s", self.name, tuple(self._hits(asked, best, scores, 3)), standing), asked
+        return self._answered(f"like {self.ids[video]} at {seconds:.1f} s", asked, np.arange(len(self.ids)), k, 3), asked
 
     def search(self, query: str, k: int = 10, *, moments: int = 1, split: str = "", group: str = "") -> list[Hit]:
         """The k best videos, best first, each with its best `moments`. Errors: EncoderError for an empty query, ConfigError as `answer`."""
@@ -73,10 +70,18 @@ class Engine:
 
         Errors: EncoderError for an empty query, ConfigError for a split or group that no video is of.
         """
+        return self.ask(query, k, moments=moments, split=split, group=group)[0]
+
+    def ask(self, query: str, k: int = 10, *, moments: int = 3, split: str = "", group: str = "") -> tuple[Answer, Any]:
+        """The answer, and the query as `asked` gives it, for who looks further into the videos. Errors: those of `answer`."""
         if not query.strip():
             raise EncoderError("the query is empty", fix="type a sentence about what happens in the video")
         among = self._among(split, group)
         asked = self.asked(" ".join(query.split()))
+        return self._answered(query, asked, among, k, moments), asked
+
+    def _answered(self, query: str, asked: Any, among: np.ndarray, k: int, moments: int) -> Answer:
+        """The k best of the videos `among`, and how far the best one stands out. Shapes: `among` [n] indices of videos."""
         scores = self.scores(asked)
         best = among[np.argsort(-scores[among], kind="stable")][: max(1, k)]
         hits = self._hits(asked, best, scores, moments)
@@ -91,8 +96,8 @@ class Engine:
     def _among(self, split: str, group: str) -> np.ndarray:
         chosen = np.flatnonzero(self.known.chosen(self.ids, split, group))
         if not len(chosen) and len(self.ids):
-            splits = ", ".join(sorted(set(self.known.split.values()))) or "none are known"
-            groups = ", ".join(sorted({name for names in self.known.groups.values() for name in names if name})) or "none are known"
+            splits = ", ".join(self.known.split_names) or "none are known"
+            groups = ", ".join(self.known.group_names) or "none are known"
             wanted = " and ".join([f"split {split!r}"] * bool(split) + [f"group {group!r}"] * bool(group))
             raise ConfigError(f"no video is of {wanted}", where=self.config.dataset.name, fix=f"splits: {splits}; groups: {groups}")
         return chosen

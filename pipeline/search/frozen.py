@@ -12,6 +12,7 @@ from torch import Tensor
 from pipeline.config.schema import Config
 from pipeline.core.errors import ConfigError, StoreMissing
 from pipeline.core.store import open_store
+from pipeline.evaluation.zero_shot import encoder_of
 from pipeline.search.engine import Engine
 
 ROWS_AT_ONCE = 1 << 18
@@ -26,8 +27,7 @@ class Frozen(Engine):
     def __init__(self, config: Config, experiment: str = "") -> None:
         settings = config.experiment(experiment or next(iter(config.experiments)))
         super().__init__(config, settings.text)
-        used = {name for other in config.experiments for name in config.experiment(other).features}
-        if settings.text not in used:
+        if encoder_of(config, settings) is None:
             raise ConfigError(
                 f"the frames were not encoded by {settings.text}, whose texts could be compared with them",
                 where="features",

@@ -118,9 +118,7 @@ async def _about(request: Request) -> Response:
     """Models, splits, groups and the number of videos."""
 
     def describe(engine: Engine) -> dict[str, Any]:
-        known = engine.known
-        groups = sorted({name for names in known.groups.values() for name in names if name})
-        return {"splits": sorted(set(known.split.values())), "groups": groups, "videos": len(engine.ids)}
+        return {"splits": engine.known.split_names, "groups": engine.known.group_names, "videos": len(engine.ids)}
 
     catalogue: Catalogue = request.app.state.catalogue
     about = await run_in_threadpool(catalogue.ask, "", describe)
@@ -134,9 +132,8 @@ async def _search(request: Request) -> Response:
     k = min(MOST_HITS, max(1, int(given.get("k", "20"))))
 
     def work(engine: Engine) -> dict[str, Any]:
-        options = {"split": given.get("split", ""), "group": given.get("group", "")}
-        answer = engine.answer(query, k, moments=3, **options)
-        return _plain(engine, answer, engine.asked(" ".join(query.split())), given.get("model", ""))
+        answer, asked = engine.ask(query, k, split=given.get("split", ""), group=given.get("group", ""))
+        return _plain(engine, answer, asked, given.get("model", ""))
 
     return JSONResponse(await run_in_threadpool(request.app.state.catalogue.ask, given.get("model", ""), work))
 
@@ -206,7 +203,8 @@ def _strips(engine: Engine, asked: Any, videos: list[int]) -> list[tuple[float |
     if not videos:
         return []
     made: list[tuple[float | None, list[float]]] = []
-    for similarity, end in zip(*_rows(engine, asked, videos), strict=True):
+    rows, _, ends = engine.rows(asked, videos)
+    for similarity, end in zip(rows, ends, strict=True):
         real = np.isfinite(similarity) & np.isfinite(end)
         if not real.any():
             made.append((None, []))
@@ -217,11 +215,6 @@ def _strips(engine: Engine, asked: Any, videos: list[int]) -> list[tuple[float |
         parts = np.array_split(scaled, min(STRIP, len(scaled)))
         made.append((length, [round(float(part.max()), 3) for part in parts]))
     return made
-
-
-def _rows(engine: Engine, asked: Any, videos: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    similarity, _, end = engine.rows(asked, videos)
-    return similarity, end
 
 
 def _refused(_: Request, error: Exception) -> Response:
