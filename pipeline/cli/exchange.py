@@ -7,16 +7,12 @@ from typing import Annotated
 
 import typer
 
-from pipeline.config.reading import load
-from pipeline.core.atomic import write_json
+from pipeline.cli.opening import ConfigFile as Config
+from pipeline.cli.opening import load
 from pipeline.core.errors import BundleError
 from pipeline.core.install import run_command
-from pipeline.core.provenance import sha256
-from pipeline.interchange.importing import Teacher
-from pipeline.jobs.checks import widths
-from pipeline.jobs.collection import Collection
+from pipeline.interchange.teachers import Teacher
 
-Config = Annotated[str, typer.Option("--config", help="The configuration file.")]
 Experiment = Annotated[str, typer.Option("--experiment", help="An experiment of the configuration.")]
 Seed = Annotated[int, typer.Option("--seed", help="The seed of the run.")]
 VideoEncoder = Annotated[str, typer.Option("--video", help="Encoder name the features go under.")]
@@ -111,7 +107,11 @@ def import_checkpoint(
     force: Annotated[bool, typer.Option("--force", help="Replace a checkpoint that was trained here.")] = False,
 ) -> None:
     """Turn a released checkpoint into a run that can be evaluated and searched, and that no job trains, replaces or removes."""
+    from pipeline.core.atomic import write_json
+    from pipeline.core.provenance import sha256
     from pipeline.interchange import checkpoints
+    from pipeline.jobs.checks import widths
+    from pipeline.jobs.collection import Collection
 
     settings = load(config)
     layout, mark = settings.layout, settings.layout.imported(experiment, seed)

@@ -6,11 +6,13 @@ import os
 import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from pipeline.cli import exchange, run, stages, tools
-from pipeline.config.reading import PUBLISHED, load
+from pipeline.cli.opening import load
+from pipeline.cli.panels import arrange
 from pipeline.core.errors import PrvrError, system_error
 from pipeline.core.install import run_command
 from pipeline.core.signals import ENDING, attend, leave
@@ -25,6 +27,22 @@ run.register(app)
 stages.register(app)
 tools.register(app)
 exchange.register(app)
+arrange(app)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from pipeline.cli import version
+
+        print(version.lines())
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Of prvr, torch, CUDA, the driver.")] = False,
+) -> None:
+    pass
 
 
 def main() -> None:
@@ -53,6 +71,8 @@ def _with_command(message: str, words: list[str], where: str = "") -> str:
 
     A lost intermediate is named in it: with its results there nothing else would need it.
     """
+    from pipeline.config.reading import PUBLISHED
+
     named = next((after for word, after in pairwise(words) if word == "--config"), "config.yaml")
     if Path(named).parent.name == PUBLISHED:  # a job's, in its log: the reader knows what was started
         return message

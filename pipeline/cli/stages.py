@@ -7,20 +7,18 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.config.reading import PUBLISHED, load
-from pipeline.core.atomic import write_json
+from pipeline.cli.opening import ConfigFile as Config
+from pipeline.cli.opening import load, open_dag
 from pipeline.core.errors import TrainingError
 from pipeline.core.install import run_command
-from pipeline.jobs import recipes
-from pipeline.jobs.dag import Dag
-from pipeline.jobs.products import product
-from pipeline.jobs.staleness import stale_features
 
-Config = Annotated[str, typer.Option("--config", help="The configuration file.")]
+if TYPE_CHECKING:
+    from pipeline.jobs.dag import Dag
+
 Threads = Annotated[int, typer.Option("--threads", help="CPU threads this job may use.", min=1)]
 Shard = Annotated[str, typer.Option("--shard", help="The shard, e.g. 000.")]
 Encoder = Annotated[str, typer.Option("--encoder", help="An encoder of the configuration.")]
@@ -51,7 +49,17 @@ def _open(config: str, threads: int = 1) -> Dag:
         os.environ[name] = str(threads)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    from pipeline.config.reading import PUBLISHED
+    from pipeline.jobs.dag import Dag
+
     return Dag.of(load(config), started=Path(config).parent.name == PUBLISHED)
+
+
+def _finish(dag: Dag, stage: str, **wildcards: str) -> None:
+    """Write the manifest of what a job has made."""
+    from pipeline.jobs.products import product
+
+    product(dag, stage, **wildcards).finish(dag)
 
 
 def world(config: Config = "config.yaml", threads: Threads = 1) -> None:
@@ -60,7 +68,7 @@ def world(config: Config = "config.yaml", threads: Threads = 1) -> None:
     from pipeline.demo import stage
 
     stage.run(dag.config, dag.layout, workers=threads)
-    product(dag, "world").finish(dag)
+    _finish(dag, "world")
 
 
 def annotate(config: Config = "config.yaml") -> None:
@@ -69,18 +77,19 @@ def annotate(config: Config = "config.yaml") -> None:
     from pipeline.datasets import stage
 
     stage.run(dag.config, dag.layout)
-    product(dag, "annotations").finish(dag)
+    _finish(dag, "annotations")
 
 
 def frames(shard: Shard, config: Config = "config.yaml", threads: Threads = 1) -> None:
     """Decode one shard's videos into the frames every encoder wants."""
     dag = _open(config, threads)
     dag.check_division()
+    from pipeline.jobs import recipes
     from pipeline.video import stage
 
     recipe, wanted = recipes.frames(dag.config, dag.streams), dag.to_decode(shard)
     stage.run(dag.config, dag.layout, shard, dag.sources(shard), dag.streams, wanted, recipe, workers=dag.config.video.workers or threads)
-    product(dag, "frames", shard=shard).finish(dag)
+    _finish(dag, "frames", shard=shard)
 
 
 @features.callback()
@@ -103,7 +112,7 @@ def encode(context: typer.Context, encoder: Encoder = "", shard: Shard = "", con
         dag.features_recipe(encoder),
         dag.trace("features", encoder=encoder, shard=shard),
     )
-    product(dag, "features", encoder=encoder, shard=shard).finish(dag)
+    _finish(dag, "features", encoder=encoder, shard=shard)
 
 
 @features.command()
@@ -116,9 +125,10 @@ def compare(
 ) -> None:
     """Set two feature stores side by side: videos, rows, times, directions."""
     from pipeline.interchange import compare as side_by_side
+    from pipeline.jobs.staleness import stale_features
 
     if Path(config).exists():
-        for line in stale_features(Dag.of(load(config)), (a, b)):
+        for line in stale_features(open_dag(config), (a, b)):
             print(f"warning: {line}", file=sys.stderr)
     comparison = side_by_side.compare(a, b)
     print(json.dumps(comparison.as_dict(), indent=1) if as_json else comparison)
@@ -130,9 +140,10 @@ def text(encoder: Encoder, config: Config = "config.yaml", threads: Threads = 1)
     """Encode every query."""
     dag = _open(config, threads)
     from pipeline.encoders import stage
+    from pipeline.jobs import recipes
 
     stage.run_text(dag.config, dag.layout, encoder, recipes.text(dag.config, encoder), dag.trace("text", encoder=encoder))
-    product(dag, "text", encoder=encoder).finish(dag)
+    _finish(dag, "text", encoder=encoder)
 
 
 def clips(
@@ -146,11 +157,12 @@ def clips(
     dag = _open(config, threads)
     dag.check_division()
     from pipeline.clips import stage
+    from pipeline.jobs import recipes
 
     chosen = dag.experiment(experiment)
     made_by = {encoder: recipes.configured(dag.features_recipe(encoder)) for encoder in chosen.encoders}
     stage.run(dag.config, dag.layout, experiment, shard, made_by, teacher=teacher)
-    product(dag, "clips", recipe=list(dag.clip_sets(experiment))[-1 if teacher else 0], shard=shard).finish(dag)
+    _finish(dag, "clips", recipe=list(dag.clip_sets(experiment))[-1 if teacher else 0], shard=shard)
 
 
 def train(experiment: Experiment, seed: Seed, config: Config = "config.yaml", threads: Threads = 1) -> None:
@@ -164,19 +176,21 @@ def train(experiment: Experiment, seed: Seed, config: Config = "config.yaml", th
         )
     # The job has waited for these encoders only, and a shard's quarantine is the same in the manifests of all.
     _collect(dag, dag.experiment(experiment).encoders)
+    from pipeline.jobs import recipes
     from pipeline.training import stage
 
     stage.run(dag.config, dag.layout, experiment, seed, recipes.training(dag.config, experiment, seed))
-    product(dag, "train", experiment=experiment, seed=str(seed)).finish(dag)
+    _finish(dag, "train", experiment=experiment, seed=str(seed))
 
 
 def evaluate(experiment: Experiment, seed: Seed, config: Config = "config.yaml", threads: Threads = 1) -> None:
     """Rank, measure and describe one trained model."""
     dag = _open(config, threads)
     from pipeline.evaluation import stage
+    from pipeline.jobs import recipes
 
     stage.run(dag.config, dag.layout, experiment, seed, recipes.evaluation(dag.config, experiment))
-    product(dag, "evaluate", experiment=experiment, seed=str(seed)).finish(dag)
+    _finish(dag, "evaluate", experiment=experiment, seed=str(seed))
 
 
 def table(
@@ -187,7 +201,7 @@ def table(
     from pipeline.evaluation.table import run_table
 
     print(run_table(dag.config, dag.layout, target))
-    product(dag, "table", target=target).finish(dag)
+    _finish(dag, "table", target=target)
 
 
 def cost(experiment: Experiment, config: Config = "config.yaml", threads: Threads = 1) -> None:
@@ -196,7 +210,7 @@ def cost(experiment: Experiment, config: Config = "config.yaml", threads: Thread
     from pipeline.training import cost as stage
 
     stage.run(dag.config, dag.layout, experiment)
-    product(dag, "cost", experiment=experiment).finish(dag)
+    _finish(dag, "cost", experiment=experiment)
 
 
 def compare_methods(config: Config = "config.yaml") -> None:
@@ -205,16 +219,18 @@ def compare_methods(config: Config = "config.yaml") -> None:
     from pipeline.evaluation.compare import run_comparison
 
     print(run_comparison(dag.config, dag.layout))
-    product(dag, "compare").finish(dag)
+    _finish(dag, "compare")
 
 
 @quarantine.command()
 def collect(config: Config = "config.yaml") -> None:
     """Gather the shards' quarantine rows into quarantine.tsv; fails when too many videos are unusable."""
     dag = _open(config)
+    from pipeline.core.atomic import write_json
+
     # quarantine.tsv is not the job's declared output: Snakemake would delete it when the limit is exceeded, just when it is wanted.
     write_json(dag.layout.quarantine_checked, {"quarantined": _collect(dag, dag.video_encoders)})
-    product(dag, "quarantine").finish(dag)
+    _finish(dag, "quarantine")
 
 
 def _collect(dag: Dag, encoders: list[str]) -> int:
@@ -228,7 +244,7 @@ def show(config: Config = "config.yaml") -> None:
     """Print the quarantined videos."""
     from pipeline.video.quarantine import read
 
-    rows = read(Dag.of(load(config)).layout.quarantine)
+    rows = read(open_dag(config).layout.quarantine)
     for row in rows:
         print(f"{row['code']:22} {row['id']}  {row['message']}")
     print(f"{len(rows)} videos in quarantine")
@@ -237,7 +253,7 @@ def show(config: Config = "config.yaml") -> None:
 @quarantine.command()
 def retry(config: Config = "config.yaml", ids: Annotated[list[str] | None, typer.Argument(help="Video ids; none: all.")] = None) -> None:
     """Make the next run try quarantined videos again."""
-    dag = Dag.of(load(config))
+    dag = open_dag(config)
     from pipeline.video.quarantine import retry as again
 
     for shard, members in again(dag.layout, list(dag.shards), ids or ()).items():

@@ -9,16 +9,10 @@ from typing import Annotated
 
 import typer
 
-from pipeline.config import docs as config_docs
-from pipeline.config import reading as config_io
+from pipeline.cli.opening import ConfigFile as Config
+from pipeline.cli.opening import load, open_dag, say_stale
 from pipeline.core.errors import ConfigError
 from pipeline.core.install import run_command
-from pipeline.jobs.dag import Dag
-from pipeline.jobs.staleness import stale_run, stale_runs
-from pipeline.tools.status import status as status_text
-from pipeline.tools.status import summary as summary_text
-
-Config = Annotated[str, typer.Option("--config", help="The configuration file.")]
 
 config_app = typer.Typer(help="The configuration: check it, show it, regenerate what is made from its model.", no_args_is_help=True)
 demo_app = typer.Typer(help="The embedded demo world.", no_args_is_help=True)
@@ -32,30 +26,24 @@ def register(app: typer.Typer) -> None:
     app.add_typer(demo_app, name="demo")
 
 
-def _dag(config: str) -> Dag:
-    return Dag.of(config_io.load(config))
-
-
-def _say_stale(lines: list[str], config: str) -> None:
-    """On stderr, so that what a program reads on stdout stays as it is."""
-    for line in filter(None, lines):
-        print(f"warning: {line}", file=sys.stderr)
-    if any(lines):
-        print(f"to do: {run_command(config)}", file=sys.stderr)
-
-
 def summary(config: Config = "config.yaml") -> None:
     """Print the result table, where the time went, and where everything is."""
-    dag = _dag(config)
-    _say_stale(stale_runs(dag), config)
-    print(summary_text(dag.config, dag.layout))
+    from pipeline.jobs.staleness import stale_runs
+    from pipeline.tools.status import summary as text
+
+    dag = open_dag(config)
+    say_stale(stale_runs(dag), config)
+    print(text(dag.config, dag.layout))
 
 
 def status(config: Config = "config.yaml") -> None:
     """Print what is done, running and failed (with the last lines of the logs), the quarantine, and where the time went."""
-    dag = _dag(config)
-    print(status_text(dag))
-    _say_stale(stale_runs(dag), config)
+    from pipeline.jobs.staleness import stale_runs
+    from pipeline.tools.status import status as text
+
+    dag = open_dag(config)
+    print(text(dag))
+    say_stale(stale_runs(dag), config)
 
 
 def verify(
@@ -65,7 +53,7 @@ def verify(
     """Read every stored file and compare it with its checksums; says which job makes a bad one again, and exits with 1."""
     from pipeline.tools import verify as stored
 
-    verdicts = list(stored.verify(_dag(config)))
+    verdicts = list(stored.verify(open_dag(config)))
     print(stored.report(verdicts))
     bad = [verdict for verdict in verdicts if verdict.problem]
     for file in stored.forget(bad) if remove else []:
@@ -97,7 +85,7 @@ def weights(
     from pipeline.encoders import golden
     from pipeline.encoders.weights import inventory
 
-    loaded, wrong = config_io.load(config), False
+    loaded, wrong = load(config), False
     for needed in inventory(loaded):
         size = f"{needed.megabytes} MB" if needed.megabytes else "size unknown"
         print(f"{'✓' if not needed.problem else '✗'} {needed.encoder}: {needed.architecture}, {needed.weights}")
@@ -124,7 +112,7 @@ def doctor(
     from pipeline.tools.doctor import as_json as plain
     from pipeline.tools.doctor import preflight, render
 
-    dag = _dag(config)
+    dag = open_dag(config)
     checks = list(preflight(dag.config, dag.layout))
     print(json.dumps(plain(checks), indent=1) if as_json else render(checks))
     raise typer.Exit(code=int(any(check.ok is False for check in checks)))
@@ -148,7 +136,7 @@ def plan(config: Config = "config.yaml") -> None:
     """The dry run in words: videos and hours, what is cached, what would run and why, its time and disk."""
     from pipeline.tools.plan import plan as planned
 
-    print(planned(_dag(config), config).text())
+    print(planned(open_dag(config), config).text())
 
 
 def search(
@@ -164,13 +152,14 @@ def search(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a query, for programs.")] = False,
 ) -> None:
     """Type a sentence, get the videos that show it and the moments inside each; without a trained model the frozen encoder answers."""
-    dag = _dag(config)
+    dag = open_dag(config)
+    from pipeline.jobs.staleness import stale_run
     from pipeline.search.answers import render
     from pipeline.search.opening import engine
 
     chosen = engine(dag.config, experiment, seed, zero_shot=zero_shot, say=lambda line: print(f"note: {line}", file=sys.stderr))
     if chosen.trained:
-        _say_stale([stale_run(dag, *chosen.trained)], config)
+        say_stale([stale_run(dag, *chosen.trained)], config)
     if not query:
         print("one query a line, an empty line ends", file=sys.stderr)
     for line in [query] if query else iter(lambda: sys.stdin.readline().strip(), ""):
@@ -184,11 +173,12 @@ def serve(
     seed: Annotated[int | None, typer.Option("--seed", help="The seed of the trained models; by default the first one.")] = None,
 ) -> None:
     """Open the search page of a run on this machine: type a sentence, see the moments, play them."""
-    dag = _dag(config)
+    dag = open_dag(config)
+    from pipeline.jobs.staleness import stale_runs
     from pipeline.search.opening import engines
     from pipeline.search.serving import run
 
-    _say_stale(stale_runs(dag), config)
+    say_stale(stale_runs(dag), config)
     run(dag.config, engines(dag.config, seed), port)
 
 
@@ -214,7 +204,7 @@ def sheet(
     from pipeline.demo.sheet import save
     from pipeline.demo.world import world
 
-    specs = world(config_io.load(config).demo)
+    specs = world(load(config).demo)
     named = {spec.video_id: spec for spec in specs}
     if video and video not in named:
         raise ConfigError(f"the demo has no video {video!r}", where=config, fix=f"one of {specs[0].video_id} ... {specs[-1].video_id}")
@@ -225,7 +215,7 @@ def sheet(
 @config_app.command()
 def check(config: Config = "config.yaml") -> None:
     """Check a configuration and name its experiments."""
-    loaded = config_io.load(config)
+    loaded = load(config)
     print(
         f"{config}: dataset {loaded.dataset.name}, experiments {', '.join(loaded.experiments)}, seeds {', '.join(map(str, loaded.seeds))}"
     )
@@ -234,6 +224,8 @@ def check(config: Config = "config.yaml") -> None:
 @config_app.command()
 def docs(root: Annotated[Path, typer.Option("--root", help="The project's folder.")] = Path()) -> None:
     """Write workflow/schemas/config.schema.json and docs/configuration.md from the model."""
+    from pipeline.config import docs as config_docs
+
     for path, text in ((config_docs.SCHEMA_FILE, config_docs.schema()), (config_docs.REFERENCE_FILE, config_docs.reference())):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +22,7 @@ from pipeline.datasets.rows import Rows as DatasetRows
 from pipeline.datasets.table import Annotations
 from pipeline.interchange.bundle import Bundle, Rows, as_rows, text_key, video_key
 from pipeline.interchange.checks import Findings, check, require
-
-Teacher = Literal["auto", "sentences", "last_token", "last_row", "none"]
+from pipeline.interchange.teachers import Teacher
 
 
 def import_bundle(

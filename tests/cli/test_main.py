@@ -1,0 +1,85 @@
+"""`prvr` by itself: what its help lists and what it waits for, its version, and names that are not there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pipeline.cli import version
+from pipeline.cli.main import app
+from pipeline.cli.panels import PANELS, named
+
+HEAVY = ("torch", "numpy", "pandas", "h5py", "pipeline.config.schema", "open_clip", "snakemake", "matplotlib")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["train", "--help"], ["plann"]])
+def test_help_and_version_wait_for_no_library(root: Path, words: list[str]) -> None:
+    code = f"""
+import sys
+sys.argv = ["prvr", *{words}]
+from pipeline.cli.main import main
+try:
+    main()
+except SystemExit:
+    pass
+loaded = [name for name in {HEAVY} if name in sys.modules]
+assert not loaded, loaded
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_begins_with_what_one_types_first_and_hides_the_jobs_own() -> None:
+    said = CliRunner().invoke(app, ["--help"]).output
+    listed = re.findall(r"^│ ([a-z][a-z-]*) ", said, flags=re.M)
+    everything = {named(info) for info in (*app.registered_commands, *app.registered_groups)}
+    first = next(iter(PANELS.values()))
+    there = [name for name in first if name in everything]
+    assert listed[: len(there)] == there
+    assert set(listed) == {name for names in PANELS.values() for name in names} & everything
+    for panel in PANELS:
+        assert panel in said
+    hidden = everything - set(listed)
+    assert {"world", "annotations", "frames", "text", "clips", "train", "evaluate", "table", "cost", "compare"} <= hidden
+    for name in hidden:  # the rules call them
+        assert CliRunner().invoke(app, [name, "--help"]).exit_code == 0
+
+
+def test_version_says_what_torch_says() -> None:
+    import torch  # here: the other tests run without it
+
+    said = CliRunner().invoke(app, ["--version"])
+    first, second = said.stdout.splitlines()
+    assert said.exit_code == 0
+    assert re.match(r"prvr \d+\.\d+\.\d+, Python 3\.\d+\.\d+, /", first)
+    cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
+    assert second.startswith(f"torch {torch.__version__} ({cuda}), ")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19\nGCC version:  gcc 12\n", "NVIDIA driver 535.104.05"),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.10  Release Build\n", "NVIDIA driver 570.86.10"),
+        (None, "no NVIDIA driver"),
+    ],
+)
+def test_version_says_which_driver_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, said: str) -> None:
+    monkeypatch.setattr(version, "DRIVER", tmp_path / "version")
+    if text is not None:
+        (tmp_path / "version").write_text(text)
+    assert version.lines().endswith(f", {said}")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("plann", "plan"), ("serach", "search"), ("intit", "init"), ("quarantin", "quarantine"), ("doktor", "doctor")]
+)
+def test_a_mistyped_command_gets_the_nearest_one(typed: str, meant: str) -> None:
+    said = CliRunner().invoke(app, [typed])
+    assert said.exit_code == 2
+    assert f"Did you mean '{meant}'?" in said.output
