@@ -63,7 +63,8 @@ def _of(dataset: Mapping[str, Any], method: str, where: str) -> str:
         raise ConfigError(
             f"an imported bundle does not say which dataset's values of {method} it takes",
             where=where,
-            fix=f"name them: {' or '.join(f'{method}/{known}' for known in datasets(method))}",
+            fix=f"name them: {' or '.join(f'{method}/{known}' for known in datasets(method))}"
+            f"; in `compare`, `methods: {{{method}: {{preset: {method}/{datasets(method)[0]}}}}}`",
         )
     wanted = name if kind == "bundle" else kind
     return str(wanted) if wanted in BENCHMARKS else SMALL

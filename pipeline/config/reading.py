@@ -16,6 +16,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.store import recipe_hash
 
 PUBLISHED = ".config"  # the folder in which the workflow leaves the configuration its jobs read, each named by its hash
+FIX = "correct the keys above; docs/configuration.md lists them all"
 
 
 class _Loader(yaml.SafeLoader):
@@ -62,17 +63,32 @@ def validate(values: dict[str, Any], *, source: str) -> Config:
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(
-            explain(error, Config, values), where=source, fix="correct the keys above; docs/configuration.md lists them all"
-        ) from error
+        raise ConfigError(explain(error, Config, values), where=source, fix=FIX) from error
     config._source = source
+    only_compared = config.compared.keys() - {*config.experiments, *config.ablations, *config.sweeps}
     for name in config.models:
-        try:
-            config.experiment(name)
-        except ValidationError as error:
-            text = explain(error, Experiment, merge(values, config.models[name]), prefix=f"{_place(config, name)}.{name}.")
-            raise ConfigError(text, where=source, fix="correct the keys above; docs/configuration.md lists them all") from error
+        fix = f"correct that, or leave {name} out of compare.methods" if name in only_compared else FIX
+        problem = _wrong(config, name, values, fix)
+        if problem is not None and name not in only_compared:
+            raise problem
+        if problem is not None:
+            config._unfit[name] = problem
     return config
+
+
+def _wrong(config: Config, name: str, values: dict[str, Any], fix: str) -> ConfigError | None:
+    """What keeps a named model from being one of this configuration."""
+    source = config.source
+    try:
+        config.check_encoders(name)
+    except ConfigError as error:
+        return error
+    except ValidationError as error:
+        over = merge(values, config.models[name])
+        return ConfigError(explain(error, Experiment, over, prefix=f"{_place(config, name)}.{name}."), where=source, fix=fix)
+    except ValueError as error:
+        return ConfigError(str(error), where=source, fix=fix)
+    return None
 
 
 def _place(config: Config, name: str) -> str:

@@ -5,6 +5,7 @@ Loading, error messages and generated documents live in `pipeline/config/reading
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,6 +22,7 @@ from pipeline.config.method import Clips, Evaluation, Experiment, Training
 from pipeline.config.models import Model, Msc
 from pipeline.config.objectives import Objectives
 from pipeline.config.streams import Stream
+from pipeline.core.errors import ConfigError
 from pipeline.core.layout import Layout
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # a part of paths, and what numpy's generators take
@@ -93,6 +95,7 @@ class Config(Section):
     compare: Compare = Compare()
     runtime: Runtime = Runtime()
     _source: str = PrivateAttr("config.yaml")
+    _unfit: dict[str, ConfigError] = PrivateAttr(default_factory=dict)  # by compared method, filled by reading.py
 
     @model_validator(mode="before")
     @classmethod
@@ -115,27 +118,29 @@ class Config(Section):
             raise ValueError(
                 f"experiments, ablations, sweeps and compare.methods share names: {', '.join(shared)}; a name is a folder of runs"
             )
-        for name in self.models:
-            try:
-                experiment = self.experiment(name)
-            except ValidationError:  # reading.py says it with its place in the file
-                continue
-            for key, used in (
-                ("features", experiment.encoders),
-                ("text", [experiment.text]),
-                ("teacher", [experiment.teacher] if experiment.teacher else []),
-            ):
-                for encoder in used:
-                    if encoder not in self.encoders:
-                        raise ValueError(f"{key} of experiment {name!r} names encoder {encoder!r}; defined are {', '.join(self.encoders)}")
-            grids = {name: self.network(name).sampling.every for name in experiment.encoders if not self.imported(name)}
-            if len(set(grids.values())) > 1:
-                each = ", ".join(f"{name} {every:g}" for name, every in grids.items())
-                raise ValueError(f"features of experiment {name!r} are taken row by row, but their sampling.every differ: {each}")
-            for key, tower in (("text", experiment.text), ("teacher", experiment.teacher)):
-                if tower and not self.imported(tower) and not self.network(tower).reads_text:
-                    raise ValueError(f"{key} of experiment {name!r} is {tower!r}, which has no text tower")
+        for name in {**self.experiments, **self.ablations, **self.sweeps}:
+            with contextlib.suppress(ValidationError):  # reading.py says it with its place in the file
+                self.check_encoders(name)
         return self
+
+    def check_encoders(self, name: str) -> None:
+        """Whether the encoders a model names are there, and can be what it makes of them.
+
+        ValueError naming the first that is not; ValidationError when an override does not fit.
+        """
+        experiment = self.experiment(name)
+        teacher = [experiment.teacher] if experiment.teacher else []
+        for key, used in (("features", experiment.encoders), ("text", [experiment.text]), ("teacher", teacher)):
+            for encoder in used:
+                if encoder not in self.encoders:
+                    raise ValueError(f"{key} of experiment {name!r} names encoder {encoder!r}; defined are {', '.join(self.encoders)}")
+        grids = {name: self.network(name).sampling.every for name in experiment.encoders if not self.imported(name)}
+        if len(set(grids.values())) > 1:
+            each = ", ".join(f"{name} {every:g}" for name, every in grids.items())
+            raise ValueError(f"features of experiment {name!r} are taken row by row, but their sampling.every differ: {each}")
+        for key, tower in (("text", experiment.text), ("teacher", experiment.teacher)):
+            if tower and not self.imported(tower) and not self.network(tower).reads_text:
+                raise ValueError(f"{key} of experiment {name!r} is {tower!r}, which has no text tower")
 
     @property
     def source(self) -> str:
@@ -149,8 +154,9 @@ class Config(Section):
 
     @property
     def models(self) -> dict[str, dict]:
-        """Every named model, whichever target trains it."""
-        return {**self.experiments, **self.ablations, **self.sweeps, **self.compared}
+        """Every named model, whichever target trains it; of those that only `compare` trains, the ones that fit."""
+        compared = {name: over for name, over in self.compared.items() if name not in self._unfit}
+        return {**self.experiments, **self.ablations, **self.sweeps, **compared}
 
     @property
     def compared(self) -> dict[str, dict]:
@@ -168,7 +174,12 @@ class Config(Section):
             "sweeps": (self.sweeps, self.ablation_seeds),
             "compare": (self.compared, self.compare.seeds or self.seeds),
         }[target]
-        return [(name, seed) for name in names for seed in seeds]
+        return [(name, seed) for name in names if name not in self._unfit for seed in seeds]
+
+    def check_compared(self) -> None:
+        """Refuse to compare when a method does not fit the configuration, which other targets pass over. ConfigError of the first."""
+        for error in self._unfit.values():
+            raise error
 
     def imported(self, name: str) -> bool:
         """Whether an encoder's files come from a published bundle, so that no job makes them."""

@@ -26,8 +26,9 @@ from pipeline.evaluation.table import benchmark
 def run_comparison(config: Config, layout: Layout) -> str:
     """Write compare.md, .csv and .json from the runs' measures and the methods' costs; returns the text.
 
-    Errors: StoreMissing when nothing has been evaluated.
+    Errors: StoreMissing when nothing has been evaluated; ConfigError when a method does not fit the configuration.
     """
+    config.check_compared()
     methods, absent = read(config, layout)
     if not methods:
         fix = f"run `{install.run_command(config.source, 'compare')}`"

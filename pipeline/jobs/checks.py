@@ -26,6 +26,8 @@ def check(collection: Collection, *, training: bool = True, targets: Targets = (
 
     Errors: DatasetError and ConfigError for what a job would fail of later.
     """
+    if "compare" in targets:
+        collection.config.check_compared()
     imported_features(collection)
     notes = splits.check(collection.config, collection.listing.queries) if training else []
     if training and not collection.started:

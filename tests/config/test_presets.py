@@ -106,5 +106,28 @@ def test_what_compare_names(root: Path) -> None:
     assert own.experiment("wide").model.hidden == 96
     with pytest.raises(ConfigError, match="share names: main"):
         config(root, compare={"methods": {"main": {}}})
+
+
+@pytest.mark.parametrize(
+    ("methods", "said"),
+    [
+        (["main", "mian"], "there is no preset 'mian'"),
+        (["main", "dl_dkd_plus"], "did you mean dl_dkd_plus_plus"),
+        ({"x": {"features": ["resnet"]}}, "features of experiment 'x' names encoder 'resnet'"),
+        ({"x": {"text": "demo-slowfast"}}, "text of experiment 'x' is 'demo-slowfast', which has no text tower"),
+        ({"x": {"preset": "msc", "model": {"hiden": 3}}}, r"compare.methods.x.model.hiden: unknown key; did you mean `hidden`"),
+    ],
+)
+def test_a_method_that_does_not_fit_is_a_matter_of_compare_alone(root: Path, methods: Any, said: str) -> None:
+    made = config(root, compare={"methods": methods})
+    assert made.group("table") == config(root).group("table")
+    assert [name for name, _ in made.group("compare")] == (["main"] * 2 if "main" in methods else [])
+    assert not {"mian", "dl_dkd_plus", "x"} & made.models.keys(), "nothing is made, decoded or measured for it"
+    with pytest.raises(ConfigError, match=said):
+        made.check_compared()
+    config(root).check_compared()
+
+
+def test_an_experiment_that_does_not_fit_stops_every_target(root: Path) -> None:
     with pytest.raises(ConfigError, match="there is no preset 'mian'"):
-        config(root, compare={"methods": ["mian"]})
+        config(root, experiments={"one": {"preset": "mian"}}, compare={"methods": ["one"]})

@@ -105,3 +105,20 @@ def test_a_teacher_of_frames_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="the rows of narrow have 4 values, its sentences 3"):
         sentences.check(Collection.of(Config.model_validate(given | {"teacher": "narrow"})), ["main"])
     sentences.check(Collection.of(Config.model_validate(given | {"teacher": "clip"})), ["main"])
+
+
+@pytest.mark.slow
+def test_a_method_that_does_not_fit_stops_compare_alone(tmp_path: Path) -> None:
+    """Asked for by its name, by its file, or by the command line: said before any job. Nobody else needs that method."""
+    work = bundle(tmp_path, words=5, sentences=True)
+    work.config["compare"] = {"methods": ["main", "amdnet"], "seeds": [1]}
+    work.write()
+    assert work.planned()["train"] == 1
+    for target in ("compare", str(work.results / "compare.md")):
+        said = refused(work, target)
+        assert "does not say which dataset's values of amdnet it takes" in said
+        assert "methods: {amdnet: {preset: amdnet/tvr}}" in said
+    assert "which dataset's values of amdnet" in work.prvr("compare", check=False).stderr
+    work.config["compare"]["methods"] = {"amdnet": {"preset": "amdnet/tvr"}}  # what the message says
+    work.write()
+    assert work.planned("compare")["train"] == 1

@@ -104,7 +104,6 @@ def test_missing_weights_name_the_file_and_never_become_a_random_model(finished:
     first = work.config["features"][0]
     work.config["features"] = ["clip-b16"]
     work.config["experiments"] = {"big": {"text": first}}
-    work.config.pop("compare")  # whose presets take frames and sentences of one encoder
     work.write()
     done = work.snakemake(check=False)
     assert done.returncode != 0

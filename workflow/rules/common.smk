@@ -45,7 +45,12 @@ try:
     NOTES = check(
         JOBS,
         training=not {"extract", "clips_of_all"} & set(sys.argv),
-        targets=[target for target in TARGETS if target in sys.argv] or ["table"],
+        targets=[
+            target
+            for target in TARGETS
+            if {target, str(CONFIG.layout.table(target))} & set(sys.argv)
+        ]
+        or ["table"],
     )
     if workflow.is_main_process:
         claim(JOBS.layout)
