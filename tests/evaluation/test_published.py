@@ -20,6 +20,12 @@ def text(shared: Path) -> str:
     return (shared / "METHODS.md").read_text().split("## 11. Published results")[1].split("\n## 12.")[0]
 
 
+@pytest.fixture(scope="module")
+def more(shared: Path) -> str:
+    """The survey of further methods."""
+    return (shared / "METHODS_MORE.md").read_text()
+
+
 def name_of(cell: str) -> str:
     """A method as it is called here: daggers apart, `+RAL` spaced, v2 in full."""
     plain = cell.replace("*", "").replace("(dagger)", "").strip()
@@ -27,31 +33,67 @@ def name_of(cell: str) -> str:
     return plain.replace("+RAL", " + RAL") if "+RAL" in plain else plain
 
 
-def known(kind: str, clip: bool) -> dict[str, tuple[float | None, ...]]:
-    rows = [row for row in published(kind) if ("CLIP" in row.features) == clip]
-    return {row.method.replace(" †", ""): row.values for row in rows}
+def known(kind: str, *sources: str) -> dict[str, tuple[float | None, ...]]:
+    return {row.method.replace(" †", ""): row.values for row in published(kind) if row.source in sources}
+
+
+OTHERS = ("the method's repository", "RAL's figure")
+FIVE = "/".join([r"\d+\.\d"] * 5)
+
+
+def five(cell: str) -> tuple[float | None, ...]:
+    """Five values, or SumR alone."""
+    values = [float(value) for value in cell.replace("*", "").split("/")]
+    return (*[None] * (5 - len(values)), *values)
 
 
 @pytest.mark.parametrize("clip", [False, True])
 def test_the_tables_of_every_method(text: str, clip: bool) -> None:
     part = text.split("CLIP-L/14 (MSC Table 5")[clip].split("QVHighlights (CLIP-B")[0]
-    found: dict[str, dict[str, tuple[float | None, ...]]] = {"tvr": {}, "activitynet": {}, "charades": {}}
+    found = 0
     for line in part.splitlines():
         cells = [cell.strip() for cell in line.strip("| ").split("|")]
         if len(cells) < 4 or "/" not in cells[1] or cells[0].startswith("others"):
             continue
-        for kind, cell in zip(found, cells[1:4], strict=True):
+        for kind, cell in zip(("tvr", "activitynet", "charades"), cells[1:4], strict=True):
             if "/" in cell:
-                found[kind][name_of(cells[0])] = tuple(float(value) for value in cell.replace("*", "").split("/"))
+                assert known(kind, *(["MSC Table 5"] if clip else OTHERS))[name_of(cells[0])] == five(cell)
+                found += 1
+    assert found == (25 if clip else 20)
     if not clip:  # SumR alone, on TVR and ActivityNet
         line = next(line for line in part.splitlines() if line.startswith("| others"))
-        for method, tvr, activitynet in re.findall(r"([A-Za-z-]+)(?:\(ARL\))? ([\d.]+)/([\d.]+)", line.split("|")[2]):
+        for method, *sums in re.findall(r"([A-Za-z-]+)(?:\(ARL\))? ([\d.]+)/([\d.]+)", line.split("|")[2]):
             method = {"ARTVL": "ARL"}.get(method, method)
-            found["tvr"][method] = (None, None, None, None, float(tvr))
-            found["activitynet"][method] = (None, None, None, None, float(activitynet))
-    for kind, rows in found.items():
-        assert known(kind, clip) == rows
-        assert len(rows) >= 4
+            assert [known(kind, *OTHERS)[method][-1] for kind in ("tvr", "activitynet")] == [float(value) for value in sums]
+
+
+def test_the_rest_of_rals_figure(more: str) -> None:
+    """Those with all five values and those with SumR alone; with the three of RAL's own there is no other row."""
+    figure = more.split("Rows of RAL's figure")[1].split("\n\n---")[0].replace("\n", " ")
+    rows = re.findall(r"([A-Z][\w+-]*)(?: \(ARL\))? ([\d./]+), ([\d./]+)(?:;|[,.])", figure)
+    assert len(rows) == 13
+    for place, kind in enumerate(("tvr", "activitynet"), 1):
+        own = {name: values for name, values in known(kind, "RAL's figure").items() if "RAL" not in name}
+        assert own == {{"ARTVL": "ARL"}.get(row[0], row[0]): five(row[place].rstrip(".")) for row in rows}
+
+
+@pytest.mark.parametrize("name", ["MS-SL++", "DreamPRVR", "Holmes", "CAVIGATE", "ProPy"])
+def test_methods_that_are_not_on_the_bench(more: str, name: str) -> None:
+    """Each value a card of the survey gives on the three datasets, and no other."""
+    card = re.split(r"\n\* |\*\*[\w+-]+\*\* \(", more.split(f"**{name}**")[1])[0]
+    said = {five(cell) for cell in re.findall(FIVE, card)}
+    mine = {row.values for kind in KINDS[1:] for row in published(kind) if row.method.removesuffix(" multi") == name}
+    assert mine == said
+    assert len(mine) >= 3
+
+
+def test_what_dl_dkd_plus_plus_and_a_method_without_training_reached(more: str) -> None:
+    line = next(line for line in more.splitlines() if line.startswith("| DL-DKD++"))
+    cells = [five(cell.strip()) for cell in line.strip("| ").split("|")[1:]]
+    assert [known(kind, OTHERS[0])["DL-DKD++"] for kind in ("tvr", "activitynet", "charades")] == cells
+    trained = re.search(r"CLIP-L/14 172.9 -> ([\d.]+)", more)
+    assert trained is not None
+    assert known("activitynet", "TF-PRVR (NeurIPS 2026)")["TF-PRVR"] == five(trained[1])
 
 
 def test_qvhighlights_and_the_variations(text: str) -> None:
@@ -60,7 +102,7 @@ def test_qvhighlights_and_the_variations(text: str) -> None:
     for method, values in re.findall(r"([A-Za-z][\w .-]*?)(?: \(dagger\))?(?: SumR)? ([\d./]+\d)(?:;|\.)", line.split("): ", 1)[1]):
         numbers = tuple(float(value) for value in values.split("/"))
         rows[name_of(method)] = numbers if len(numbers) == 5 else (None, None, None, None, *numbers)
-    assert known("qvhighlights", True) == rows
+    assert known("qvhighlights", "MSC paper") == rows
     sweep = next(line for line in text.splitlines() if line.startswith("MSC tau sweep"))
     for kind, name in (("tvr", "TVR"), ("activitynet", "ANet"), ("charades", "Charades")):
         values = [float(value) for value in re.search(rf"{name} ([\d./]+\d)", sweep)[1].split("/")]  # type: ignore[index]
