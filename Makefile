@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 # Re-installed only when one of these changes; the name of the stamp holds their hash.
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
 
-.PHONY: help env demo test long quick browser cluster lint format docs lock disturbed clean
+.PHONY: help env demo test long quick browser cluster lint format docs lock disturbed clean clean-results
 
 help:
 	@echo "make demo    install into $(VENV), then run the workflow on the embedded demo world"
@@ -17,6 +17,7 @@ help:
 	@echo "make browser the search page in Debian's Chromium, which it installs (Debian, root)"
 	@echo "make cluster run the workflow on a real one-node Slurm (Debian, root)"
 	@echo "make docs    regenerate the configuration reference and schema"
+	@echo "make clean   remove caches; make clean-results removes what was computed too, and asks first"
 
 env: $(STAMP)
 
@@ -78,5 +79,16 @@ lock:
 	  --generate-hashes --no-header --no-annotate >> requirements.new
 	@mv requirements.new requirements.lock
 
+# What comes back by itself. Not .snakemake, which knows what results/ was made with.
 clean:
-	rm -rf results .snakemake .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+clean-results:
+	@test -d results || { echo "no results/ here: nothing to remove"; exit 0; }; \
+	echo "This removes everything computed here, hours of work perhaps:"; du -sh results/* .snakemake 2>/dev/null; \
+	if [ -n "$(YES)" ]; then answer=yes; \
+	elif [ -t 0 ]; then printf "Type yes to remove it: "; read -r answer; \
+	else echo "Nobody to ask. To remove it all the same: make clean-results YES=1"; exit 1; fi; \
+	[ "$$answer" = yes ] || { echo "Nothing was removed."; exit 1; }; \
+	rm -rf results .snakemake

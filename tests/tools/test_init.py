@@ -14,6 +14,12 @@ from pipeline.tools.recognise import look
 from tests.datasets.miniature import KINDS, build, encode
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results, which the configurations name by a relative path, are written away from the checkout."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_benchmark_is_recognised_and_its_preset_filled_in(kind: str, tmp_path: Path, root: Path) -> None:
     mini = build(kind, tmp_path / "data")
