@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 # Re-installed only when one of these changes; the name of the stamp holds their hash.
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
 
-.PHONY: help env demo test long quick browser cluster lint format docs lock disturbed clean clean-results
+.PHONY: help env demo test long quick browser cluster lint format docs site lock disturbed clean clean-results
 
 help:
 	@echo "make demo    install into $(VENV), then run the workflow on the embedded demo world"
@@ -17,6 +17,7 @@ help:
 	@echo "make browser the search page in Debian's Chromium, which it installs (Debian, root)"
 	@echo "make cluster run the workflow on a real one-node Slurm (Debian, root)"
 	@echo "make docs    regenerate the configuration reference and schema"
+	@echo "make site    the documentation as a site in site/, every link checked"
 	@echo "make clean   remove caches; make clean-results removes what was computed too, and asks first"
 
 env: $(STAMP)
@@ -25,7 +26,7 @@ $(STAMP): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info[:2] <= (3, 13)))' \
 	  || { echo "prvr needs Python 3.11 to 3.13; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 ..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing into $(VENV) (about 6 GB with torch's CUDA libraries, a few minutes, once) ..."
+	@echo "Installing into $(VENV) (about 7 GB with torch's CUDA libraries, a few minutes, once) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@rm -f $(VENV)/.installed-* && touch $(STAMP)
@@ -71,6 +72,10 @@ format: env
 
 docs: env
 	$(BIN)/prvr config docs
+
+site: env
+	$(BIN)/python -m mkdocs build
+	@echo "site/index.html opens it; its search box needs a server: $(BIN)/python -m http.server --directory site --bind 127.0.0.1"
 
 # After constraints.txt or the dependencies change. uv is needed for this alone: it asks the index for the files of every platform.
 lock:

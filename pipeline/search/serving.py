@@ -28,6 +28,7 @@ def run(config: Config, engines: dict[str, Callable[[], Engine]], port: int) -> 
         app = application(config, engines)
         print("loading the encoder and the videos ...", flush=True)
         app.state.catalogue.ask("", lambda engine: engine.answer("a first query", 1))
+        listening.listen()  # who reads the address may connect at once; the answer comes when the server is up
         print(f"http://{HOST}:{listening.getsockname()[1]}/ shows the search page (Ctrl-C ends it)", flush=True)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
         server.run(sockets=[listening])

@@ -1,11 +1,14 @@
-"""The commands of docs/own-videos.md and of the README, run in order on a folder of generated videos, to a search."""
+"""The commands of docs/own-videos.md, in order, on a folder of generated videos, to a page and a run; the README types the same."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -21,42 +24,87 @@ pytestmark = pytest.mark.slow
 SHIMS = {"prvr": 'exec {python} -m pipeline.cli "$@"', "snakemake": 'exec {python} -m snakemake --snakefile {root}/Snakefile "$@"'}
 
 
-def test_the_commands_of_the_worked_example(root: Path, tmp_path: Path) -> None:
-    text = (root / "docs" / "own-videos.md").read_text()
-    commands = re.findall(r"```bash\n(.*?)```", text.split("## The columns")[0], flags=re.S)
-    assert len(commands) == 5
-    readme = (root / "README.md").read_text().split("## Your own videos")[1].split("```bash\n")[1].split("```")[0]
-    known = {line for command in commands for line in command.splitlines()}
-    added = [line for line in (line.split("  #")[0].strip() for line in readme.splitlines()) if line not in known]
-    assert [line.split()[:2] for line in added] == [["source", ".venv/bin/activate"], ["prvr", "search"]]
-    commands.append(added[1])
-    for i, (name, seconds) in enumerate({"kitchen.mp4": 3, "garden.mov": 4, "trips/beach.mp4": 2}.items()):
-        encode(tmp_path / "my-videos" / name, seconds, i)
-    for name, line in SHIMS.items():
-        shim = tmp_path / "bin" / name
-        shim.parent.mkdir(exist_ok=True)
-        shim.write_text(f"#!/bin/sh\n{line.format(python=sys.executable, root=root)}\n")
-        shim.chmod(0o755)
-    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    printed = []
-    for command in commands:
-        if command.startswith("snakemake"):
-            small_encoder(tmp_path / "my-videos.yaml", root)
-        done = subprocess.run(["bash", "-ec", command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        printed.append(done.stdout + done.stderr)
-    init, _, _, plan, _, answer = printed
-    assert "3 video files in 2 folders" in init
-    for part in ("train: 1 videos, 2 queries", "test: 1 videos, 1 queries", "videos     3", "features clip-b16", "ViT-B-16.pt"):
+class Reader:
+    """Somebody who types commands in a folder of three videos."""
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        self.folder = folder
+        for i, (name, seconds) in enumerate({"kitchen.mp4": 3, "garden.mov": 4, "trips/beach.mp4": 2}.items()):
+            encode(folder / "my-videos" / name, seconds, i)
+        for name, line in SHIMS.items():
+            shim = folder / "bin" / name
+            shim.parent.mkdir(exist_ok=True)
+            shim.write_text(f"#!/bin/sh\n{line.format(python=sys.executable, root=root)}\n")
+            shim.chmod(0o755)
+        path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        self.environment = {**os.environ, "PATH": path, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+
+    def types(self, command: str, *, code: int = 0) -> str:
+        """What the command prints, both streams."""
+        done = subprocess.run(
+            ["bash", "-ec", command], cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert done.returncode == code, f"{command}\n{done.stdout}"
+        return done.stdout
+
+    def opens(self, command: str, query: str) -> dict:
+        """What the page of a `prvr serve` answers, which is then ended with Ctrl-C."""
+        words = ["bash", "-c", f"exec {command} --port 0"]
+        with subprocess.Popen(words, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, text=True) as page:
+            try:
+                assert page.stdout
+                address = next(found[0] for line in page.stdout if (found := re.search(r"http://127\.0\.0\.1:\d+/", line)))
+                with urllib.request.urlopen(f"{address}api/search?q={query}", timeout=60) as answer:
+                    return json.load(answer)
+            finally:
+                page.send_signal(signal.SIGINT)
+
+
+def commands(page: str) -> list[str]:
+    """Every block of commands, and each line of a block that is no document of its own."""
+    blocks = re.findall(r"```bash\n(.*?)```", page, flags=re.S)
+    return [line.split("  #")[0].strip() for block in blocks for line in ([block] if "<<" in block else block.splitlines())]
+
+
+@pytest.mark.timeout(900)
+def test_the_commands_of_the_tutorial(root: Path, tmp_path: Path) -> None:
+    page = (root / "docs" / "own-videos.md").read_text().split("## The columns")[0]
+    index, search, serve, *training = commands(page)
+    reader = Reader(root, tmp_path)
+    config = tmp_path / "my-videos.yaml"
+    assert "[WEIGHTS]" in reader.types(index, code=1), "the published encoder's weights are not shipped, and nothing stands in for them"
+    small_encoder(config, root)
+    reader.types(index)
+    assert not (tmp_path / "results" / "my-videos" / "runs").exists()
+    answer = reader.types(search)
+    assert all(part in answer for part in ("trips/beach.mp4", "(zero-shot, clip-b16)", "of unrelated sentences find nothing")), answer
+    shown = reader.opens(serve, "a+dog")
+    assert {path for hit in shown["hits"] for path in hit["paths"]} == {
+        f"my-videos/{name}" for name in ("kitchen.mp4", "garden.mov", "trips/beach.mp4")
+    }
+    printed = [reader.types(command) for command in training]
+    plan, trained, answer = printed[-3:]
+    for part in ("train: 1 videos, 2 queries", "test: 1 videos, 1 queries", "videos     3"):
         assert part in plan, plan
+    assert "frames" not in plan.split("would run")[-1].split("\n\n")[0] or "features" in plan, plan
+    assert "rule train" in trained
+    assert "rule features" not in trained, "what was encoded for the search is used"
     table = (tmp_path / "results" / "my-videos" / "table.md").read_text()
     assert "1 queries of the test split against 1 videos; epochs chosen on val" in table
     assert "trips/beach" in answer
+    assert "zero-shot" not in answer
+
+
+def test_the_readme_types_what_the_tutorial_does(root: Path) -> None:
+    """But for `prvr init`, whose two files `prvr index` writes in the tutorial, and for the environment."""
+    part = (root / "README.md").read_text().split("## Your own videos")[1].split("\n## ")[0]
+    known = commands((root / "docs" / "own-videos.md").read_text())
+    assert [line for line in commands(part) if line not in known] == ["source .venv/bin/activate", "prvr init my-videos"]
 
 
 def small_encoder(path: Path, root: Path) -> None:
     """Put the demo's encoder in the place of the published one, whose weights are not here, and shorten the training."""
     encoder = demo_config()["encoders"]["demo-clip-b16"]
     over = {"encoders": {"clip-b16": {**encoder, "weights": str(root / encoder["weights"])}}, "model": MODEL, "training": TRAINING}
-    path.write_text(yaml.safe_dump(merge(yaml.safe_load(path.read_text()), over), sort_keys=False))
+    text = path.read_text()
+    path.write_text(yaml.safe_dump(merge(yaml.safe_load(text), over), sort_keys=False).replace("annotations: ''", 'annotations: ""'))
