@@ -1,4 +1,4 @@
-"""MS-SL (docs/methods.md) written out literally, and the literal form of each method under its kind.
+"""The literal form of each method under its preset's name.
 
 Own code on this project's parameters, for two uses only: the tests compare values and gradients against it, the benchmarks compare time and
 memory. A batch holds `frames` [B, F, D], `frame_mask`, `clips` [B, C, D], `words` [Q, L, Dt], `word_mask`, `labels` [Q].
@@ -9,74 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks import literal, literal_gmmformer, literal_hlformer, literal_ral
-from benchmarks.literal_model import _linear, _position, _project, _scores
+from benchmarks import literal_gmmformer, literal_hlformer, literal_ral, literal_students
+from benchmarks.literal_ms_sl import ms_sl
 from pipeline.config.method import Experiment
 
 Batch = dict[str, Tensor]
 Terms = dict[str, Tensor]
-
-
-def retrieval(scores: tuple[Tensor, Tensor], labels: Tensor, settings: Experiment, branch: str) -> Terms:
-    """InfoNCE and triplet of a branch; hard negatives on."""
-    cosine, dot = scores
-    triplet, weights = settings.objectives.triplet, settings.objectives.nce.weights
-    ranked = literal.triplet(cosine, labels, triplet.margin, True, triplet.hard_pool)
-    return {f"nce_{branch}": weights[branch] * literal.nce(dot, labels), f"triplet_{branch}": triplet.weight * ranked}
-
-
-def proposals(clips: Tensor) -> Tensor:
-    """docs/methods.md, MS-SL 2: the mean of every window, one after another. Shapes: [B, C, H] -> [B, C(C+1)/2, H]."""
-    count, found = clips.shape[1], []
-    for width in range(1, count + 1):
-        for start in range(count - width + 1):
-            found.append(clips[:, start : start + width].mean(dim=1))
-    return torch.stack(found, dim=1)
-
-
-def ms_sl(model: Any, batch: Batch, settings: Experiment) -> Terms:
-    """docs/methods.md, MS-SL 1-4."""
-    frames = _row(model.frame, batch["frames"], batch["frame_mask"])
-    query, labels, part = literal_gmmformer.encode_query(model, batch), batch["labels"], model.key_clip
-    clips = proposals(_row(model.clip, batch["clips"], None))
-    said = []
-    for own, label in zip(query, labels.tolist(), strict=True):  # a query's own video, with its key proposal
-        key = clips[label][F.cosine_similarity(own[None], clips[label], dim=1).argmax()]
-        logits = _linear(part.guide, frames[label]) @ key + (1 - batch["frame_mask"][label]) * -1e9
-        said.append(torch.softmax(logits, dim=0) @ _linear(part.value, frames[label]))
-    rows = torch.stack(said)
-    square = torch.matmul(F.normalize(query, dim=-1), F.normalize(rows, dim=-1).t())
-    terms = retrieval(_scores(query, clips), labels, settings, "clip")
-    triplet, weights = settings.objectives.triplet, settings.objectives.nce.weights
-    terms["nce_frame"] = weights["frame"] * pairwise_nce(torch.matmul(query, rows.t()))
-    terms["triplet_frame"] = triplet.weight * pairwise_triplet(square, triplet.margin, triplet.hard_pool)
-    return terms
-
-
-def _row(part: Any, rows: Tensor, mask: Tensor | None) -> Tensor:
-    tokens = _position(part.positions, _project(part.projection, rows))
-    return literal_gmmformer.attention_layer(part.layer, tokens, mask, None)
-
-
-def pairwise_nce(dot: Tensor) -> Tensor:
-    """One query at a time: its row and its column. Shapes: [Q, Q] -> scalar."""
-    return torch.stack([torch.cat([dot[i], dot[:, i]]).logsumexp(0) - dot[i, i] for i in range(len(dot))]).mean()
-
-
-def pairwise_triplet(cosine: Tensor, margin: float, pool: int) -> Tensor:
-    """Rows and columns, a query at a time; the negative is drawn from the hardest. Shapes: [Q, Q] -> scalar."""
-    total = torch.zeros((), dtype=cosine.dtype)
-    for matrix in (cosine, cosine.t()):
-        losses = []
-        for i, row in enumerate(matrix):
-            others = torch.cat([row[:i], row[i + 1 :]]).sort(descending=True).values
-            drawn = others[int(torch.randint(min(pool, len(others)), (1,)))]
-            losses.append((margin + drawn - row[i]).clamp_min(0))
-        total = total + torch.stack(losses).mean()
-    return total
 
 
 def gmmformer(model: Any, batch: Batch, settings: Experiment) -> Terms:
@@ -131,4 +71,11 @@ def hlformer(model: Any, batch: Batch, settings: Experiment) -> Terms:
     )
 
 
-LOSSES = {"ms_sl": ms_sl, "gmmformer": gmmformer, "gmmformer_v2": gmmformer, "ral": ral, "hlformer": hlformer}
+LOSSES = {
+    "ms_sl": ms_sl,
+    "gmmformer": gmmformer,
+    "gmmformer_v2": gmmformer,
+    "ral": ral,
+    "hlformer": hlformer,
+    **literal_students.LOSSES,
+}

@@ -23,9 +23,10 @@ from typing import Any
 
 from benchmarks.objectives import TUNED
 
-METHODS = ("ms_sl", "gmmformer", "gmmformer_v2", "ral", "hlformer")
+METHODS = ("ms_sl", "bgm_net", "gmmformer", "gmmformer_v2", "ral", "hlformer", "dl_dkd", "dl_dkd_plus_plus", "amdnet")
 SIDES = ("ours", "literal")
 FRAMES, CLIPS, SHORTEST = 128, 32, 40
+TEACHER = 512  # values of CLIP-B/32's vectors, of which DL-DKD learns
 
 
 def settings_of(method: str, dataset: str) -> Any:
@@ -58,6 +59,9 @@ def batch_of(options: argparse.Namespace) -> dict[str, Any]:
         "words": unit(torch.randn(queries, word_mask.shape[1], options.text_dim), dim=-1) * word_mask[..., None],
         "word_mask": word_mask,
         "labels": torch.arange(videos).repeat_interleave(options.queries_per_video),
+        "sentence": torch.randn(queries, options.text_dim),
+        "teacher_frames": torch.randn(videos, FRAMES, TEACHER) * mask[..., None],
+        "teacher_sentences": torch.randn(queries, TEACHER),
     }
     return {name: value.to(device) for name, value in batch.items()}
 
@@ -79,7 +83,9 @@ def child(method: str, side: str, options: argparse.Namespace) -> dict[str, Any]
     count, nothing = len(batch["labels"]), torch.zeros(options.videos, CLIPS)
     fields = {"sizes": nothing, "frame_to_clip": torch.zeros(options.videos, FRAMES, dtype=torch.int64), "context": nothing}
     videos = Videos(frames=batch["frames"], clips=batch["clips"], mask=batch["frame_mask"], **fields)
-    words, total = Words(batch["words"], batch["word_mask"]), Total(settings.objectives)
+    words, total = Words(batch["words"], batch["word_mask"], batch["sentence"]), Total(settings.objectives)
+    teacher = {name: batch[name] for name in ("teacher_frames", "teacher_sentences")}
+    epoch = max(settings.objectives.triplet.hard_start_epoch, getattr(settings.model, "start_epoch", 0))
 
     def clock() -> float:
         if device.type == "cuda":
@@ -96,7 +102,7 @@ def child(method: str, side: str, options: argparse.Namespace) -> dict[str, Any]
     def step() -> Any:
         if side == "literal":
             return torch.stack(list(literal_methods.LOSSES[method](model, batch, settings).values())).sum()
-        made = step_of(model, videos, words, batch["labels"], None, needs=total.needs, epoch=settings.objectives.triplet.hard_start_epoch)
+        made = step_of(model, videos, words, batch["labels"], None, **teacher, needs=total.needs, epoch=epoch)
         return total(made)[0]
 
     before, seconds = held(), []
