@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -148,13 +149,15 @@ def search(
     moments: Annotated[int, typer.Option("--moments", help="How many moments of each.", min=1)] = 3,
     split: Annotated[str, typer.Option("--split", help="Only videos of this split.")] = "",
     group: Annotated[str, typer.Option("--group", help="Only videos with a query of this group.")] = "",
+    shortest: Annotated[float, typer.Option("--shortest", help="Only videos at least so many seconds long.", min=0)] = 0,
+    longest: Annotated[float, typer.Option("--longest", help="Only videos at most so many seconds long.", min=0)] = math.inf,
     zero_shot: Annotated[bool, typer.Option("--zero-shot", help="The frozen encoder instead of a trained model.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a query, for programs.")] = False,
 ) -> None:
     """Type a sentence, get the videos that show it and the moments inside each; without a trained model the frozen encoder answers."""
     dag = open_dag(config)
     from pipeline.jobs.staleness import stale_run
-    from pipeline.search.answers import render
+    from pipeline.search.answers import Filter, render
     from pipeline.search.opening import engine
 
     chosen = engine(dag.config, experiment, seed, zero_shot=zero_shot, say=lambda line: print(f"note: {line}", file=sys.stderr))
@@ -163,7 +166,7 @@ def search(
     if not query:
         print("one query a line, an empty line ends", file=sys.stderr)
     for line in [query] if query else iter(lambda: sys.stdin.readline().strip(), ""):
-        answer = chosen.answer(line, top, moments=moments, split=split, group=group)
+        answer = chosen.answer(line, top, moments=moments, wanted=Filter(split, group, shortest, longest))
         print(answer.json() if as_json else render(answer), flush=True)
 
 

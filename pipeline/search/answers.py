@@ -28,11 +28,30 @@ class Moment:
 
 
 @dataclass(frozen=True)
+class Filter:
+    """Which videos may answer: of a split, with a query of a group, `shortest` to `longest` seconds long. Empty names choose all."""
+
+    split: str = ""
+    group: str = ""
+    shortest: float = 0.0
+    longest: float = math.inf
+
+    def __str__(self) -> str:
+        named = [f"{what} {name!r}" for what, name in (("split", self.split), ("group", self.group)) if name]
+        if self.shortest > 0 or self.longest < math.inf:
+            named.append(f"{self.shortest:g} to {self.longest:g} seconds")
+        return " and ".join(named)
+
+
+EVERY = Filter()
+
+
+@dataclass(frozen=True)
 class Hit:
     """One answer.
 
     `score` is what ranks it; `moments`, best first, none where the rows carry no times; `best` the best instant in seconds (NaN unknown);
-    `paths` its files, `captions` the annotated sentences about it, `split` the one it belongs to, where these are known.
+    `duration` s (NaN unknown); `paths` its files, `captions` the annotated sentences about it, `split` the one it belongs to, where known.
     """
 
     video_id: str
@@ -42,6 +61,7 @@ class Hit:
     paths: tuple[str, ...] = ()
     split: str = ""
     captions: tuple[str, ...] = ()
+    duration: float = math.nan
 
     @property
     def start(self) -> float:
@@ -56,12 +76,20 @@ class Hit:
 
 @dataclass(frozen=True)
 class Answer:
-    """The hits of one query, best first, and who answered; `standing` in [0, 1]: unrelated sentences whose best video scores lower."""
+    """The hits of one query, best first, and who answered.
+
+    `standing` in [0, 1]: the share of queries `against` which it was judged whose best video scores lower. `first` of all `found` videos
+    that could have answered is the first hit here. `learnt`: the model was trained on the videos of split `train`.
+    """
 
     query: str
     model: str
     hits: tuple[Hit, ...]
     standing: float
+    against: str = "unrelated sentences"
+    first: int = 0
+    found: int = 0
+    learnt: bool = False
 
     @property
     def matches(self) -> bool:
@@ -86,6 +114,8 @@ def render(answer: Answer) -> str:
             lines.append(f"            also {', '.join(' '.join(span.split()) for span in spans[1:])}")
         lines += [f'            "{caption}"' for caption in hit.captions[:1]]
     lines.append(verdict(answer))
+    if answer.learnt and any(hit.split == "train" for hit in answer.hits):
+        lines.append("[train]: the model has learnt from these videos; --split test leaves them out")
     return "\n".join(lines)
 
 
@@ -93,7 +123,7 @@ def verdict(answer: Answer) -> str:
     """One sentence: whether anything matches, and against what that was judged."""
     if not answer.hits:
         return "no video is left to search in"
-    share = f"{answer.standing:.0%} of unrelated sentences find nothing that scores as high"
+    share = f"{answer.standing:.0%} of {answer.against} find nothing that scores as high"
     return f"{'the best answer stands out' if answer.matches else 'nothing matches well'}: {share} ({answer.model})"
 
 
@@ -130,11 +160,15 @@ class Known:
             hit, paths=self.paths.get(video, ()), split=self.split.get(video, ""), captions=self.captions.get(video, ())[:CAPTIONS]
         )
 
-    def chosen(self, ids: Sequence[str], split: str = "", group: str = "") -> np.ndarray:
-        """Which videos are of a split and have a query of a group. Shapes: -> bool [V]; empty names choose all."""
-        return np.array(
-            [(not split or self.split.get(i) == split) and (not group or group in self.groups.get(i, ())) for i in ids], dtype=bool
-        )
+    def chosen(self, ids: Sequence[str], durations: np.ndarray, wanted: Filter) -> np.ndarray:
+        """Which videos may answer; one of unknown length only where no length is asked for. Shapes: `durations` [V] s -> bool [V]."""
+        named = [
+            (not wanted.split or self.split.get(i) == wanted.split) and (not wanted.group or wanted.group in self.groups.get(i, ()))
+            for i in ids
+        ]
+        if wanted.shortest <= 0 and math.isinf(wanted.longest):
+            return np.array(named, dtype=bool)
+        return np.array(named, dtype=bool) & (durations >= wanted.shortest) & (durations <= wanted.longest)
 
 
 def known(layout: Layout) -> Known:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,8 +12,23 @@ from pipeline.config.schema import Config
 from pipeline.core.errors import ConfigError, EncoderError
 from pipeline.encoders.base import TextEncoder, load_text
 from pipeline.evaluation import moments
-from pipeline.search.answers import Answer, Hit, Known, Moment, known
+from pipeline.search.answers import EVERY, Answer, Filter, Hit, Known, Moment, known
 from pipeline.search.unrelated import sentences
+
+MOMENTS = 64  # of the videos themselves, which a moment or a picture is judged against
+_SEEN = "other moments of these videos"
+
+
+class _Question(NamedTuple):
+    """A query as an engine compares it, which of its hits are wanted, and what its best score is judged against."""
+
+    query: str
+    asked: Any
+    k: int
+    moments: int
+    first: int
+    against: str = "unrelated sentences"
+    own: int = -1  # the video it was taken from
 
 
 class Engine:
@@ -44,6 +59,10 @@ class Engine:
         """A sentence as this engine compares it."""
         raise NotImplementedError
 
+    def asked_all(self, queries: Sequence[str]) -> list[Any]:
+        """The same of several sentences."""
+        return [self.asked(query) for query in queries]
+
     def scores(self, asked: Any) -> np.ndarray:
         """How well every video answers. Shapes: [V] float32."""
         raise NotImplementedError
@@ -52,54 +71,89 @@ class Engine:
         """How well every row of some videos answers. Shapes: n videos -> similarity [n, F], -inf at padding; start, end [n, F] s."""
         raise NotImplementedError
 
+    @property
+    def durations(self) -> np.ndarray:
+        """How long every video is, NaN unknown. Shapes: [V] s."""
+        raise NotImplementedError
+
     def of_row(self, video: int, seconds: float) -> Any:
         """A moment of a video as a query. Errors: ConfigError where an engine cannot compare rows with rows."""
         raise ConfigError(f"{self.name} compares sentences with videos only", where="model", fix="ask the frozen encoder (--zero-shot)")
 
-    def like(self, video: int, seconds: float, k: int = 10) -> tuple[Answer, Any]:
-        """The k videos that look most like a moment of one, that one first, and the moment as a query. Errors: those of `of_row`."""
-        asked = self.of_row(video, seconds)
-        return self._answered(f"like {self.ids[video]} at {seconds:.1f} s", asked, np.arange(len(self.ids)), k, 3), asked
+    def of_picture(self, rgb: np.ndarray) -> Any:
+        """A picture as a query. Shapes: uint8 [H, W, 3]. Errors: ConfigError where an engine cannot compare pictures with videos."""
+        raise ConfigError(f"{self.name} reads no pictures", where="model", fix="ask the frozen encoder (--zero-shot)")
 
-    def search(self, query: str, k: int = 10, *, moments: int = 1, split: str = "", group: str = "") -> list[Hit]:
+    def search(self, query: str, k: int = 10, *, moments: int = 1, wanted: Filter = EVERY) -> list[Hit]:
         """The k best videos, best first, each with its best `moments`. Errors: EncoderError for an empty query, ConfigError as `answer`."""
-        return list(self.answer(query, k, moments=moments, split=split, group=group).hits)
+        return list(self.answer(query, k, moments=moments, wanted=wanted).hits)
 
-    def answer(self, query: str, k: int = 10, *, moments: int = 3, split: str = "", group: str = "") -> Answer:
-        """The k best videos of a split and a group (all, where these are empty), and how far the best one stands out.
+    def answer(self, query: str, k: int = 10, *, moments: int = 3, wanted: Filter = EVERY) -> Answer:
+        """The k best of the wanted videos, and how far the best one stands out.
 
-        Errors: EncoderError for an empty query, ConfigError for a split or group that no video is of.
+        Errors: EncoderError for an empty query, ConfigError when no video is wanted.
         """
-        return self.ask(query, k, moments=moments, split=split, group=group)[0]
+        return self.ask(query, k, moments=moments, wanted=wanted)[0]
 
-    def ask(self, query: str, k: int = 10, *, moments: int = 3, split: str = "", group: str = "") -> tuple[Answer, Any]:
-        """The answer, and the query as `asked` gives it, for who looks further into the videos. Errors: those of `answer`."""
+    def ask(self, query: str, k: int = 10, *, moments: int = 3, wanted: Filter = EVERY, first: int = 0) -> tuple[Answer, Any]:
+        """The answer from rank `first` on, and the query as `asked` gives it, for who looks further. Errors: those of `answer`."""
         if not query.strip():
             raise EncoderError("the query is empty", fix="type a sentence about what happens in the video")
-        among = self._among(split, group)
+        among = self._among(wanted)
         asked = self.asked(" ".join(query.split()))
-        return self._answered(query, asked, among, k, moments), asked
+        return self._answered(_Question(query, asked, k, moments, first), among), asked
 
-    def _answered(self, query: str, asked: Any, among: np.ndarray, k: int, moments: int) -> Answer:
-        """The k best of the videos `among`, and how far the best one stands out. Shapes: `among` [n] indices of videos."""
-        scores = self.scores(asked)
-        best = among[np.argsort(-scores[among], kind="stable")][: max(1, k)]
-        hits = self._hits(asked, best, scores, moments)
-        standing = float((self._background[:, among].max(1) < scores[best[0]]).mean()) if len(best) else 0.0
-        return Answer(query, self.name, tuple(hits), standing)
+    def like(
+        self, video: int, seconds: float, k: int = 10, *, moments: int = 3, wanted: Filter = EVERY, first: int = 0
+    ) -> tuple[Answer, Any]:
+        """The videos that look most like a moment of one, that one as a rule first. Errors: those of `of_row` and `answer`."""
+        among, asked = self._among(wanted), self.of_row(video, seconds)
+        question = _Question(f"like {self.ids[video]} at {seconds:.1f} s", asked, k, moments, first, _SEEN, video)
+        return self._answered(question, among), asked
+
+    def picture(self, rgb: np.ndarray, k: int = 10, *, moments: int = 3, wanted: Filter = EVERY, first: int = 0) -> tuple[Answer, Any]:
+        """The videos that look most like a picture. Shapes: uint8 [H, W, 3]. Errors: those of `of_picture` and `answer`."""
+        among, asked = self._among(wanted), self.of_picture(rgb)
+        return self._answered(_Question("a picture", asked, k, moments, first, _SEEN), among), asked
+
+    def _answered(self, question: _Question, among: np.ndarray) -> Answer:
+        """The best of the videos `among`, and how far the best one stands out. Shapes: `among` [n] indices of videos."""
+        scores, first = self.scores(question.asked), question.first
+        ranked = among[np.argsort(-scores[among], kind="stable")]
+        hits = self._hits(question.asked, ranked[first : first + max(1, question.k)], scores, question.moments)
+        standing, learnt = self._standing(scores, among, question), self.trained is not None
+        return Answer(question.query, self.name, tuple(hits), standing, question.against, first, len(ranked), learnt)
+
+    def _standing(self, scores: np.ndarray, among: np.ndarray, question: _Question) -> float:
+        """The share of other queries whose best video scores lower than this one's; the video a moment was taken from does not count."""
+        others = among[among != question.own]
+        if not len(others):
+            return 0.0
+        background = self._seen if question.against == _SEEN else self._background
+        return float((background[:, others].max(1) < scores[others].max()).mean())
 
     @cached_property
     def _background(self) -> np.ndarray:
         """The scores of sentences about nothing here: [n, V]."""
-        return np.stack([self.scores(self.asked(sentence)) for sentence in sentences()])
+        return np.stack([self.scores(asked) for asked in self.asked_all(sentences())])
 
-    def _among(self, split: str, group: str) -> np.ndarray:
-        chosen = np.flatnonzero(self.known.chosen(self.ids, split, group))
+    @cached_property
+    def _seen(self) -> np.ndarray:
+        """The scores of moments from the middle of videos all over the collection, minus infinity in their own video: [n, V]."""
+        taken = np.unique(np.linspace(0, len(self.ids) - 1, MOMENTS).astype(int))
+        scores = np.stack([self.scores(self.of_row(video, float(np.nan_to_num(self.durations[video])) / 2)) for video in taken])
+        scores[np.arange(len(taken)), taken] = -np.inf
+        return scores
+
+    def _among(self, wanted: Filter) -> np.ndarray:
+        chosen = np.flatnonzero(self.known.chosen(self.ids, self.durations, wanted))
         if not len(chosen) and len(self.ids):
             splits = ", ".join(self.known.split_names) or "none are known"
             groups = ", ".join(self.known.group_names) or "none are known"
-            wanted = " and ".join([f"split {split!r}"] * bool(split) + [f"group {group!r}"] * bool(group))
-            raise ConfigError(f"no video is of {wanted}", where=self.config.dataset.name, fix=f"splits: {splits}; groups: {groups}")
+            lengths = f"{np.nanmin(self.durations):.0f} to {np.nanmax(self.durations):.0f} seconds"
+            raise ConfigError(
+                f"no video is of {wanted}", where=self.config.dataset.name, fix=f"splits: {splits}; groups: {groups}; lengths: {lengths}"
+            )
         return chosen
 
     def _hits(self, asked: Any, chosen: np.ndarray, scores: np.ndarray, limit: int) -> list[Hit]:
@@ -117,6 +171,7 @@ class Engine:
                     float(scores[video]),
                     tuple(Moment(*map(float, span)) for span in found if not np.isnan(span[0])),
                     float(instant),
+                    duration=float(self.durations[video]),
                 )
             )
             for video, found, instant in zip(chosen.tolist(), spans, middle, strict=True)

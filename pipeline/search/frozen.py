@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor
 from pipeline.config.schema import Config
 from pipeline.core.errors import ConfigError, StoreMissing
 from pipeline.core.store import open_store
+from pipeline.encoders.base import VideoEncoder
 from pipeline.evaluation.zero_shot import encoder_of
 from pipeline.search.engine import Engine
+from pipeline.video.picture import square
 
 ROWS_AT_ONCE = 1 << 18
 
@@ -38,8 +41,11 @@ class Frozen(Engine):
 
     def asked(self, query: str) -> Tensor:
         """The sentence vector, unit length. Shapes: [E]."""
-        _, sentence, _ = self.encoder.encode_texts([query])[0]
-        return F.normalize(sentence.float(), dim=-1)
+        return self.asked_all([query])[0]
+
+    def asked_all(self, queries: Sequence[str]) -> list[Tensor]:
+        """The same of several, encoded together. Shapes: [E] each."""
+        return [F.normalize(caption.sentence.float(), dim=-1) for caption in self.encoder.encode_texts(queries)]
 
     def scores(self, asked: Tensor) -> np.ndarray:
         """The best cosine of each video. Shapes: [V]. Source: docs/method.md 8.3."""
@@ -61,6 +67,17 @@ class Frozen(Engine):
         first, last = int(self._offsets[video]), int(self._offsets[video + 1])
         row = first + int(np.clip(np.searchsorted(self._end[first:last], seconds, side="right"), 0, last - first - 1))
         return F.normalize(self._values[row].float(), dim=-1)
+
+    @property
+    def durations(self) -> np.ndarray:
+        """The end of the last row of each video. Shapes: [V] s."""
+        return self._end[self._offsets[1:] - 1]
+
+    def of_picture(self, rgb: np.ndarray) -> Tensor:
+        """The picture as the encoder sees a frame, unit length. Shapes: uint8 [H, W, 3] -> [E]."""
+        stream = self.config.network(self._text).stream
+        seen = square(rgb, stream.size, resize=stream.resize, side=stream.side, interpolation=stream.interpolation, corner=stream.corner)
+        return F.normalize(cast(VideoEncoder, self.encoder).encode(seen[None])[0].float().cpu(), dim=-1)
 
     def _cosines(self, place: slice, asked: Tensor) -> np.ndarray:
         parts = self._values[place].split(ROWS_AT_ONCE)

@@ -28,7 +28,10 @@ class Outside(Exception):
 
 def inside(path: str, roots: Iterable[Path]) -> Path:
     """The real file of a path. Errors: Outside when links lead out of every root, or it is no regular file."""
-    real = Path(os.path.realpath(path))
+    try:
+        real = Path(os.path.realpath(path))
+    except ValueError:  # a NUL, which no path holds
+        raise Outside(path) from None
     if not any(real.is_relative_to(os.path.realpath(root)) for root in roots) or not real.is_file():
         raise Outside(path)
     return real
@@ -60,7 +63,13 @@ def still(path: str, seconds: float) -> bytes:
 
 
 def cut_command(path: str, start: float, end: float) -> str:
-    """An ffmpeg command that cuts a moment out of a file, safe to paste into a shell whatever the file is called."""
+    """An ffmpeg command that cuts a moment out of a file, safe to paste into a POSIX shell whatever the file is called.
+
+    It encodes anew: a copy could begin at key frames only, and would stay in a codec that a browser may not play.
+    """
     source = os.path.abspath(path)
-    name = f"{Path(path).stem}-{start:.0f}-{end:.0f}{Path(path).suffix}"
-    return shlex.join(["ffmpeg", "-ss", f"{start:.2f}", "-to", f"{end:.2f}", "-i", source, "-c", "copy", f"./{name}"])
+    name = f"./{Path(path).stem}-{start:.0f}-{end:.0f}.mp4"
+    streams = ["-map", "0:v:0", "-map", "0:a:0?", "-vf", "scale=trunc(iw/2)*2:trunc(ih/2)*2", "-pix_fmt", "yuv420p"]
+    # `file:`: a name that holds a colon is no address of another kind.
+    length = f"{max(end - start, 0.04):.2f}"
+    return shlex.join(["ffmpeg", "-ss", f"{start:.2f}", "-i", f"file:{source}", "-t", length, *streams, f"file:{name}"])

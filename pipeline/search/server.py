@@ -1,73 +1,48 @@
 """`prvr serve`: the search page and its JSON interface, for this machine alone.
 
-Nothing a client sends names a file: videos are asked for by their number in the collection. No request changes anything.
+Nothing a client sends names a file: videos are asked for by their number in the collection. No request changes anything; the one that is
+posted brings a picture to search with, which is read within bounds and kept nowhere.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
-import threading
 from collections.abc import Callable
-from dataclasses import asdict
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import anyio
+import jinja2
 import numpy as np
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from pipeline.config.schema import Config
 from pipeline.core.errors import ConfigError, PrvrError, VideoError
-from pipeline.search import media
-from pipeline.search.answers import Answer, verdict
+from pipeline.search import media, pictures, shown
+from pipeline.search.answers import Answer, Filter
+from pipeline.search.catalogue import Catalogue
 from pipeline.search.engine import Engine
 from pipeline.search.openapi import DESCRIPTION
 
 STATIC = Path(__file__).parent / "static"
 HOSTS = ["127.0.0.1", "localhost"]
-MOST_HITS, MOST_WORDS, STRIP = 1000, 2000, 160
+MOST_HITS, MOST_CHARACTERS = 1000, 2000
 RANGE = 64  # characters of a Range header that asks for one stretch
+BODY_SECONDS = 20.0  # for a picture to arrive
+STILLS = 4  # decoded at once: a page of hits asks for dozens, and a query does not wait for them
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-
-
-class Catalogue:
-    """The engines of a configuration, each opened when it is first asked, one query at a time."""
-
-    def __init__(self, config: Config, engines: dict[str, Callable[[], Engine]]) -> None:
-        self.config, self._open = config, engines
-        self._opened: dict[str, Engine] = {}
-        self._locks = {name: threading.Lock() for name in engines}
-
-    @property
-    def models(self) -> list[str]:
-        """Their names, the default first."""
-        return list(self._open)
-
-    def ask(self, model: str, work: Callable[[Engine], Any]) -> Any:
-        """What `work` makes of an engine, which it has for itself meanwhile. Errors: ConfigError when there is no such model."""
-        model = model or self.models[0]
-        if model not in self._open:
-            raise ConfigError(f"there is no model {model!r}", where="model", fix=f"one of {', '.join(self.models)}")
-        with self._locks[model]:
-            if model not in self._opened:
-                self._opened[model] = self._open[model]()
-            return work(self._opened[model])
-
-    @cached_property
-    def roots(self) -> tuple[Path, ...]:
-        """The folders whose files may be shown."""
-        given = self.config.dataset.videos
-        return (Path(given) if given else self.config.layout.world / "videos",)
 
 
 def application(config: Config, engines: dict[str, Callable[[], Engine]], hosts: list[str] | None = None) -> Starlette:
@@ -77,15 +52,21 @@ def application(config: Config, engines: dict[str, Callable[[], Engine]], hosts:
         Route("/", _page),
         Mount("/static", StaticFiles(directory=STATIC)),
         Route("/openapi.json", lambda _: JSONResponse(DESCRIPTION)),
+        Route("/api", _interface),
     ]
-    answers = [Route("/api/about", _about), Route("/api/search", _search), Route("/api/similar", _similar)]
-    shown = [Route("/still/{video:int}", _still), Route("/video/{video:int}", _video)]
+    answers = [
+        Route("/api/about", _about),
+        Route("/api/search", _search),
+        Route("/api/similar", _similar),
+        Route("/api/picture", _picture, methods=["POST"]),
+    ]
+    files = [Route("/still/{video:int}", _still), Route("/video/{video:int}", _video)]
     app = Starlette(
-        routes=[*pages, *answers, *shown],
+        routes=[*pages, *answers, *files],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts or HOSTS), Middleware(_Headers)],
-        exception_handlers={PrvrError: _refused, media.Outside: _outside, ValueError: _refused},  # type: ignore[dict-item]
+        exception_handlers={PrvrError: _refused, media.Outside: _outside, HTTPException: _denied},  # type: ignore[dict-item]
     )
-    app.state.catalogue = catalogue
+    app.state.catalogue, app.state.stills = catalogue, anyio.CapacityLimiter(STILLS)
     return app
 
 
@@ -114,11 +95,19 @@ async def _page(_: Request) -> Response:
     return FileResponse(STATIC / "page.html")
 
 
+async def _interface(_: Request) -> Response:
+    """The description of the interface, for people."""
+    pages = jinja2.Environment(loader=jinja2.FileSystemLoader(STATIC), autoescape=True, undefined=jinja2.StrictUndefined)
+    return HTMLResponse(pages.get_template("interface.html").render(api=DESCRIPTION))
+
+
 async def _about(request: Request) -> Response:
-    """Models, splits, groups and the number of videos."""
+    """Models, splits, groups, the lengths and the number of videos."""
 
     def describe(engine: Engine) -> dict[str, Any]:
-        return {"splits": engine.known.split_names, "groups": engine.known.group_names, "videos": len(engine.ids)}
+        lengths = engine.durations[np.isfinite(engine.durations)]
+        longest = float(lengths.max()) if len(lengths) else None
+        return {"splits": engine.known.split_names, "groups": engine.known.group_names, "videos": len(engine.ids), "longest": longest}
 
     catalogue: Catalogue = request.app.state.catalogue
     about = await run_in_threadpool(catalogue.ask, "", describe)
@@ -127,35 +116,94 @@ async def _about(request: Request) -> Response:
 
 async def _search(request: Request) -> Response:
     """The answer to `q`: its hits with their strips, stills and files."""
-    given = request.query_params
-    query = given.get("q", "")[:MOST_WORDS]
-    k = min(MOST_HITS, max(1, int(given.get("k", "20"))))
-
-    def work(engine: Engine) -> dict[str, Any]:
-        answer, asked = engine.ask(query, k, split=given.get("split", ""), group=given.get("group", ""))
-        return _plain(engine, answer, asked, given.get("model", ""))
-
-    return JSONResponse(await run_in_threadpool(request.app.state.catalogue.ask, given.get("model", ""), work))
+    query = request.query_params.get("q", "")
+    if len(query) > MOST_CHARACTERS:
+        raise ConfigError("the query is too long", where="q", fix=f"at most {MOST_CHARACTERS:,} characters")
+    return await _asked(request, lambda engine, wanted: engine.ask(query, **wanted))
 
 
 async def _similar(request: Request) -> Response:
     """Videos that look like a moment: `video` by number, `time` in seconds."""
-    given = request.query_params
-    video, time = int(given["video"]) if "video" in given else -1, float(given.get("time", "0"))
+    video, seconds = _whole(request, "video", -1), _number(request, "time", 0.0)
 
-    def work(engine: Engine) -> dict[str, Any]:
+    def work(engine: Engine, wanted: dict[str, Any]) -> tuple[Answer, Any]:
         if not 0 <= video < len(engine.ids):
             raise ConfigError(f"there is no video {video}", where="video", fix=f"0 to {len(engine.ids) - 1}")
-        answer, asked = engine.like(video, time, min(MOST_HITS, max(1, int(given.get("k", "20")))))
-        return _plain(engine, answer, asked, given.get("model", ""))
+        return engine.like(video, seconds, **wanted)
 
-    return JSONResponse(await run_in_threadpool(request.app.state.catalogue.ask, given.get("model", ""), work))
+    return await _asked(request, work)
+
+
+async def _picture(request: Request) -> Response:
+    """Videos that look like the picture in the body; asked by this page, or by a program, never by a page of another place."""
+    origin = request.headers.get("origin")
+    if origin is not None and origin != f"{request.url.scheme}://{request.headers.get('host', '')}":
+        raise HTTPException(403, "a page of another place may not ask")
+    rgb = await run_in_threadpool(pictures.decoded, await _body(request))
+    return await _asked(request, lambda engine, wanted: engine.picture(rgb, **wanted))
+
+
+# The rest of a refused body is not read: the connection ends.
+_CLOSE = {"connection": "close"}
+_TOO_LARGE = HTTPException(413, f"at most {pictures.MOST_BYTES:,} bytes", headers=_CLOSE)
+
+
+async def _body(request: Request) -> bytes:
+    """The body, refused as soon as it is too large or too slow. Errors: HTTPException."""
+    declared, read = request.headers.get("content-length", "0"), bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            if declared.isdecimal() and int(declared[:20]) > pictures.MOST_BYTES:
+                raise _TOO_LARGE
+            async for part in request.stream():
+                read += part
+                if len(read) > pictures.MOST_BYTES:
+                    raise _TOO_LARGE
+    except TimeoutError:
+        raise HTTPException(408, "the picture took too long to arrive", headers=_CLOSE) from None
+    return bytes(read)
+
+
+async def _asked(request: Request, work: Callable[[Engine, dict[str, Any]], tuple[Answer, Any]]) -> Response:
+    """What an engine answers, with the filters and the stretch of ranks that the request names."""
+    given = request.query_params
+    wanted = {
+        "wanted": Filter(
+            given.get("split", ""), given.get("group", ""), _number(request, "shortest", 0.0), _number(request, "longest", math.inf)
+        ),
+        "k": min(MOST_HITS, max(1, _whole(request, "k", 20))),
+        "first": min(MOST_HITS, max(0, _whole(request, "first", 0))),
+    }
+    model = given.get("model", "")
+
+    def plain(engine: Engine) -> dict[str, Any]:
+        return shown.plain(engine, *work(engine, wanted), model, MOST_HITS)
+
+    return JSONResponse(await run_in_threadpool(request.app.state.catalogue.ask, model, plain))
+
+
+def _number(request: Request, name: str, otherwise: float) -> float:
+    """A finite number of the query string. Errors: ConfigError."""
+    given = request.query_params.get(name, "")
+    try:
+        number = float(given) if given else otherwise
+    except ValueError:
+        number = math.nan
+    if given and not math.isfinite(number):
+        raise ConfigError(f"{name} is no number", where=name, fix="give a number")
+    return number
+
+
+def _whole(request: Request, name: str, otherwise: int) -> int:
+    """A whole number of the query string. Errors: ConfigError."""
+    return int(_number(request, name, float(otherwise)))
 
 
 async def _still(request: Request) -> Response:
     """The picture at `t` seconds of a video."""
     path = await run_in_threadpool(_file, request)
-    picture = await run_in_threadpool(media.still, str(path), round(float(request.query_params.get("t", "0")), 2))
+    seconds = round(_number(request, "t", 0.0), 2)
+    picture = await anyio.to_thread.run_sync(media.still, str(path), seconds, limiter=request.app.state.stills)
     return Response(picture, media_type="image/webp", headers={"cache-control": "private, max-age=3600"})
 
 
@@ -171,7 +219,7 @@ async def _video(request: Request) -> Response:
 def _file(request: Request) -> Path:
     """The file of the video of that number. Errors: Outside when there is none that may be shown."""
     catalogue: Catalogue = request.app.state.catalogue
-    number, part = request.path_params["video"], int(request.query_params.get("part", "0"))
+    number, part = request.path_params["video"], _whole(request, "part", 0)
 
     def paths(engine: Engine) -> tuple[str, ...]:
         return engine.known.paths.get(engine.ids[number], ()) if number < len(engine.ids) else ()
@@ -182,46 +230,15 @@ def _file(request: Request) -> Path:
     return media.inside(found[part], catalogue.roots)
 
 
-def _plain(engine: Engine, answer: Answer, asked: Any, model: str) -> dict[str, Any]:
-    """An answer as the page reads it."""
-    number = {video: i for i, video in enumerate(engine.ids)}
-    hits = []
-    strips = _strips(engine, asked, [number[hit.video_id] for hit in answer.hits])
-    for hit, (length, strip) in zip(answer.hits, strips, strict=True):
-        path = hit.paths[0] if hit.paths else ""
-        moments = [{**asdict(moment), "cut": media.cut_command(path, moment.start, moment.end) if path else ""} for moment in hit.moments]
-        plain = {"video": number[hit.video_id], "id": hit.video_id, "score": hit.score, "split": hit.split, "captions": hit.captions}
-        best = None if math.isnan(hit.best) else hit.best
-        file = Path(path).name if path else ""
-        hits.append({**plain, "best": best, "moments": moments, "file": file, "duration": length, "strip": strip})
-    about = {"query": answer.query, "model": model or answer.model, "matches": answer.matches, "standing": answer.standing}
-    return {**about, "verdict": verdict(answer), "hits": hits}
-
-
-def _strips(engine: Engine, asked: Any, videos: list[int]) -> list[tuple[float | None, list[float]]]:
-    """Of each video its length in seconds, and the scores along it as at most `STRIP` numbers from 0 to 1; empty without times."""
-    if not videos:
-        return []
-    made: list[tuple[float | None, list[float]]] = []
-    rows, _, ends = engine.rows(asked, videos)
-    for similarity, end in zip(rows, ends, strict=True):
-        real = np.isfinite(similarity) & np.isfinite(end)
-        if not real.any():
-            made.append((None, []))
-            continue
-        values, length = similarity[real], float(end[real].max())
-        low, high = float(values.min()), float(values.max())
-        scaled = (values - low) / (high - low) if high > low else np.zeros_like(values)
-        parts = np.array_split(scaled, min(STRIP, len(scaled)))
-        made.append((length, [round(float(part.max()), 3) for part in parts]))
-    return made
-
-
 def _refused(_: Request, error: Exception) -> Response:
     if isinstance(error, VideoError):
         return JSONResponse({"error": error.what, "code": error.code}, status_code=404)
-    what = error.what if isinstance(error, PrvrError) else "a number is expected"
-    return JSONResponse({"error": what, "fix": getattr(error, "fix", "")}, status_code=400)
+    assert isinstance(error, PrvrError)
+    return JSONResponse({"error": error.what, "fix": error.fix}, status_code=400)
+
+
+def _denied(_: Request, error: HTTPException) -> Response:
+    return JSONResponse({"error": error.detail}, status_code=error.status_code, headers=error.headers)
 
 
 def _outside(_: Request, __: Exception) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import socket
 import threading
@@ -15,6 +16,7 @@ from typing import Any
 import av
 import numpy as np
 import uvicorn
+from PIL import Image
 
 from pipeline.config.schema import Config
 from pipeline.search.answers import Known
@@ -44,6 +46,14 @@ class Typed(Engine):
 
     def asked(self, query: str) -> str:
         return query
+
+    @property
+    def durations(self) -> np.ndarray:
+        return np.full(len(self.ids), float(self.length))
+
+    def of_picture(self, rgb: np.ndarray) -> str:
+        """The number that the picture's red is."""
+        return f"{self.ids[rgb[0, 0, 0] // 40 % len(self.ids)]} 6"
 
     def of_row(self, video: int, seconds: float) -> str:
         return f"{self.ids[video]} {int(seconds / self.length * ROWS)}"
@@ -110,19 +120,27 @@ def serving(made: Config, engines: dict[str, Any]) -> Iterator[int]:
         listening.close()
 
 
-def get(port: int, path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
+def get(port: int, path: str, body: bytes = b"", **headers: str) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body; the path goes out exactly as it is written."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=40)
     host = headers.pop("Host", f"127.0.0.1:{port}")
     method = headers.pop("method", "GET")
     connection.putrequest(method, path, skip_host=True)
-    for name, value in {"Host": host, **headers}.items():
+    length = {"Content-Length": str(len(body))} if body else {}
+    for name, value in {"Host": host, **length, **headers}.items():
         connection.putheader(name.replace("_", "-"), value)
-    connection.endheaders()
+    connection.endheaders(body or None)
     response = connection.getresponse()
     body = response.read()
     connection.close()
     return response.status, {name.lower(): value for name, value in response.getheaders()}, body
+
+
+def picture(red: int, kind: str = "PNG", size: tuple[int, int] = (40, 30)) -> bytes:
+    """A picture of one colour."""
+    written = io.BytesIO()
+    Image.new("RGB", size, (red, 0, 0)).save(written, kind)
+    return written.getvalue()
 
 
 def read(port: int, path: str) -> Any:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 
-from pipeline.search.answers import Answer, Hit, Known, Moment, clock, render, verdict
+from pipeline.search.answers import Answer, Filter, Hit, Known, Moment, clock, render, verdict
 from pipeline.search.unrelated import sentences
 
 HIT = Hit("a/1", 0.71, (Moment(3.0, 9.5, 0.8), Moment(61.0, 64.0, 0.7)), 5.0, ("/v/a/1.mp4",), "train", ("a man opens a door", "second"))
@@ -39,12 +40,30 @@ def test_hours_are_hours() -> None:
     assert clock(59.96) == " 1:00.0"
 
 
-def test_videos_are_chosen_by_split_and_group() -> None:
+def test_videos_are_chosen_by_split_group_and_length() -> None:
     known = Known(split={"a": "test", "b": "train"}, groups={"a": frozenset({"kitchen"})})
-    assert known.chosen(["a", "b", "c"]).tolist() == [True, True, True]
-    assert known.chosen(["a", "b", "c"], "test").tolist() == [True, False, False]
-    assert np.flatnonzero(known.chosen(["a", "b", "c"], group="kitchen")).tolist() == [0]
+    ids, seconds = ["a", "b", "c"], np.array([5.0, 60.0, np.nan])
+
+    def chosen(**wanted: Any) -> list[str]:
+        return [ids[i] for i in np.flatnonzero(known.chosen(ids, seconds, Filter(**wanted)))]
+
+    assert chosen() == ["a", "b", "c"]
+    assert chosen(split="test") == ["a"]
+    assert chosen(group="kitchen") == ["a"]
+    assert chosen(shortest=5.0) == ["a", "b"]  # where a length is asked for, one that is not known is not it
+    assert chosen(longest=59.9) == ["a"]
+    assert chosen(split="train", longest=59.9) == []
     assert known.of(Hit("c", 0.1)).split == ""
+
+
+def test_a_filter_is_told_in_words() -> None:
+    assert str(Filter("test", "kitchen", 5, 60)) == "split 'test' and group 'kitchen' and 5 to 60 seconds"
+    assert str(Filter(shortest=5)) == "5 to inf seconds"
+
+
+def test_training_videos_are_marked_where_the_model_has_learnt_from_them() -> None:
+    assert render(Answer("q", "m", (HIT,), 1.0, learnt=True)).splitlines()[-1].startswith("[train]: the model has learnt")
+    assert "learnt" not in render(Answer("q", "m", (HIT,), 1.0))
 
 
 def test_the_unrelated_sentences_are_the_same_every_time_and_no_two_alike() -> None:

@@ -13,9 +13,12 @@ import torch.nn.functional as F
 from pipeline.core.errors import ConfigError, StoreMissing
 from pipeline.core.shards import shard_names
 from pipeline.evaluation import zero_shot
+from pipeline.search.answers import Filter
 from pipeline.search.engine import Engine
 from pipeline.search.frozen import Frozen
 from pipeline.search.opening import engine
+from pipeline.video.picture import square
+from tests.encoders.conftest import SIZE, clip_folder, tiny_clip
 from tests.evaluation.conftest import QUARANTINED, World
 
 
@@ -73,6 +76,10 @@ class Echo(Engine):
     def asked(self, query: str) -> str:
         return query
 
+    @property
+    def durations(self) -> np.ndarray:
+        return np.array([4.0, 4.0, np.nan])
+
     def scores(self, asked: str) -> np.ndarray:
         return np.array(self.values.get(asked, [0.1, 0.2, 0.3]), np.float32)
 
@@ -95,9 +102,9 @@ def test_a_score_that_any_sentence_gets_is_no_match_and_a_higher_one_is(untraine
 def test_a_split_that_no_video_is_of_is_refused_with_those_there_are(untrained: World) -> None:
     frozen = Frozen(untrained.config)
     with pytest.raises(ConfigError, match=r"no video is of split 'tset'.*\n.*\n.*splits: test, train"):
-        frozen.answer("text", split="tset")
+        frozen.answer("text", wanted=Filter("tset"))
     with pytest.raises(ConfigError, match="no video is of group 'kitchen'"):
-        frozen.answer("text", group="kitchen")
+        frozen.answer("text", wanted=Filter(group="kitchen"))
 
 
 def test_without_a_run_the_frozen_encoder_answers_and_says_so(untrained: World) -> None:
@@ -126,3 +133,45 @@ def test_an_encoder_whose_images_are_not_there_is_refused(untrained: World) -> N
 def test_an_answer_for_programs_is_json(untrained: World) -> None:
     read = json.loads(Echo(untrained, {}).answer("anything").json())
     assert [hit["video_id"] for hit in read["hits"]] == ["c", "b", "a"]
+
+
+def test_a_moment_is_judged_against_other_moments_and_never_against_its_own_video(untrained: World) -> None:
+    frozen = Frozen(untrained.config)
+    answer, asked = frozen.like(3, 1.0)
+    assert answer.hits[0].video_id == frozen.ids[3]
+    assert answer.hits[0].score == pytest.approx(1.0, abs=1e-5)
+    others = np.delete(frozen.scores(asked), 3).max()
+    rivals = []
+    for video, seconds in enumerate(frozen.durations):
+        scores = frozen.scores(frozen.of_row(video, float(seconds) / 2))
+        rivals.append(np.delete(scores, [3, video]).max())
+    assert answer.standing == pytest.approx(np.mean(np.array(rivals) < others))
+    assert answer.against == "other moments of these videos"
+
+
+def test_answers_come_in_stretches(untrained: World) -> None:
+    frozen = Frozen(untrained.config)
+    whole, _ = frozen.like(0, 1.0, 100)
+    assert (whole.found, len(whole.hits)) == (len(frozen.ids), len(frozen.ids))
+    part, _ = frozen.like(0, 1.0, 4, first=3)
+    assert part.hits == whole.hits[3:7]
+    assert (part.first, part.found, part.standing) == (3, whole.found, whole.standing)
+    assert frozen.like(0, 1.0, 4, first=99)[0].hits == ()
+
+
+def test_lengths_are_those_of_the_stored_rows(untrained: World) -> None:
+    frozen = Frozen(untrained.config)
+    assert frozen.durations.tolist() == [2.0 * len(untrained.rows[video]) for video in frozen.ids]
+    shortest = float(np.median(frozen.durations))
+    answer, _ = frozen.like(0, 1.0, 100, wanted=Filter(shortest=shortest))
+    assert {hit.video_id for hit in answer.hits} == {v for v, s in zip(frozen.ids, frozen.durations, strict=True) if s >= shortest}
+    with pytest.raises(ConfigError, match=r"no video is of 1000 to inf seconds.*\n.*\n.*lengths: \d+ to \d+ seconds"):
+        frozen.like(0, 1.0, wanted=Filter(shortest=1000))
+
+
+def test_a_picture_is_seen_as_a_frame_of_a_video_is(tmp_path: Path) -> None:
+    folder = clip_folder(tmp_path / "tiny-clip", tiny_clip())
+    world = World(tmp_path, {"kind": "open_clip", "architecture": "tiny", "weights": str(folder), "size": SIZE})
+    frozen, rgb = Frozen(world.config), np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    stored = frozen.encoder.encode(square(rgb, SIZE)[None])[0]  # type: ignore[attr-defined]
+    assert frozen.of_picture(rgb) == pytest.approx(F.normalize(stored, dim=-1), abs=1e-6)

@@ -18,7 +18,6 @@ from pipeline.evaluation import inputs, stage
 from pipeline.jobs import recipes
 from pipeline.search import index
 from pipeline.search import searcher as search
-from pipeline.search.opening import engine
 from pipeline.search.searcher import Searcher
 from tests.encoders.conftest import SIZE, clip_folder, tiny_clip
 from tests.evaluation.conftest import QUARANTINED, World
@@ -133,10 +132,30 @@ def test_the_model_is_left_as_it_was(searchable: World) -> None:
     assert len(found.split.videos) + 1 == len(searcher.index.ids)
 
 
-def test_a_moment_as_a_query_is_the_frozen_encoders(searchable: World) -> None:
-    """A trained model compares sentences with videos; the frozen encoder, asked as the message says, finds the moment itself first."""
-    with pytest.raises(ConfigError, match=r"ask the frozen encoder \(--zero-shot\)"):
-        Searcher(searchable.config, searchable.layout, "main", 1).like(0, 1.0)
-    frozen = engine(searchable.config, zero_shot=True)
-    asked = frozen.of_row(0, 1.0)
-    assert int(np.argmax(frozen.scores(asked))) == 0
+@pytest.mark.parametrize("kind", ["msc", "ms_sl", "gmmformer", "dl_dkd", "amdnet"])
+def test_a_moment_as_a_query_is_compared_in_the_models_own_space(tmp_path: Path, kind: str) -> None:
+    folder = clip_folder(tmp_path / "tiny-clip", tiny_clip())
+    model = {"kind": kind, "hidden": 16, "heads": 2, "max_words": 8}
+    world = World(tmp_path, {"kind": "open_clip", "architecture": "tiny", "weights": str(folder), "size": SIZE}, model=model)
+    world.train("main", 1, text_dim=64)
+    searcher = Searcher(world.config, world.layout, "main", 1)
+    for video in (0, 5):
+        row = int(searcher.index.frame_count[video]) // 2
+        middle = float(searcher.index.start[video, row] + searcher.index.end[video, row]) / 2
+        answer, asked = searcher.like(video, middle, k=3)
+        assert answer.hits[0].video_id == searcher.ids[video]
+        assert answer.hits[0].score == pytest.approx(1.0, abs=1e-3)
+        similarity, start, end = searcher.rows(asked, [video])
+        best = int(similarity[0].argmax())  # a short video repeats its rows: several tokens are of one time
+        assert start[0, best] <= middle <= end[0, best]
+        assert answer.hits[0].start <= middle <= answer.hits[0].end
+        assert np.isneginf(similarity[0, int(searcher.index.frame_count[video]) :]).all()
+
+
+def test_what_a_model_cannot_compare_is_said_in_words(searchable: World) -> None:
+    searcher = Searcher(searchable.config, searchable.layout, "main", 1)
+    with pytest.raises(ConfigError, match=r"main, seed 1 reads no pictures.*\n.*\n.*ask the frozen encoder \(--zero-shot\)"):
+        searcher.picture(np.zeros((8, 8, 3), np.uint8))
+    searcher.index.gallery.pop("frames")
+    with pytest.raises(ConfigError, match="keeps no token of a frame, so moments cannot be compared with moments"):
+        searcher.like(0, 1.0)
