@@ -12,7 +12,6 @@ include: "workflow/rules/encoders.smk"
 include: "workflow/rules/clips.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
-include: "workflow/rules/report.smk"
 
 
 localrules:
@@ -24,7 +23,6 @@ rule all:
     input:
         [TABLE, CHECKPOINTS] if CHECKPOINTS else ALL_CLIPS,
         LAYOUT.quarantine_checked,
-        LAYOUT.report_manifest,
 
 
 rule extract:

@@ -55,7 +55,16 @@ def test_git_ignores_them_and_not_the_demos_weights(root: Path) -> None:
     assert not ignored("pipeline/demo/weights/demo-clip-b16/open_clip_config.json")
 
 
-CACHES = (".pytest_cache/x", ".mypy_cache/x", ".ruff_cache/x", ".hypothesis/x", "pipeline/__pycache__/x.pyc", "build/x", "prvr.egg-info/x")
+CACHES = (
+    ".pytest_cache/x",
+    ".mypy_cache/x",
+    ".ruff_cache/x",
+    ".hypothesis/x",
+    "pipeline/__pycache__/x.pyc",
+    "build/x",
+    "site/x",
+    "prvr.egg-info/x",
+)
 KEPT = ("results/own/runs/main/seed1/checkpoint.h5", "weights/clip.pt", "my.yaml", ".snakemake/metadata/x", ".venv/lib/__pycache__/x.pyc")
 
 

@@ -16,6 +16,7 @@ from pipeline.config.schema import Config
 SCHEMA_FILE = Path("workflow/schemas/config.schema.json")
 REFERENCE_FILE = Path("docs/configuration.md")
 
+LONGEST = 80  # characters of a default in a cell
 HEAD = """# Configuration reference
 
 Generated from `pipeline/config/` by `prvr config docs`; do not edit. `config.yaml` is the demo's configuration and explains itself.
@@ -85,4 +86,9 @@ def _type(annotation: Any) -> str:
 
 
 def _default(field: FieldInfo) -> str:
-    return "required" if field.is_required() else f"`{json.dumps(field.get_default(call_default_factory=True))}`"
+    """The value as JSON; of a mapping too long for a cell, its names (the schema holds the whole)."""
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    text = json.dumps(value)
+    return ", ".join(f"`{name}`" for name in value) if isinstance(value, dict) and len(text) > LONGEST else f"`{text}`"

@@ -14,6 +14,15 @@ def test_every_error_code_has_its_place_in_troubleshooting(root: Path) -> None:
     assert headings == codes
 
 
+def test_every_quarantine_code_has_its_row_in_troubleshooting(root: Path) -> None:
+    text = "".join(
+        path.read_text() for path in [*(root / "pipeline" / "video").glob("*.py"), *(root / "pipeline" / "encoders").glob("*.py")]
+    )
+    codes = set(re.findall(r"(?:VideoError\(\s*|code=|code = |Outcome\(job, )\"([A-Z_]+)\"", text))
+    table = (root / "docs" / "troubleshooting.md").read_text().split("# Quarantine codes")[1]
+    assert set(re.findall(r"^\| ([A-Z_]+) \|", table, flags=re.M)) == codes
+
+
 def test_links_lead_somewhere(root: Path) -> None:
     pages = [root / "README.md", *(root / "docs").glob("*.md")]
     for page in pages:
