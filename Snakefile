@@ -12,6 +12,7 @@ include: "workflow/rules/encoders.smk"
 include: "workflow/rules/clips.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/report.smk"
 
 
 localrules:
@@ -23,6 +24,7 @@ rule all:
     input:
         [TABLE, CHECKPOINTS] if CHECKPOINTS else ALL_CLIPS,
         LAYOUT.quarantine_checked,
+        LAYOUT.report_manifest,
 
 
 rule extract:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import exchange, run, stages, tools
+from pipeline.cli import exchange, report, run, stages, tools
 from pipeline.cli.opening import load
 from pipeline.cli.panels import arrange
 from pipeline.core.errors import PrvrError, system_error
@@ -26,6 +26,7 @@ app = typer.Typer(
 run.register(app)
 stages.register(app)
 tools.register(app)
+report.register(app)
 exchange.register(app)
 arrange(app)
 

@@ -130,6 +130,11 @@ class Objectives(Section):
         return {**ours, **{name: settings.kind for name, settings in self.own.items() if settings.total}}
 
     @property
+    def hard_from(self) -> int | None:
+        """The first epoch, counted from 1, whose triplets have hard negatives; None without triplets."""
+        return self.triplet.hard_start_epoch + 1 if self.triplet.total else None
+
+    @property
     def reads_teacher_frames(self) -> bool:
         """Whether one that is switched on needs an encoder of images and sentences beside the features."""
         return any(getattr(self.own.get(name) or getattr(self, name), "reads_teacher_frames", False) for name in self.active)

@@ -46,8 +46,17 @@ def run_command(config: str | Path = "config.yaml", *targets: str) -> str:
 
 def search_command(config: str = "config.yaml") -> str:
     """The command that asks a configuration's videos a question, as one types it in the working directory."""
+    return shlex.join(["prvr", "search", "what to look for", *_named(config)])
+
+
+def serve_command(config: str = "config.yaml") -> str:
+    """The command that serves the search page of a configuration."""
+    return shlex.join(["prvr", "serve", *_named(config)])
+
+
+def _named(config: str) -> list[str]:
     file = os.path.relpath(config) if Path(config).is_relative_to(Path.cwd()) else config
-    return shlex.join(["prvr", "search", "what to look for", *([] if file == "config.yaml" else ["--config", file])])
+    return [] if file == "config.yaml" else ["--config", file]
 
 
 def code_path(linked: Path | None = None) -> str:

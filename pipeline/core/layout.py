@@ -71,6 +71,15 @@ class Layout:
     def table_manifest(self, target: str = "table") -> Path:
         return self.root / f".{target}.json"
 
+    @property
+    def report(self) -> Path:
+        """All runs in one page (docs/report.md)."""
+        return self.root / "report.html"
+
+    @property
+    def report_manifest(self) -> Path:
+        return self.root / ".report.json"
+
     def frames(self, stream: str, shard: str) -> Path:
         return self.root / "frames" / stream / f"{shard}.h5"
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import NullFormatter, PercentFormatter
 
 from pipeline.core.figures import figure, save
 
@@ -32,6 +32,7 @@ def recall_curves(path: Path, ranks: Mapping[str, np.ndarray], videos: int, titl
     left.yaxis.set_major_formatter(PercentFormatter(1.0))
     ticks = [k for k in (1, 5, 10, 50, 100, 500, 1000, 5000) if k <= videos]
     left.set_xticks(ticks, [str(k) for k in ticks], minor=False)
+    left.xaxis.set_minor_formatter(NullFormatter())  # within one decade the axis would name its minor ticks: 2 x 10^0
     left.legend()
     edges = [edge for edge in (1, 2, 6, 11, 51, 101, 501, 1001) if edge <= videos] + [videos + 1]
     width = 0.8 / max(1, len(shown))

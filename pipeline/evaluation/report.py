@@ -23,7 +23,8 @@ class Ranked:
     """Everything computed for one split.
 
     Shapes: `queries` and `gallery` as the model encoded them; `provides`, what of them the measures may read (models.base.Retriever);
-    `scores` [Q, V]; `similarity` [Q, F] of each query with the frames of its own video; `zero_shot` or None.
+    `scores` [Q, V]; `similarity` [Q, F] of each query with the frames of its own video, `first` [Q, F] with those of its first hit;
+    `best_rows` [Q, <=5] the best frame of each of its first hits; `zero_shot` or None.
     """
 
     queries: Encoded
@@ -31,6 +32,8 @@ class Ranked:
     provides: frozenset[str]
     scores: ScoreMatrices
     similarity: Tensor
+    first: Tensor
+    best_rows: Tensor
     zero_shot: ZeroShot | None
 
 

@@ -26,6 +26,7 @@ from pipeline.models.checkpoint import load_model
 from pipeline.ranking import gallery
 
 DEPTH = 100  # best videos kept per query
+HITS = 5  # of them located: at which frame they answer best
 
 
 def run(config: Config, layout: Layout, experiment: str, seed: int, recipe: dict[str, Any]) -> None:
@@ -75,13 +76,17 @@ def rank(model: Retriever, read: Inputs, chosen: Experiment, device: torch.devic
     model = model.to(device)
     queries, videos = gallery.encode(model, read.split, device, show=True)
     scores = gallery.score(model, queries, videos, chosen.evaluation.fusion(model.branches))
-    similarity = gallery.locate(model, queries, videos, read.split.queries.video.to(device), read.split.videos.frame_count)
+    counts = read.split.videos.frame_count
+    similarity = gallery.locate(model, queries, videos, read.split.queries.video.to(device), counts)
+    hits = [gallery.locate(model, queries, videos, videos_of, counts) for videos_of in _top(scores.fused, HITS).unbind(1)]
     return Ranked(
         _on_cpu(queries),
         _on_cpu(videos),
         model.provides,
         gallery.ScoreMatrices(_on_cpu(scores.branches), scores.fused.cpu()),
         similarity.cpu(),
+        hits[0].cpu(),
+        torch.stack([hit.argmax(1) for hit in hits], 1).cpu(),
         reference,
     )
 
@@ -131,6 +136,12 @@ def _write(
         writer.array("videos", np.asarray(videos, dtype=object))
         writer.array("top/videos", top.numpy().astype(np.int32))
         writer.array("top/scores", scores)
+        writer.array("top/rows", ranked.best_rows.numpy().astype(np.int16))
+        # What `prvr report` draws over time: the rows of the true video and of the first hit, and when they are.
+        for name, rows in {"own": ranked.similarity, "first": ranked.first}.items():
+            writer.array(f"strips/{name}", rows.masked_fill(rows.isneginf(), torch.nan).numpy().astype(np.float32))
+        for name, times in {"start": read.split.videos.start, "end": read.split.videos.end}.items():
+            writer.array(f"rows/{name}", np.asarray(times, dtype=np.float32))
         # One string, not an attribute: those are limited to 64 kB.
         writer.array("metrics", np.asarray([json.dumps(metrics, sort_keys=True)], dtype=object))
     owner = read.split.queries.video.numpy()
@@ -154,9 +165,9 @@ def _write(
     write_json(layout.metrics(experiment, seed), metrics)
 
 
-def _top(scores: Tensor) -> Tensor:
-    """The best videos per query, equal scores in the order of the videos, as the ranks count them. Shapes: [Q, V] -> [Q, <=100]."""
-    return torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :DEPTH]
+def _top(scores: Tensor, depth: int = DEPTH) -> Tensor:
+    """The best videos per query, equal scores in the order of the videos, as the ranks count them. Shapes: [Q, V] -> [Q, <=depth]."""
+    return torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :depth]
 
 
 def summary(metrics: dict[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from pipeline.core.layout import Layout
@@ -13,6 +14,7 @@ from pipeline.jobs.extraction import all_features
 from pipeline.jobs.stage import Job, MadeBy, Stage, Wildcards
 
 COMPARE = "compare"
+OTHERS: Targets = ("ablation", "sweeps", COMPARE)  # targets whose runs stand in the report once they have been evaluated
 
 
 class Clips(Stage):
@@ -170,6 +172,41 @@ class Compare(Stage):
 
     def needs(self, costs: Costs, load: Load, of: Wildcards) -> Needs:
         return Needs(PYTHON[0] + 10, PYTHON[1], 1e5)
+
+
+class Report(Stage):
+    """All runs of the dataset in one page."""
+
+    name, place, unit = "report", "report", "runs"
+    modules = ("pipeline.report.stage",)
+
+    def jobs(self, collection: Collection, targets: Targets = ("table",)) -> list[dict[str, str]]:
+        return [{}] if "table" in targets else []
+
+    def manifest(self, layout: Layout, of: Wildcards) -> Path:
+        return layout.report_manifest
+
+    def files(self, layout: Layout, of: Wildcards) -> tuple[Path, ...]:
+        return (layout.report,)
+
+    def made_by(self, collection: Collection, of: Wildcards) -> MadeBy:
+        before = [Job("quarantine"), *(Job("evaluate", run) for run in _runs(collection, "table"))]
+        return MadeBy(data={"page": _page(collection), "published": _published(collection), "others": _others(collection)}, after=before)
+
+    def needs(self, costs: Costs, load: Load, of: Wildcards) -> Needs:
+        return Needs(TORCH[0] + 30, PYTHON[1] + load.queries * 1e-2, 5e6)
+
+
+def _page(collection: Collection) -> list[str]:
+    """Digests of what the report's page is made of beside its code."""
+    cache = FileCache(collection.layout.fingerprints)
+    return [cache.get(file, sha256) for file in sorted((PACKAGE / "report" / "static").iterdir())]
+
+
+def _others(collection: Collection) -> list[list[str]]:
+    """The runs of other targets that have been evaluated, and by which job."""
+    files = {(run["experiment"], run["seed"]): Evaluate().manifest(collection.layout, run) for run in _runs(collection, *OTHERS)}
+    return [[*run, json.loads(file.read_text()).get("trace", "")] for run, file in files.items() if file.exists()]
 
 
 def _before_training(collection: Collection, name: str) -> list[Job]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.jobs.extraction import Annotations, Features, Frames, Quarantine, Text, World
-from pipeline.jobs.learning import Clips, Compare, Cost, Evaluate, Table, Train
+from pipeline.jobs.learning import Clips, Compare, Cost, Evaluate, Report, Table, Train
 from pipeline.jobs.stage import Stage
 
 STAGES: dict[str, Stage] = {
@@ -21,5 +21,6 @@ STAGES: dict[str, Stage] = {
         Table(),
         Cost(),
         Compare(),
+        Report(),
     )
 }

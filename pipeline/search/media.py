@@ -6,20 +6,13 @@ import io
 import os
 import shlex
 from collections.abc import Iterable
-from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 
-import av
-from PIL import Image
-
-from pipeline.core.errors import VideoError
-from pipeline.video.picture import turned
-from pipeline.video.probe import clockwise
+from pipeline.video.still import still as picture
 
 WIDTH = 320  # pixels of a still
 PLAYABLE = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/mp4", ".webm": "video/webm", ".mkv": "video/webm", ".ogv": "video/ogg"}
-FRAMES_AT_MOST = 600  # decoded on the way from a key frame to the instant
 
 
 class Outside(Exception):
@@ -40,22 +33,7 @@ def inside(path: str, roots: Iterable[Path]) -> Path:
 @lru_cache(maxsize=1024)
 def still(path: str, seconds: float) -> bytes:
     """The picture shown at an instant, turned as the file says, as WebP. Errors: VideoError when it cannot be decoded."""
-    try:
-        with av.open(path) as container:
-            stream = container.streams.video[0]
-            tick = stream.time_base or Fraction(1, 1000)
-            start = float((stream.start_time or 0) * tick)
-            container.seek(int((start + max(0.0, seconds)) / tick), stream=stream)
-            shown = None
-            for i, frame in enumerate(container.decode(stream)):
-                if shown is not None and (i > FRAMES_AT_MOST or (frame.time is not None and frame.time - start > seconds + 1e-6)):
-                    break
-                shown = frame
-            if shown is None:
-                raise VideoError("NO_FRAME", "no picture there", where=path, fix="look at the video's line in quarantine.tsv")
-            image = Image.fromarray(turned(shown.to_ndarray(format="rgb24"), clockwise(shown)))
-    except (OSError, ValueError, IndexError, av.error.FFmpegError) as error:
-        raise VideoError("UNDECODABLE", str(error), where=path, fix="copy or encode the file again, or leave it out") from error
+    image = picture(path, seconds)
     image.thumbnail((WIDTH, WIDTH))
     written = io.BytesIO()
     image.save(written, "WEBP", quality=80)

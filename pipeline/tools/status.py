@@ -15,21 +15,11 @@ from pipeline.core.layout import Layout
 from pipeline.jobs.dag import Dag
 from pipeline.jobs.interruption import written_logs
 from pipeline.jobs.stages import STAGES
+from pipeline.jobs.timings import Timing, stage_times
 from pipeline.video.quarantine import read
 
 SILENCE = 120.0  # seconds without a line in its log after which a job that no process here belongs to counts as failed
 LINES = 5
-
-
-def stage_times(layout: Layout) -> pd.DataFrame:
-    """Seconds, processor seconds and peak memory (MB) of every stage, summed over its jobs' `benchmark:` files."""
-    rows = []
-    for stage in STAGES.values():
-        files = stage.measured(layout)
-        if files:
-            measured = pd.concat([pd.read_csv(file, sep="\t", na_values="NA") for file in files])
-            rows.append([stage.name, len(files), measured["s"].sum(), measured["cpu_time"].sum(), measured["max_rss"].max()])
-    return pd.DataFrame(rows, columns=["stage", "jobs", "seconds", "processor seconds", "peak MB"])
 
 
 def summary(config: Config, layout: Layout) -> str:
@@ -38,7 +28,7 @@ def summary(config: Config, layout: Layout) -> str:
     table = layout.root / "table.md"
     lines += [table.read_text().rstrip() if table.exists() else f"No result table yet: run `{install.run_command(config.source)}`.", ""]
     times = stage_times(layout)
-    if len(times):
+    if times:
         lines += ["Where the time went (jobs run side by side, so the wall time is shorter):", "", _aligned(times), ""]
     quarantined = _lines(layout.quarantine) - 1
     if quarantined > 0:
@@ -50,6 +40,9 @@ def summary(config: Config, layout: Layout) -> str:
         "job logs": layout.logs,
     }
     lines += [f"{name}: {path}" for name, path in places.items() if path.exists()]
+    # Last, where a reader's eye is.
+    lines += [f"report, in a browser: {layout.report}"] if layout.report.exists() else []
+    lines += [f"search page: {install.serve_command(config.source)}"]
     return "\n".join(lines)
 
 
@@ -103,11 +96,12 @@ def status(dag: Dag) -> str:
         for job in (job for job, state in zip(jobs, states, strict=True) if state == "failed"):
             said += ["", f"failed: {job.log}", *(f"    {line}" for line in job.tail())]
     times = stage_times(layout)
-    spent = ["", "Where the time went (jobs run side by side, so the wall time is shorter):", "", _aligned(times)] if len(times) else []
+    spent = ["", "Where the time went (jobs run side by side, so the wall time is shorter):", "", _aligned(times)] if times else []
     return "\n".join([*lines, *said, *spent])
 
 
-def _aligned(frame: pd.DataFrame) -> str:
+def _aligned(times: list[Timing]) -> str:
+    frame = pd.DataFrame(times, columns=["stage", "jobs", "seconds", "processor seconds", "peak MB"])
     return frame.to_string(index=False, float_format=lambda value: f"{value:.1f}")
 
 

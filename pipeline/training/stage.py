@@ -195,7 +195,7 @@ def _finish(run: Run, trainee: Trainee, state: State, device: torch.device) -> N
     )
     curves = run.layout.run(run.experiment, run.seed) / "training.png"
     title = f"{run.layout.root.name}: {run.experiment}, seed {run.seed}"
-    learning_curves(curves, state.history, state.best_epoch, run.selection.name, title)
+    learning_curves(curves, state.history, state.best_epoch, run.selection.name, title, run.settings.objectives.hard_from)
     run.last.unlink(missing_ok=True)
     _say(f"best SumR {state.best_sumr:.1f} on {run.selection.name!r}, epoch {state.best_epoch} of {state.epoch}")
 

@@ -141,6 +141,11 @@ onsuccess:
             f"prvr: ask it: {install.search_command(CONFIG.source)}",
             file=sys.stderr,
         )
+        if LAYOUT.report.exists():
+            print(
+                f"prvr: look at it: {LAYOUT.report}, and the search page: {install.serve_command(CONFIG.source)}",
+                file=sys.stderr,
+            )
 
 
 onerror:
