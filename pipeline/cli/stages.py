@@ -18,6 +18,7 @@ from pipeline.core.install import run_command
 
 if TYPE_CHECKING:
     from pipeline.jobs.dag import Dag
+    from pipeline.jobs.products import Product
 
 Threads = Annotated[int, typer.Option("--threads", help="CPU threads this job may use.", min=1)]
 Shard = Annotated[str, typer.Option("--shard", help="The shard, e.g. 000.")]
@@ -55,41 +56,60 @@ def _open(config: str, threads: int = 1) -> Dag:
     return Dag.of(load(config), started=Path(config).parent.name == PUBLISHED)
 
 
-def _finish(dag: Dag, stage: str, **wildcards: str) -> None:
-    """Write the manifest of what a job has made."""
-    from pipeline.jobs.products import product
+def _begin(dag: Dag, stage: str, **of: str) -> Product:
+    """What the job of a stage with these wildcards is to leave.
 
-    product(dag, stage, **wildcards).finish(dag)
+    Where the workflow started it, it shows how far it is from here on (core/running.py), and keeps what its user should know
+    (core/notices.py).
+    """
+    from pipeline.core import notices, running
+    from pipeline.jobs.display import above_display
+    from pipeline.jobs.products import product
+    from pipeline.jobs.stages import STAGES
+
+    if dag.started:
+        running.begin(dag.layout.running, stage, of)
+        notices.begin(STAGES[stage].log(dag.layout, of))
+        above_display()
+    return product(dag, stage, **of)
 
 
 def world(config: Config = "config.yaml", threads: Threads = 1) -> None:
     """Render the embedded demo world."""
     dag = _open(config, threads)
+    job = _begin(dag, "world")
     from pipeline.demo import stage
 
     stage.run(dag.config, dag.layout, workers=threads)
-    _finish(dag, "world")
+    job.finish(dag)
 
 
 def annotate(config: Config = "config.yaml") -> None:
     """Read the dataset's annotations into one canonical table."""
     dag = _open(config)
+    job = _begin(dag, "annotations")
+    from pipeline.core.notices import say
+    from pipeline.core.store import open_store
     from pipeline.datasets import stage
 
     stage.run(dag.config, dag.layout)
-    _finish(dag, "annotations")
+    job.finish(dag)
+    with open_store(dag.layout.annotations, stage="annotations") as store:
+        for note in store.attrs.get("notes", []):
+            say(f"note: {note}")
 
 
 def frames(shard: Shard, config: Config = "config.yaml", threads: Threads = 1) -> None:
     """Decode one shard's videos into the frames every encoder wants."""
     dag = _open(config, threads)
+    job = _begin(dag, "frames", shard=shard)
     dag.check_division()
     from pipeline.jobs import recipes
     from pipeline.video import stage
 
     recipe, wanted = recipes.frames(dag.config, dag.streams), dag.to_decode(shard)
     stage.run(dag.config, dag.layout, shard, dag.sources(shard), dag.streams, wanted, recipe, workers=dag.config.video.workers or threads)
-    _finish(dag, "frames", shard=shard)
+    job.finish(dag)
 
 
 @features.callback()
@@ -100,6 +120,7 @@ def encode(context: typer.Context, encoder: Encoder = "", shard: Shard = "", con
     if not encoder or not shard:
         raise typer.BadParameter("--encoder and --shard are needed")
     dag = _open(config, threads)
+    job = _begin(dag, "features", encoder=encoder, shard=shard)
     dag.check_division()
     from pipeline.encoders import stage
 
@@ -112,7 +133,7 @@ def encode(context: typer.Context, encoder: Encoder = "", shard: Shard = "", con
         dag.features_recipe(encoder),
         dag.trace("features", encoder=encoder, shard=shard),
     )
-    _finish(dag, "features", encoder=encoder, shard=shard)
+    job.finish(dag)
 
 
 @features.command()
@@ -139,11 +160,12 @@ def compare(
 def text(encoder: Encoder, config: Config = "config.yaml", threads: Threads = 1) -> None:
     """Encode every query."""
     dag = _open(config, threads)
+    job = _begin(dag, "text", encoder=encoder)
     from pipeline.encoders import stage
     from pipeline.jobs import recipes
 
     stage.run_text(dag.config, dag.layout, encoder, recipes.text(dag.config, encoder), dag.trace("text", encoder=encoder))
-    _finish(dag, "text", encoder=encoder)
+    job.finish(dag)
 
 
 def clips(
@@ -155,6 +177,7 @@ def clips(
 ) -> None:
     """Pool and merge one shard's features into frames, clips and contexts."""
     dag = _open(config, threads)
+    job = _begin(dag, "clips", recipe=list(dag.clip_sets(experiment))[-1 if teacher else 0], shard=shard)
     dag.check_division()
     from pipeline.clips import stage
     from pipeline.jobs import recipes
@@ -162,12 +185,13 @@ def clips(
     chosen = dag.experiment(experiment)
     made_by = {encoder: recipes.configured(dag.features_recipe(encoder)) for encoder in chosen.encoders}
     stage.run(dag.config, dag.layout, experiment, shard, made_by, teacher=teacher)
-    _finish(dag, "clips", recipe=list(dag.clip_sets(experiment))[-1 if teacher else 0], shard=shard)
+    job.finish(dag)
 
 
 def train(experiment: Experiment, seed: Seed, config: Config = "config.yaml", threads: Threads = 1) -> None:
     """Train one experiment with one seed; refused when more videos are unusable than the configuration allows."""
     dag = _open(config, threads)
+    job = _begin(dag, "train", experiment=experiment, seed=str(seed))
     if (mark := dag.layout.imported(experiment, seed)).exists():
         raise TrainingError(
             "the checkpoint of this run was imported, and training would replace it",
@@ -180,17 +204,18 @@ def train(experiment: Experiment, seed: Seed, config: Config = "config.yaml", th
     from pipeline.training import stage
 
     stage.run(dag.config, dag.layout, experiment, seed, recipes.training(dag.config, experiment, seed))
-    _finish(dag, "train", experiment=experiment, seed=str(seed))
+    job.finish(dag)
 
 
 def evaluate(experiment: Experiment, seed: Seed, config: Config = "config.yaml", threads: Threads = 1) -> None:
     """Rank, measure and describe one trained model."""
     dag = _open(config, threads)
+    job = _begin(dag, "evaluate", experiment=experiment, seed=str(seed))
     from pipeline.evaluation import stage
     from pipeline.jobs import recipes
 
     stage.run(dag.config, dag.layout, experiment, seed, recipes.evaluation(dag.config, experiment))
-    _finish(dag, "evaluate", experiment=experiment, seed=str(seed))
+    job.finish(dag)
 
 
 def table(
@@ -198,39 +223,47 @@ def table(
 ) -> None:
     """Gather the runs' metrics of a target into one table and print it."""
     dag = _open(config)
+    job = _begin(dag, "table", target=target)
     from pipeline.evaluation.table import run_table
 
     print(run_table(dag.config, dag.layout, target))
-    _finish(dag, "table", target=target)
+    job.finish(dag)
 
 
 def cost(experiment: Experiment, config: Config = "config.yaml", threads: Threads = 1) -> None:
     """Measure what a method costs: parameters, seconds, memory, latency."""
     dag = _open(config, threads)
+    job = _begin(dag, "cost", experiment=experiment)
     from pipeline.training import cost as stage
 
     stage.run(dag.config, dag.layout, experiment)
-    _finish(dag, "cost", experiment=experiment)
+    job.finish(dag)
 
 
 def compare_methods(config: Config = "config.yaml") -> None:
     """Set all methods of `compare:` side by side and print the table; `snakemake compare` trains and measures them first."""
     dag = _open(config)
+    job = _begin(dag, "compare")
     from pipeline.evaluation.compare import run_comparison
 
     print(run_comparison(dag.config, dag.layout))
-    _finish(dag, "compare")
+    job.finish(dag)
 
 
 @quarantine.command()
 def collect(config: Config = "config.yaml") -> None:
     """Gather the shards' quarantine rows into quarantine.tsv; fails when too many videos are unusable."""
     dag = _open(config)
+    job = _begin(dag, "quarantine")
     from pipeline.core.atomic import write_json
+    from pipeline.core.notices import say
 
     # quarantine.tsv is not the job's declared output: Snakemake would delete it when the limit is exceeded, just when it is wanted.
-    write_json(dag.layout.quarantine_checked, {"quarantined": _collect(dag, dag.video_encoders)})
-    _finish(dag, "quarantine")
+    unusable = _collect(dag, dag.video_encoders)
+    write_json(dag.layout.quarantine_checked, {"quarantined": unusable})
+    job.finish(dag)
+    if unusable:
+        say(f"warning: {unusable} videos are unusable and left out; why: {dag.layout.quarantine}")
 
 
 def _collect(dag: Dag, encoders: list[str]) -> int:

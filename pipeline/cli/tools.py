@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
@@ -37,12 +38,20 @@ def summary(config: Config = "config.yaml") -> None:
     print(text(dag.config, dag.layout))
 
 
-def status(config: Config = "config.yaml") -> None:
-    """Print what is done, running and failed (with the last lines of the logs), the quarantine, and where the time went."""
+def status(
+    config: Config = "config.yaml",
+    watch: Annotated[bool, typer.Option("--watch", help="Again every two seconds, until nothing runs; Ctrl-C ends the watching.")] = False,
+) -> None:
+    """Print what is done, running (how far) and failed (the last lines of its log), the quarantine, and where the time went."""
     from pipeline.jobs.staleness import stale_runs
     from pipeline.tools.status import status as text
+    from pipeline.tools.status import watch as watching
 
     dag = open_dag(config)
+    if watch:
+        with contextlib.suppress(KeyboardInterrupt):
+            watching(dag)
+        return
     print(text(dag))
     say_stale(stale_runs(dag), config)
 

@@ -54,7 +54,13 @@ def serve_command(config: str = "config.yaml") -> str:
     return shlex.join(["prvr", "serve", *_named(config)])
 
 
+def status_command(config: str = "config.yaml") -> str:
+    """The command that shows how far a configuration's run is."""
+    return shlex.join(["prvr", "status", *_named(config)])
+
+
 def _named(config: str) -> list[str]:
+    """How a command names its configuration: not at all the one it takes by itself."""
     file = os.path.relpath(config) if Path(config).is_relative_to(Path.cwd()) else config
     return [] if file == "config.yaml" else ["--config", file]
 

@@ -46,6 +46,11 @@ class Layout:
         return self.root / "logs"
 
     @property
+    def running(self) -> Path:
+        """Records of the jobs at work (core/running.py)."""
+        return self.root / ".running"
+
+    @property
     def benchmarks(self) -> Path:
         """What every job took, as Snakemake measures it."""
         return self.root / "benchmarks"

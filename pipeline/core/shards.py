@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.core.errors import StoreDamaged, StoreMissing, StoreSchema
+from pipeline.core.notices import say
 from pipeline.core.store import Ragged, create, open_store, recipe_hash
 
 PART_BYTES = 32 << 20  # results held in memory before they are put on disk
@@ -93,14 +93,14 @@ class ShardStore:
                 data = store.ragged(self.group, lazy=True)
                 bad = set(data.damaged())
                 if bad:
-                    print(f"warning: {len(bad)} items of {file} are damaged and are computed again", file=sys.stderr)
+                    say(f"warning: {len(bad)} items of {file} are damaged and are computed again")
                 for item, key in zip(data.ids, data.items["key"], strict=True):
                     if item not in bad:
                         self._places.setdefault(str(key), (file, item))
         except (StoreMissing, StoreSchema):
             return  # absent, or of another version: its items are computed again
         except StoreDamaged as error:
-            print(f"warning: {error.what}, {file}: its items are computed again", file=sys.stderr)
+            say(f"warning: {error.what}, {file}: its items are computed again")
 
     def has(self, key: str) -> bool:
         """Whether the result for this content by this recipe is already there."""

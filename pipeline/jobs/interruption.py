@@ -32,11 +32,12 @@ def note_run(local: bool, state: Path = STATE) -> None:
     write_json(state / "prvr-run.json", note)
 
 
-def end_on_signals(local: bool) -> None:
+def end_on_signals(local: bool, at_once: Callable[[], None] = lambda: None) -> None:
     """Make Ctrl-C, SIGTERM and a closed terminal end the run within seconds. After SIGTERM Snakemake alone waits for the running jobs,
     which may take hours; a closed terminal ends it with its lock held.
 
     `local`: the jobs are children of this process and are ended; else all are as Ctrl-C, on which an executor cancels its jobs.
+    `at_once` is called first, in a thread.
     """
     graceful: Any = signal.getsignal(signal.SIGTERM)
     terminal = [descriptor for descriptor in range(3) if os.isatty(descriptor)]
@@ -44,6 +45,7 @@ def end_on_signals(local: bool) -> None:
     def begin(number: int) -> None:
         if number == signal.SIGHUP:
             _let_go(terminal)
+        at_once()
         if local:
             Thread(target=_end_children, daemon=True).start()
             if number != signal.SIGINT and callable(graceful):
@@ -128,6 +130,12 @@ def written_logs(folder: Path) -> set[Path]:
             with contextlib.suppress(psutil.Error, OSError):
                 opened |= {Path(file.path) for file in process.open_files()}
     return opened
+
+
+def run_at_work(folder: Path, state: Path = STATE) -> bool:
+    """Whether the last run that was started in a folder is still at work on this host."""
+    note = folder / state / "prvr-run.json"
+    return note.exists() and bool(_noted(json.loads(note.read_text())))
 
 
 def _noted(note: dict[str, Any]) -> list[psutil.Process]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -10,16 +11,18 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.config.schema import Config
-from pipeline.core import install
+from pipeline.core import install, notices
 from pipeline.core.layout import Layout
+from pipeline.core.running import running
 from pipeline.jobs.dag import Dag
-from pipeline.jobs.interruption import written_logs
+from pipeline.jobs.interruption import run_at_work, written_logs
 from pipeline.jobs.stages import STAGES
 from pipeline.jobs.timings import Timing, stage_times
 from pipeline.video.quarantine import read
 
 SILENCE = 120.0  # seconds without a line in its log after which a job that no process here belongs to counts as failed
 LINES = 5
+WATCH_EVERY = 2.0  # seconds between two looks of `--watch`
 
 
 def summary(config: Config, layout: Layout) -> str:
@@ -80,9 +83,12 @@ def traces(dag: Dag) -> dict[str, list[Traces]]:
     return {stage: jobs for stage, jobs in left.items() if jobs}
 
 
-def status(dag: Dag) -> str:
-    """Per stage what is done, runs, failed or waits; the last lines of every failed job's log; the quarantine; where the time went."""
-    layout, held = dag.layout, written_logs(Path())
+def status(dag: Dag, *, times: bool = True) -> str:
+    """Per stage what is done, runs, failed or waits; how far the running jobs are; the last lines of every failed job's log; what jobs
+    want known; the quarantine; where the time went."""
+    layout, jobs_now = dag.layout, running(dag.layout.running)
+    shown = {STAGES[job.stage].log(layout, job.of): job.line for job in jobs_now if job.stage in STAGES}
+    held = written_logs(Path()) | {log.resolve() for log in shown}
     videos = sum(len(members) for members in dag.shards.values())
     codes = Counter(row["code"] for row in read(layout.quarantine))
     listed = f" ({', '.join(f'{code} {count}' for code, count in sorted(codes.items()))}): {layout.quarantine}" if codes else ""
@@ -95,9 +101,30 @@ def status(dag: Dag) -> str:
         lines.append(f"{stage:12}{count['done']:>6}/{len(jobs):<5}{count['running'] or '':>9}{count['failed'] or '':>8}")
         for job in (job for job, state in zip(jobs, states, strict=True) if state == "failed"):
             said += ["", f"failed: {job.log}", *(f"    {line}" for line in job.tail())]
-    times = stage_times(layout)
-    spent = ["", "Where the time went (jobs run side by side, so the wall time is shorter):", "", _aligned(times)] if times else []
+    lines += ["", *shown.values()] if shown else []
+    known = notices.gathered(notices.kept(layout.logs))
+    said += ["", "To know:", *(f"  - {line}" for line in known)] if known else []
+    took = stage_times(layout) if times else []
+    spent = ["", "Where the time went (jobs run side by side, so the wall time is shorter):", "", _aligned(took)] if took else []
     return "\n".join([*lines, *said, *spent])
+
+
+def watch(dag: Dag, every: float = WATCH_EVERY) -> None:
+    """Print the status again and again until no run and none of its jobs is at work here, in place where stdout is a terminal.
+
+    A job on another host is seen by its record.
+    """
+    before, in_place = "", sys.stdout.isatty()
+    while True:
+        at_work = run_at_work(Path()) or bool(running(dag.layout.running))
+        text = status(dag, times=not at_work)
+        if text != before:
+            print(f"\x1b[H\x1b[J{text}" if in_place else f"{text}\n", flush=True)
+        if not at_work:
+            print("nothing runs here", flush=True)
+            return
+        before = text
+        time.sleep(every)
 
 
 def _aligned(times: list[Timing]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from pipeline.config.schema import Config
 from pipeline.core.errors import TrainingError
 from pipeline.core.layout import Layout
 from pipeline.core.lease import device as leased
+from pipeline.core.notices import say
 from pipeline.core.provenance import code_digest
 from pipeline.core.store import recipe_hash
 from pipeline.models.base import Dims, build
@@ -94,7 +94,7 @@ def _train(run: Run, device: torch.device) -> None:
         state, moments, states = checkpoint.load_state(run.last, trainee)
         optimizer.load(moments, state.steps)
         sampler.state = checkpoint.restore_random(states)
-        _say(f"going on after epoch {state.epoch} (best SumR {state.best_sumr:.1f} of epoch {state.best_epoch})")
+        say(f"going on after epoch {state.epoch} (best SumR {state.best_sumr:.1f} of epoch {state.best_epoch})")
     if settings.training.compile:
         for part in trainee.model.compiled():
             part.compile()
@@ -110,7 +110,7 @@ def _train(run: Run, device: torch.device) -> None:
         save=lambda state: checkpoint.save_state(
             run.last, trainee, optimizer.state(), checkpoint.random_states(sampler.state), state, run.resumable
         ),
-        say=_say,
+        say=say,
         check_every=1 if device.type == "cpu" else CHECK_EVERY,
     )
     _finish(run, trainee, state, device)
@@ -158,14 +158,14 @@ def _sentences(split: data.Split) -> Tensor:
 
 
 def _announce(run: Run, state: State, device: torch.device) -> None:
-    _say(
+    say(
         f"training {run.experiment}, seed {run.seed}: {len(run.train.videos)} videos, {len(run.train.queries)} queries; device {device}, "
         f"{torch.get_num_threads()} threads; the epoch is chosen by SumR on {run.selection.name!r} ({len(run.selection.queries)} queries)"
     )
     for name, counts in _dropped(run).items():
-        _say(f"warning: {name}: {counts['queries']} queries of {counts['videos']} videos that have no clips are left out")
+        say(f"warning: {name}: {counts['queries']} queries of {counts['videos']} videos that have no clips are left out")
     for note in state.notes:
-        _say(f"note: {note}")
+        say(f"note: {note}")
 
 
 def _dropped(run: Run) -> dict[str, dict[str, int]]:
@@ -197,7 +197,7 @@ def _finish(run: Run, trainee: Trainee, state: State, device: torch.device) -> N
     title = f"{run.layout.root.name}: {run.experiment}, seed {run.seed}"
     learning_curves(curves, state.history, state.best_epoch, run.selection.name, title, run.settings.objectives.hard_from)
     run.last.unlink(missing_ok=True)
-    _say(f"best SumR {state.best_sumr:.1f} on {run.selection.name!r}, epoch {state.best_epoch} of {state.epoch}")
+    say(f"best SumR {state.best_sumr:.1f} on {run.selection.name!r}, epoch {state.best_epoch} of {state.epoch}")
 
 
 def _splits(chosen: Experiment, layout: Layout, spill: Any) -> tuple[Split, Split]:
@@ -206,7 +206,7 @@ def _splits(chosen: Experiment, layout: Layout, spill: Any) -> tuple[Split, Spli
     size = sum(path.stat().st_size for path in clips.glob("*.h5"))
     free = psutil.virtual_memory().available
     if size > MEMORY_SHARE * free:
-        _say(f"warning: the clips ({size / 1e9:.1f} GB) do not fit into {free / 1e9:.1f} GB of free memory; they are read from {spill}")
+        say(f"warning: the clips ({size / 1e9:.1f} GB) do not fit into {free / 1e9:.1f} GB of free memory; they are read from {spill}")
     spilled = spill if size > MEMORY_SHARE * free else None
     selection = data.load(chosen.training.selection_split, **_files(chosen, layout), spill=spilled, training=False, needs_teacher=False)
     return train_split(chosen, layout, spilled), selection
@@ -258,7 +258,3 @@ def deterministic(device: torch.device) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = False
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -18,6 +18,7 @@ from pipeline.jobs.collection import TARGETS
 from pipeline.jobs.dag import Dag as Plan, gpus_per_job
 from pipeline.core.errors import PrvrError, system_error
 from pipeline.core.signals import ENDING, attend, leave
+from pipeline.jobs.display import Display, Ending
 from pipeline.jobs.interruption import end_on_signals, note_run
 from pipeline.jobs.resources import Requests
 from pipeline.jobs.stages import STAGES
@@ -122,13 +123,45 @@ ALL_TEXTS = [JOBS.text_file(t) for t in JOBS.text_encoders()]
 ALL_CLIPS = [LAYOUT.clips_manifest(r, s) for r in JOBS.clip_recipes() for s in SHARDS]
 
 
+# On a terminal: the running jobs live, and at the end what they want known and how to go on (pipeline/jobs/display.py).
+SHOWN = {}
+
+
+def show_run(notes):
+    """Show the running jobs from here on, and end with them on a signal."""
+    quiet = {str(kind) for kind in workflow.output_settings.quiet or ()}
+    ending = SHOWN["ending"] = Ending(
+        LAYOUT.logs, notes, install.status_command(CONFIG.source)
+    )
+    display = SHOWN["display"] = Display.open(
+        LAYOUT.running, logger.handlers, quiet=bool(quiet & {"all", "progress"})
+    )
+
+    def interrupted():
+        ending.interrupted = True
+        if display:
+            display.close()
+
+    end_on_signals(workflow.local_exec, at_once=interrupted)
+
+
+def end_display(finished=False):
+    """Take the display away, and say what the jobs want known."""
+    if SHOWN.get("display"):
+        SHOWN["display"].close()
+    if "ending" in SHOWN:
+        SHOWN["ending"].finished = finished
+        SHOWN["ending"].notices()
+
+
 onstart:
     note_run(workflow.local_exec)
     JOBS.listing.save(LAYOUT.listing)
     move_to_shards(JOBS)
-    for note in [*NOTES, *too_long(JOBS)]:
+    notes = [*NOTES, *too_long(JOBS)]
+    for note in notes:
         print(f"note: {note}", file=sys.stderr)
-    end_on_signals(workflow.local_exec)
+    show_run(notes)
     # Before the first job, not after hours of decoding. A dry run needs no weights.
     missing = JOBS.missing_weights()
     if missing:
@@ -137,6 +170,7 @@ onstart:
 
 onsuccess:
     if workflow.is_main_process:
+        end_display(finished=True)
         print(
             f"prvr: ask it: {install.search_command(CONFIG.source)}",
             file=sys.stderr,
@@ -149,11 +183,7 @@ onsuccess:
 
 
 onerror:
-    print(
-        "prvr: some jobs did not finish; the lines above say why and where their logs are. What finished is kept: mend the cause and give "
-        "the same command again. `prvr status` shows what is left.",
-        file=sys.stderr,
-    )
+    end_display()
 
 
 wildcard_constraints:
