@@ -90,8 +90,14 @@ def weights(
     config: Config = "config.yaml",
     verify: Annotated[bool, typer.Option(help="Load the weights that are here and compare what they give with known numbers.")] = True,
     record: Annotated[bool, typer.Option("--record", help="Keep what this machine's give, where no numbers are known.")] = False,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Print the commands that fetch what is missing; runs none.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --fetch: run them.")] = False,
 ) -> None:
-    """List the pretrained weights every encoder needs: where they go, their size, licence and checksum, whether they are here and right."""
+    """List the pretrained weights of the encoders in use: where they go, size, licence and checksum, whether they are here and right."""
+    if yes and not fetch:
+        raise typer.BadParameter("--yes goes with --fetch")
+    if fetch:
+        raise typer.Exit(code=int(not _fetch(config, yes)))
     from pipeline.encoders import golden
     from pipeline.encoders.weights import inventory
 
@@ -113,6 +119,23 @@ def weights(
             print(f"    golden  {'' if ok is not False else '✗ '}{detail}")
             wrong |= ok is False
     raise typer.Exit(code=int(wrong))
+
+
+def _fetch(config: str, yes: bool) -> bool:
+    """Whether all weights are here; else the commands that fetch them are printed, and run if `yes`."""
+    from pipeline.encoders import fetch
+
+    loaded = load(config)
+    absent = list(fetch.missing(loaded))
+    downloads = [one for _, each in absent for one in each]
+    for name, each in absent:
+        if not each:
+            print(f"# {name}: no address is known; `prvr weights --config {config}` says where the file goes")
+    if yes:
+        fetch.run(downloads, loaded, lambda line: print(line, flush=True))
+    else:
+        print("\n".join(one.line for one in downloads) if downloads else "" if absent else "all weights in use are here")
+    return all(each for _, each in absent) if yes else not absent
 
 
 def doctor(

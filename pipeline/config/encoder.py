@@ -66,6 +66,11 @@ class Encoder(Section):
         return None
 
     @property
+    def mistyped(self) -> str:
+        """What is wrong with the names of the architecture and the weights, where these can be no file; else empty."""
+        return ""
+
+    @property
     def hint(self) -> str:
         """What to do when the weights are not here, where that is not to put a file or a folder there."""
         return ""

@@ -15,6 +15,7 @@ from pipeline.config.base import Section, of_kind
 from pipeline.config.encoder import UNKNOWN, Encoder, cache_home, home, json_object
 from pipeline.config.published import Published
 from pipeline.config.streams import Stream
+from pipeline.core.names import choice, nearest
 
 
 class OpenClip(Encoder):
@@ -65,13 +66,26 @@ class OpenClip(Encoder):
         return places + [path for name in entry.hub_files if entry.hub and (path := _in_hub_cache(entry.hub_id, name))]
 
     @property
-    def hint(self) -> str:
-        tag = tables.clean(self.weights)
-        if Path(self.weights).suffix or "/" in self.weights:
+    def mistyped(self) -> str:
+        if Path(self.weights).suffix or "/" in self.weights or self.published:
             return ""
-        tags, others = tables.table().get(self.architecture, {}), [arch for arch, known in tables.table().items() if tag in known]
-        listed = f"{self.architecture} is published as {', '.join(tags)}" if tags else f"nothing is published for {self.architecture}"
-        return f"no such tag, file or folder; {listed}" + (f"; {tag!r} is published for {', '.join(others[:6])}" if others else "")
+        if self.architecture in tables.table():
+            return f"{self.weights!r} is no tag of {self.architecture}, and no file or folder"
+        known = "nothing is published for" if self.model else "open_clip has no architecture"
+        return f"{known} {self.architecture!r}, and {self.weights!r} is no file or folder"
+
+    @property
+    def hint(self) -> str:
+        if not self.mistyped:
+            return ""
+        tag, known = tables.clean(self.weights), tables.table()
+        if self.architecture not in known and not self.model:
+            return f"{choice(self.architecture, known)}; an architecture of your own comes as a folder with {self.config_file}"
+        others = [architecture for architecture, tags in known.items() if tag in tags]
+        said = [f"tags: {choice(tag, tags)}"] if (tags := known.get(self.architecture)) else []
+        return "; ".join([*said, *([f"{self.weights!r} is a tag of {', '.join(others[:6])}"] if others else [])]) or (
+            f"put a file or a folder there; architectures with tags: {', '.join(known)}"
+        )
 
     @property
     def described(self) -> dict[str, Any]:
@@ -171,6 +185,15 @@ class SlowFast(Encoder):
     def published(self) -> Published | None:
         entry = tables.SLOWFAST.get(self.architecture)
         return entry if entry and Path(self.weights).name == entry.file else None
+
+    @property
+    def mistyped(self) -> str:
+        near = self.architecture not in tables.SLOWFAST and nearest(self.architecture, tables.SLOWFAST)
+        return f"pytorchvideo has no architecture {self.architecture!r}, and {self.weights!r} is no file or folder" if near else ""
+
+    @property
+    def hint(self) -> str:
+        return f"{choice(self.architecture, tables.SLOWFAST)}; or put a folder with {self.config_file} there" if self.mistyped else ""
 
     @property
     def places(self) -> list[Path]:

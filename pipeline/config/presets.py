@@ -7,7 +7,6 @@ the keys above the experiment those of `model` and `objectives` do not reach it.
 from __future__ import annotations
 
 import copy
-import difflib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -18,6 +17,7 @@ import yaml
 from pipeline.config import variants
 from pipeline.config.base import merge
 from pipeline.core.errors import ConfigError
+from pipeline.core.names import choice
 
 FOLDER = Path(__file__).with_name("presets")
 SMALL = "small"  # for videos of one's own and the demo: nothing is published for them
@@ -72,9 +72,7 @@ def _of(dataset: Mapping[str, Any], method: str, where: str) -> str:
 
 def _known(name: str, known: list[str], what: str, where: str) -> None:
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ConfigError(f"{what} {name!r}", where=where, fix=f"{hint}there are {', '.join(known)}")
+        raise ConfigError(f"{what} {name!r}", where=where, fix=choice(name, known))
 
 
 def _without(nested: dict[str, Any], switches: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from pipeline.config.objectives import Objectives
 from pipeline.config.streams import Stream
 from pipeline.core.errors import ConfigError
 from pipeline.core.layout import Layout
+from pipeline.core.names import choice, unknown
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # a part of paths, and what numpy's generators take
 
@@ -133,7 +134,7 @@ class Config(Section):
         for key, used in (("features", experiment.encoders), ("text", [experiment.text]), ("teacher", teacher)):
             for encoder in used:
                 if encoder not in self.encoders:
-                    raise ValueError(f"{key} of experiment {name!r} names encoder {encoder!r}; defined are {', '.join(self.encoders)}")
+                    raise ValueError(f"{key} of experiment {name!r} names encoder {encoder!r}: {choice(encoder, self.encoders)}")
         grids = {name: self.network(name).sampling.every for name in experiment.encoders if not self.imported(name)}
         if len(set(grids.values())) > 1:
             each = ", ".join(f"{name} {every:g}" for name, every in grids.items())
@@ -167,13 +168,16 @@ class Config(Section):
         return {name: self.experiments.get(name, {"preset": name, **self.compare.beside}) for name in methods or self.experiments}
 
     def group(self, target: str) -> list[tuple[str, int]]:
-        """The runs of a target: `table` (experiments), `ablation`, `sweeps` or `compare`."""
-        names, seeds = {
+        """The runs of a target: `table` (experiments), `ablation`, `sweeps` or `compare`. ConfigError for another."""
+        targets = {
             "table": (self.experiments, self.seeds),
             "ablation": (self.ablations, self.ablation_seeds),
             "sweeps": (self.sweeps, self.ablation_seeds),
             "compare": (self.compared, self.compare.seeds or self.seeds),
-        }[target]
+        }
+        if target not in targets:
+            raise unknown("target", target, targets, where="--target")
+        names, seeds = targets[target]
         return [(name, seed) for name in names if name not in self._unfit for seed in seeds]
 
     def check_compared(self) -> None:
@@ -182,15 +186,20 @@ class Config(Section):
             raise error
 
     def imported(self, name: str) -> bool:
-        """Whether an encoder's files come from a published bundle, so that no job makes them."""
-        return isinstance(self.encoders[name], Imported)
+        """Whether an encoder's files come from a published bundle, so that no job makes them. ConfigError when there is no such encoder."""
+        return isinstance(self._encoder(name), Imported)
 
     def network(self, name: str) -> Encoder:
         """The settings of an encoder that is run here. ValueError for an imported one, which has none."""
-        settings = self.encoders[name]
+        settings = self._encoder(name)
         if isinstance(settings, Imported):
             raise ValueError(f"encoder {name!r} was imported from a published bundle: nothing can be encoded with it")
         return settings
+
+    def _encoder(self, name: str) -> Encoder | Imported:
+        if name not in self.encoders:
+            raise unknown("encoder", name, self.encoders, where=self.source)
+        return self.encoders[name]
 
     @property
     def streams(self) -> dict[str, Stream]:
@@ -202,8 +211,10 @@ class Config(Section):
     def experiment(self, name: str) -> Experiment:
         """The named experiment: its overrides on its preset on the top-level values on the variant's.
 
-        ValidationError when an override does not fit; ConfigError when there is no such preset.
+        ValidationError when an override does not fit; ConfigError when there is no such experiment or preset.
         """
+        if name not in self.models:
+            raise unknown("experiment", name, self.models, where=self.source)
         base, over = self.model_dump(include=set(Experiment.model_fields), exclude_unset=True), self.models[name]
         if "preset" in over:
             for key in presets.REPLACED:

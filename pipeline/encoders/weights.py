@@ -77,7 +77,7 @@ def resolve(encoder: Encoder, name: str = "") -> Weights:
     place = _locate(encoder)
     if place is None:
         raise WeightsError(
-            f"{label}: the weights {encoder.weights!r} of {encoder.architecture} are not on this machine",
+            f"{label}: {encoder.mistyped or f'the weights {encoder.weights!r} of {encoder.architecture} are not on this machine'}",
             where=_where(encoder),
             fix=_fix(encoder),
         )
@@ -161,11 +161,12 @@ def _identity(encoder: Encoder) -> str:
 
 
 def inventory(config: Config) -> list[Needed]:
-    """What every configured encoder needs and whether it is here and whole (`prvr weights`)."""
-    lines, used = [], [config.experiment(name) for name in config.models]
-    texts = {experiment.text for experiment in used} | {experiment.teacher for experiment in used}
+    """What every encoder that some experiment uses needs, and whether it is here and whole (`prvr weights`)."""
+    lines, experiments = [], [config.experiment(name) for name in config.models]
+    texts = {experiment.text for experiment in experiments} | {experiment.teacher for experiment in experiments}
+    used = texts.union(*(experiment.encoders for experiment in experiments))
     for name, encoder in config.encoders.items():
-        if not isinstance(encoder, Encoder) or not encoder.weights:
+        if not isinstance(encoder, Encoder) or not encoder.weights or name not in used:
             continue
         entry, found, problem, actual = encoder.published, "", "", ""
         try:

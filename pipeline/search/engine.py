@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.config.schema import Config
 from pipeline.core.errors import ConfigError, EncoderError
+from pipeline.core.names import choice
 from pipeline.encoders.base import TextEncoder, load_text
 from pipeline.evaluation import moments
 from pipeline.search.answers import EVERY, Answer, Filter, Hit, Known, Moment, known
@@ -148,12 +149,10 @@ class Engine:
     def _among(self, wanted: Filter) -> np.ndarray:
         chosen = np.flatnonzero(self.known.chosen(self.ids, self.durations, wanted))
         if not len(chosen) and len(self.ids):
-            splits = ", ".join(self.known.split_names) or "none are known"
-            groups = ", ".join(self.known.group_names) or "none are known"
-            lengths = f"{np.nanmin(self.durations):.0f} to {np.nanmax(self.durations):.0f} seconds"
-            raise ConfigError(
-                f"no video is of {wanted}", where=self.config.dataset.name, fix=f"splits: {splits}; groups: {groups}; lengths: {lengths}"
-            )
+            each = [("split", wanted.split, self.known.split_names), ("group", wanted.group, self.known.group_names)]
+            fixes = [f"{kind}: {choice(name, names)}" for kind, name, names in each if name]
+            lengths = f"lengths: {np.nanmin(self.durations):.0f} to {np.nanmax(self.durations):.0f} seconds"
+            raise ConfigError(f"no video is of {wanted}", where=self.config.dataset.name, fix="; ".join([*fixes, lengths]))
         return chosen
 
     def _hits(self, asked: Any, chosen: np.ndarray, scores: np.ndarray, limit: int) -> list[Hit]:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import partial
 
 from pipeline.config.schema import Config
-from pipeline.core.errors import ConfigError, StoreMissing
+from pipeline.core.errors import StoreMissing
+from pipeline.core.names import unknown
 from pipeline.search.engine import Engine
 from pipeline.search.frozen import Frozen
 from pipeline.search.searcher import Searcher
@@ -19,8 +20,7 @@ def engine(
     was named, which `say` is told. Errors: ConfigError for an experiment there is not; those of `Searcher` and `Frozen`.
     """
     if experiment and experiment not in config.models:
-        known = ", ".join(config.models)
-        raise ConfigError(f"there is no experiment {experiment!r}", where="--experiment", fix=f"name one of: {known}")
+        raise unknown("experiment", experiment, config.models, where="--experiment")
     named = experiment or next(iter(config.experiments))
     chosen = config.seeds[0] if seed is None else seed
     if not zero_shot and (experiment or seed is not None or config.layout.run(named, chosen).exists()):

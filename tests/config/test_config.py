@@ -39,7 +39,7 @@ def test_experiments_inherit_and_override() -> None:
             {"encoders": {"clip": {"kind": "open_clip", "wheights": "x"}}},
             r"encoders\.clip.*wheights: unknown key; did you mean `weights`\?",
         ),
-        ({"features": ["clipp"]}, r"names encoder 'clipp'; defined are clip, motion"),
+        ({"features": ["clipp"]}, r"names encoder 'clipp': did you mean clip\? there are: clip, motion"),
         ({"text": "motion"}, r"has no text tower"),
         ({"experiments": {"x": {"trainin": {}}}}, r"trainin.*did you mean `training`\?"),
         ({"clips": {"tau": 3}}, r"clips\.tau: .*less than or equal to 1.*given: 3"),

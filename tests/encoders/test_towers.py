@@ -139,8 +139,8 @@ def test_tokenizer_that_is_not_here_is_named(tmp_path: Path, monkeypatch: pytest
     for text, named in (("model", True), ("clip", False)):
         other = OpenClip(weights=str(family("pe-core", tmp_path / "clip")), architecture="own", size=SIZE)
         config = Config(encoders={"model": entry, "clip": other}, features=["model"], text=text)
-        problems = [needed.problem for needed in inventory(config)]
-        assert [bool(re.search(words, problem)) for problem in problems] == [named, False], "only an encoder of queries needs one"
+        problems = {needed.encoder: bool(re.search(words, needed.problem)) for needed in inventory(config)}
+        assert problems == {name: named and name == "model" for name in {"model": 0, text: 0}}, "only an encoder of queries needs one"
 
 
 def test_a_tower_described_on_the_hub_is_refused(tmp_path: Path) -> None:

@@ -53,7 +53,18 @@ def test_slowfast_addresses_are_pytorchvideos() -> None:
                 "hf download",
             ],
         ),
-        (OpenClip(weights="laion2b_s34b_b88k"), ["is published as openai", "published for ViT-B-16"]),
+        (OpenClip(weights="laion2b_s34b_b88k"), ["'laion2b_s34b_b88k' is no tag of ViT-B-16-quickgelu", "is a tag of ViT-B-16"]),
+        (OpenClip(weights="opnai"), ["'opnai' is no tag of ViT-B-16-quickgelu, and no file", "did you mean openai? there are: openai"]),
+        (OpenClip(weights="OpenAl"), ["is no tag of", "did you mean openai?"]),
+        (
+            OpenClip(architecture="ViT-B-16", weights="laion2b_s34b_b88"),
+            ["'laion2b_s34b_b88' is no tag of ViT-B-16,", "did you mean laion2b_s34b_b88k?"],
+        ),
+        (
+            OpenClip(architecture="ViT-B-16-quikgelu"),
+            ["open_clip has no architecture 'ViT-B-16-quikgelu'", "did you mean ViT-B-16-quickgelu?"],
+        ),
+        (SlowFast(architecture="slowfast_r5", weights="x.pyth"), ["no architecture 'slowfast_r5'", "did you mean slowfast_r50?"]),
         (OpenClip(weights="models/mine.pt"), ["models/mine.pt", "open_clip_config.json"]),
         (SlowFast(), ["SLOWFAST_8x8_R50.pyth", "277 MB", "https://dl.fbaipublicfiles.com/pytorchvideo", "Apache-2.0"]),
         (SlowFast(weights="mine/"), ["slowfast_config.json", "slowfast_model.safetensors"]),
@@ -147,13 +158,22 @@ def test_identity_imports_no_torch() -> None:
 
 
 def test_inventory(clip_dir: Path) -> None:
-    config = Config(encoders={"tiny": clip_entry(clip_dir), "clip-b16": OpenClip()}, features=["tiny"], text="tiny")
+    config = Config(encoders={"tiny": clip_entry(clip_dir), "clip-b16": OpenClip()}, features=["tiny"], text="clip-b16")
     tiny, b16 = weights.inventory(config)
     assert tiny.found.endswith("open_clip_model.safetensors")
     assert not tiny.problem
     assert len(tiny.sha256) == 64
     assert (b16.file, b16.sha256, b16.found, b16.megabytes) == ("ViT-B-16.pt", B16, "", 351)
     assert "WEIGHTS" in b16.problem
+
+
+def test_an_encoder_that_no_experiment_uses_is_not_judged(clip_dir: Path) -> None:
+    encoders = {"tiny": clip_entry(clip_dir), "text": OpenClip(), "teacher": OpenClip(), "sweep": SlowFast(), "spare": SlowFast()}
+    given = {"encoders": encoders, "features": ["tiny"], "text": "text", "teacher": "teacher"}
+    assert [needed.encoder for needed in weights.inventory(Config(**given, sweeps={"s": {"features": ["sweep"]}}))] == [
+        "tiny", "text", "teacher", "sweep",
+    ]  # fmt: skip
+    assert [needed.encoder for needed in weights.inventory(Config(**given))] == ["tiny", "text", "teacher"]
 
 
 def test_the_file_a_message_names_is_found_where_it_says() -> None:

@@ -101,7 +101,7 @@ def test_a_score_that_any_sentence_gets_is_no_match_and_a_higher_one_is(untraine
 
 def test_a_split_that_no_video_is_of_is_refused_with_those_there_are(untrained: World) -> None:
     frozen = Frozen(untrained.config)
-    with pytest.raises(ConfigError, match=r"no video is of split 'tset'.*\n.*\n.*splits: test, train"):
+    with pytest.raises(ConfigError, match=r"no video is of split 'tset'.*\n.*\n.*split: did you mean test\? there are: test, train"):
         frozen.answer("text", wanted=Filter("tset"))
     with pytest.raises(ConfigError, match="no video is of group 'kitchen'"):
         frozen.answer("text", wanted=Filter(group="kitchen"))

@@ -103,10 +103,13 @@ def test_a_decoder_that_gives_another_frame(project: Path, monkeypatch: pytest.M
 def test_weights_that_are_not_here(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRVR_WEIGHTS", str(project / "weights"))
     monkeypatch.setenv("HOME", str(project))
-    change(project, lambda config: config["encoders"].update(big={"kind": "open_clip", "architecture": "ViT-B-16-quickgelu"}))
+    for name in ("big", "spare"):
+        change(project, lambda config, name=name: config["encoders"].update({name: {"kind": "open_clip"}}))  # type: ignore[misc]
+    change(project, lambda config: config["experiments"].update(wide={"features": ["big"]}))
     monkeypatch.setattr("pipeline.encoders.golden.verify", lambda encoder, name: (False, "differs by 12.0% from the record"))
     text = failed(monkeypatch, "_weights")
     assert "weights of big" in text
+    assert "spare" not in text  # no experiment uses it
     assert "ViT-B-16.pt" in text
     assert "✗ golden vector of demo-clip-b16: differs by 12.0%" in text
 
