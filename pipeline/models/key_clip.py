@@ -97,3 +97,15 @@ class KeyClipAttention(nn.Module):
         products = torch.einsum("qh,bfh->qbf", query @ self.value.weight, frames)
         dot = (products * heard.weights[videos, key]).sum(-1)
         return dot / heard.norm[videos, key] / query.norm(dim=-1, keepdim=True).clamp_min(TINY), dot
+
+    def every_video_at_once(
+        self, query: Tensor, key: Tensor, averages: Tensor, clips: Tensor, frames: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The same without `hearings`, for queries of which there are fewer than proposals: of a video only their key proposals listen.
+
+        Shapes: `query` [Q, H], `key` [Q, B] rows of `averages` -> [Q, B] twice. Memory: a few of [B, Q, H] and [B, Q, F].
+        """
+        said, _ = attend(averages[key.T] @ clips @ self.guide.weight, frames, mask)
+        heard = self.value(said)  # [B, Q, H]
+        dot = (heard * query).sum(-1).T
+        return dot / heard.norm(dim=-1).clamp_min(TINY).T / query.norm(dim=-1, keepdim=True).clamp_min(TINY), dot

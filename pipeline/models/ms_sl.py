@@ -19,6 +19,7 @@ from pipeline.models.proposals import best_proposal, runs
 from pipeline.models.scores import TINY, token_cosines
 
 QUERIES = 512  # ranked at once
+FEW = 4  # a key proposal of a query costs two products with the weights, one of a video's own proposals one
 
 
 class RowBranch(nn.Module):
@@ -93,9 +94,13 @@ class MultiScale(Retriever):
         return Scores(*best_proposal(query, clips, self.averages)[:2])
 
     def rank(self, queries: Encoded, gallery: Encoded) -> dict[str, Tensor]:
-        """The cosine of each branch; what a video says to its proposals is worked out once. Shapes: -> [Q, V] each."""
+        """The cosine of each branch; of many queries what a video says to its proposals is worked out once. Shapes: -> [Q, V] each."""
         clips, frames = gallery["clips"], gallery["frames"]
-        heard = self.key_clip.hearings(self.averages, clips, frames, gallery["mask"])
+        rows = (self.averages, clips, frames, gallery["mask"])
+        if len(queries["pooled"]) * FEW <= len(self.averages):
+            best = best_proposal(queries["pooled"], clips, self.averages)
+            return {"clip": best.cosine, "frame": self.key_clip.every_video_at_once(queries["pooled"], best.key, *rows)[0]}
+        heard = self.key_clip.hearings(*rows)
         found: dict[str, list[Tensor]] = {branch: [] for branch in self.branches}
         for some in queries["pooled"].split(QUERIES):
             best = best_proposal(some, clips, self.averages)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.models.scores import TINY
@@ -38,11 +39,17 @@ def runs(clips: int) -> Tensor:
 
 
 def lengths(clips: Tensor, averages: Tensor) -> Tensor:
-    """The Euclidean length of every proposal. Shapes: `clips` [B, C, H], `averages` [M, C] -> [B, M]."""
+    """The Euclidean length of every proposal. Shapes: `clips` [B, C, H], `averages` [M, C], of `runs` -> [B, M].
+
+    The sum of the clips' products with each other over a square is four corners of their sums from the first on.
+    """
+    taken = averages > 0
+    begin = taken.byte().argmax(1)
+    end = begin + taken.sum(1)
     # The mean of many clips is short against them: what cancels needs the digits.
     exact = clips.double()
-    products = averages.double() @ (exact @ exact.mT)  # [B, M, C]
-    squares = (products * averages).sum(-1)
+    sums = F.pad((exact @ exact.mT).cumsum(1).cumsum(2), (1, 0, 1, 0))
+    squares = (sums[:, end, end] - sums[:, begin, end] - sums[:, end, begin] + sums[:, begin, begin]) * averages.double().amax(1) ** 2
     return squares.clamp_min(TINY**2).sqrt().to(clips.dtype)
 
 

@@ -94,10 +94,13 @@ def test_key_clip_attention_is_its_formula_for_a_pair_at_a_time() -> None:
     own = attention.own_videos(LABELS, key.gather(1, LABELS[:, None])[:, 0], averages(), clips, frames, mask)
     expected = torch.stack([said(q, int(v)) for q, v in enumerate(LABELS)])
     torch.testing.assert_close(own, expected)
-    cosine, dot = attention.every_video(query, key, attention.hearings(averages(), clips, frames, mask), frames)
     every = torch.stack([torch.stack([said(q, v) for v in range(VIDEOS)]) for q in range(len(LABELS))])
-    torch.testing.assert_close(dot, torch.einsum("qh,qbh->qb", query, every))
-    torch.testing.assert_close(cosine, F.cosine_similarity(query[:, None], every, dim=-1))
+    for cosine, dot in (
+        attention.every_video(query, key, attention.hearings(averages(), clips, frames, mask), frames),
+        attention.every_video_at_once(query, key, averages(), clips, frames, mask),
+    ):
+        torch.testing.assert_close(dot, torch.einsum("qh,qbh->qb", query, every))
+        torch.testing.assert_close(cosine, F.cosine_similarity(query[:, None], every, dim=-1))
     weight, parameters = rows(len(LABELS), HIDDEN, seed=4), [clips, frames, attention.guide.weight, attention.value.weight]
     torch.testing.assert_close(
         torch.autograd.grad((own * weight).sum(), parameters), torch.autograd.grad((expected * weight).sum(), parameters)
@@ -115,8 +118,11 @@ def model(**over: Any) -> tuple[MultiScale, Videos, Words]:
     return made.eval(), videos, Words(rows(6, 5, 5, seed=2).float(), torch.ones(6, 5))
 
 
-def test_ranking_is_the_score_whatever_the_chunks_and_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("few", [1, 1000])
+def test_ranking_is_the_score_whatever_the_chunks_and_padding(monkeypatch: pytest.MonkeyPatch, few: int) -> None:
+    """Of few queries only the key proposals listen, of many all proposals do."""
     monkeypatch.setattr(ms_sl, "QUERIES", 4)
+    monkeypatch.setattr(ms_sl, "FEW", few)
     made, videos, words = model()
     encoded = gallery.encode_videos(made, [videos])
     queries = gallery.encode_queries(made, [words])
