@@ -19,12 +19,15 @@ def report(config: ConfigFile = "config.yaml") -> None:
     from pipeline.config.reading import PUBLISHED
     from pipeline.jobs.dag import Dag
     from pipeline.jobs.products import product
+    from pipeline.jobs.stages import STAGES
     from pipeline.jobs.staleness import stale_runs
     from pipeline.report import stage
 
     job = Path(config).parent.name == PUBLISHED
     dag = Dag.of(load(config), started=job)
-    stage.run(dag.config, dag.layout, {source.video_id: source for source in dag.listing.videos})
+    others = STAGES["report"].made_by(dag, {}).also
+    runs = [*dag.runs("table"), *((other.of["experiment"], int(other.of["seed"])) for other in others if dag.done(other))]
+    stage.run(dag.config, dag.layout, runs, {source.video_id: source for source in dag.listing.videos})
     print(dag.layout.report)
     stale = [] if job else stale_runs(dag)
     say_stale(stale, config)

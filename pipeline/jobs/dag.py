@@ -11,7 +11,7 @@ from pipeline.core.provenance import code_digest
 from pipeline.core.store import recipe_hash
 from pipeline.encoders.weights import inventory
 from pipeline.jobs.collection import Collection
-from pipeline.jobs.stage import Stage, Wildcards
+from pipeline.jobs.stage import Job, Stage, Wildcards
 from pipeline.jobs.stages import STAGES
 
 
@@ -39,6 +39,7 @@ class Dag(Collection):
     def _params(self, stage: Stage, of: Wildcards) -> dict[str, str]:
         modules, made_by = stage.code(self, of), stage.made_by(self, of)
         after = [self.trace(job.stage, **job.of) for job in made_by.after]
+        after += [self.trace(job.stage, **job.of) for job in made_by.also if self.done(job)]
         values = {"recipe": made_by.recipe, "data": made_by.data, "after": after}
         digests = {"code": self.once(("code", *modules), lambda: code_digest(*modules))}
         return digests | {name: recipe_hash({name: value}) for name, value in values.items() if value}
@@ -50,6 +51,14 @@ class Dag(Collection):
     def current(self, encoder: str, shard: str) -> bool:
         """Whether the features of a shard are stored and were made by exactly this job, so that no frames are needed."""
         return self._made_by(self.layout.features(encoder, shard), "features", encoder=encoder, shard=shard)
+
+    def done(self, job: Job) -> bool:
+        """Whether a job has run as it would run today."""
+        manifest = STAGES[job.stage].manifest(self.layout, job.of)
+        try:
+            return bool(json.loads(manifest.read_text()).get("trace") == self.trace(job.stage, **job.of))
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return False
 
     def _made_by(self, store: Path, stage: str, **of: str) -> bool:
         manifest = store.with_suffix(".json")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from pipeline.core.layout import Layout
@@ -14,7 +13,7 @@ from pipeline.jobs.extraction import all_features
 from pipeline.jobs.stage import Job, MadeBy, Stage, Wildcards
 
 COMPARE = "compare"
-OTHERS: Targets = ("ablation", "sweeps", COMPARE)  # targets whose runs stand in the report once they have been evaluated
+OTHERS: Targets = ("ablation", "sweeps", COMPARE)  # targets whose runs stand in the report once they are done
 
 
 class Clips(Stage):
@@ -191,7 +190,10 @@ class Report(Stage):
 
     def made_by(self, collection: Collection, of: Wildcards) -> MadeBy:
         before = [Job("quarantine"), *(Job("evaluate", run) for run in _runs(collection, "table"))]
-        return MadeBy(data={"page": _page(collection), "published": _published(collection), "others": _others(collection)}, after=before)
+        data = {"page": _page(collection), "published": _published(collection)}
+        own = _runs(collection, "table")
+        others = [Job("evaluate", run) for run in _runs(collection, *OTHERS) if run not in own]
+        return MadeBy(data=data, after=before, also=others)
 
     def needs(self, costs: Costs, load: Load, of: Wildcards) -> Needs:
         return Needs(TORCH[0] + 30, PYTHON[1] + load.queries * 1e-2, 5e6)
@@ -201,12 +203,6 @@ def _page(collection: Collection) -> list[str]:
     """Digests of what the report's page is made of beside its code."""
     cache = FileCache(collection.layout.fingerprints)
     return [cache.get(file, sha256) for file in sorted((PACKAGE / "report" / "static").iterdir())]
-
-
-def _others(collection: Collection) -> list[list[str]]:
-    """The runs of other targets that have been evaluated, and by which job."""
-    files = {(run["experiment"], run["seed"]): Evaluate().manifest(collection.layout, run) for run in _runs(collection, *OTHERS)}
-    return [[*run, json.loads(file.read_text()).get("trace", "")] for run, file in files.items() if file.exists()]
 
 
 def _before_training(collection: Collection, name: str) -> list[Job]:

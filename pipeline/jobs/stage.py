@@ -23,11 +23,15 @@ class Job(NamedTuple):
 
 
 class MadeBy(NamedTuple):
-    """What a job's result depends on: values of the configuration, files from outside (their digests), and the jobs before it."""
+    """What a job's result depends on: values of the configuration, files from outside (their digests), and the jobs before it.
+
+    `also`: jobs it does not wait for, whose results it takes where they are there and current.
+    """
 
     recipe: Any = None
     data: Any = None
     after: Sequence[Job] = ()
+    also: Sequence[Job] = ()
 
 
 class Stage(Protocol):

@@ -72,12 +72,18 @@ def trainings(models: list[Model]) -> list[dict[str, Any]]:
                     "epoch": run.metrics.get("epoch"),
                     "epochs": attrs.get("epochs_run", ""),
                     "selection": run.metrics.get("selection_split"),
-                    "device": f"imported: {imported}" if imported else f"{attrs.get('device', '')}, {attrs.get('threads', '?')} threads",
+                    "device": f"imported: {imported}" if imported else _device(attrs),
                     "torch": attrs.get("torch", ""),
                     "notes": [cut(str(note), 300) for note in attrs.get("notes") or []],
                 }
             )
     return rows[:ROWS]
+
+
+def _device(attrs: Mapping[str, Any]) -> str:
+    threads = attrs.get("threads")
+    said = [str(attrs.get("device", "")), f"{threads} thread{'s' if threads != 1 else ''}" if threads else ""]
+    return ", ".join(filter(None, said))
 
 
 def collapse(models: list[Model]) -> list[dict[str, Any]]:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pipeline.config.schema import Config
 from pipeline.core.layout import Layout
 from pipeline.core.store import Reader, open_store
 
-TARGETS = ("table", "compare", "ablation", "sweeps")
 ZERO_SHOT = "zero-shot"
 
 
@@ -88,14 +86,14 @@ class Bench:
         return next((m.first["recalls"]["zero_shot"] for m in self.models if "zero_shot" in m.first["recalls"]), None)
 
 
-def evaluated(config: Config, layout: Layout, targets: Sequence[str] = TARGETS) -> tuple[dict[str, list[int]], list[str]]:
-    """experiment -> its evaluated seeds, over all targets; and the runs of the table that are not evaluated."""
+def evaluated(layout: Layout, runs: Iterable[tuple[str, int]]) -> tuple[dict[str, list[int]], list[str]]:
+    """Of these runs: experiment -> its evaluated seeds; and those that are not evaluated, in words."""
     found: dict[str, list[int]] = {}
     absent = []
-    for name, seed in dict.fromkeys(run for target in targets for run in config.group(target)):
+    for name, seed in dict.fromkeys(runs):
         if layout.metrics(name, seed).exists() and layout.evaluation(name, seed).exists():
             found.setdefault(name, []).append(seed)
-        elif (name, seed) in config.group("table"):
+        else:
             absent.append(f"{name} seed {seed}")
     return found, absent
 

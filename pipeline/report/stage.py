@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,12 +26,14 @@ from pipeline.report.runs import Bench
 Spans = dict[str, list[tuple[float, float]]]
 
 
-def run(config: Config, layout: Layout, sources: Mapping[str, Source]) -> None:
-    """Write report.html of all evaluated runs; what a dataset does not have is said in its place. `sources`: video id -> its files.
+def run(config: Config, layout: Layout, wanted: Iterable[tuple[str, int]], sources: Mapping[str, Source]) -> None:
+    """Write report.html of the evaluated ones of these runs (experiment, seed); what a dataset does not have is said in its place.
+
+    `sources`: video id -> its files, for the stills.
 
     Errors: StoreError for results that are not whole.
     """
-    found, absent = runs.evaluated(config, layout)
+    found, absent = runs.evaluated(layout, wanted)
     benches = runs.benches(layout, found)
     known = table.load(layout.annotations) if layout.annotations.exists() else None
     album = Album(sources, config.video.frames_fps)

@@ -48,7 +48,7 @@ def reworded(world: World, text: str, *, moments: bool = True) -> None:
 
 def report(world: World, files: Mapping[str, Source] | None = None) -> str:
     """The page."""
-    stage.run(world.config, world.layout, files or {})
+    stage.run(world.config, world.layout, world.config.group("table"), files or {})
     return world.layout.report.read_text()
 
 

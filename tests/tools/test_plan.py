@@ -58,7 +58,7 @@ def test_jobs_and_reasons_are_those_of_snakemake(work: Workspace) -> None:
     work.config["experiments"]["more"] = {"clips": {"tau": 0.55}}
     work.write()
     jobs = planned_jobs(dry_run("config.yaml"))
-    assert Counter(job.rule for job in jobs) == Counter(clips=2, train=2, evaluate=2, table=1)
+    assert Counter(job.rule for job in jobs) == Counter(clips=2, train=2, evaluate=2, table=1, report=1)
     why = {(job.rule, job.wildcards.get("experiment", "")): job.why for job in jobs}
     assert why == {
         ("clips", ""): "not made yet",
@@ -67,6 +67,7 @@ def test_jobs_and_reasons_are_those_of_snakemake(work: Workspace) -> None:
         ("evaluate", "main"): "follows a stage that runs",
         ("evaluate", "more"): "not made yet",
         ("table", ""): "follows a stage that runs",
+        ("report", ""): "follows a stage that runs",
     }
     assert {job.wildcards["seed"] for job in jobs if job.rule == "train"} == {"9527"}
     assert {job.wildcards["shard"] for job in jobs if job.rule == "clips"} == {"000", "001"}
@@ -77,7 +78,7 @@ def test_output_that_cannot_be_read_is_an_error(work: Workspace) -> None:
     printed = dry_run("config.yaml")
     why = {job.rule: job.why for job in planned_jobs(printed)}
     assert why.pop("annotations") == "videos or annotations changed"
-    assert why == dict.fromkeys(["text", "train", "evaluate", "table"], "follows a stage that runs")
+    assert why == dict.fromkeys(["text", "train", "evaluate", "table", "report"], "follows a stage that runs")
     block = re.search(r"^(local)?rule text:\n(    .*\n)+", printed, flags=re.M)
     assert block is not None
     for changed, said in (
@@ -85,7 +86,7 @@ def test_output_that_cannot_be_read_is_an_error(work: Workspace) -> None:
         (printed.replace("    reason: ", "    cause: "), "annotations: 0 of 1"),
         (re.sub(r"^rule ", "step ", printed, flags=re.M), "train: 0 of 2"),
         (printed.replace("Job stats:", "Jobs:"), "neither"),
-        (re.sub(r"^total( +)8$", r"total\g<1>9", printed, flags=re.M), "lists 8 jobs and counts 9"),
+        (re.sub(r"^total( +)9$", r"total\g<1>10", printed, flags=re.M), "lists 9 jobs and counts 10"),
         ("", "neither"),
     ):
         assert changed != printed

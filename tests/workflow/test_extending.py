@@ -12,7 +12,7 @@ from tests.workflow import extending
 from tests.workflow.workspace import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
-ITS_RUN = {"train": 1, "evaluate": 1, "table": 1}
+ITS_RUN = {"train": 1, "evaluate": 1, "table": 1, "report": 1}
 
 
 def metrics(work: Workspace, experiment: str = "mine") -> dict:
@@ -50,7 +50,7 @@ def test_a_retrieval_model(finished: Workspace, tmp_path: Path) -> None:
     assert dict(work.planned()) == ITS_RUN
     work.snakemake()
     edit_ours(work, "models/msc.py")
-    assert dict(work.planned()) == {"train": 2, "evaluate": 2, "table": 1}  # main and no-motion
+    assert dict(work.planned()) == {"train": 2, "evaluate": 2, "table": 1, "report": 1}  # main and no-motion
 
 
 def test_an_objective(finished: Workspace, tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_an_objective(finished: Workspace, tmp_path: Path) -> None:
     assert dict(work.planned()) == ITS_RUN
     work.snakemake()
     edit_ours(work, "objectives/cbva.py")
-    assert dict(work.planned()) == {"train": 3, "evaluate": 3, "table": 1}
+    assert dict(work.planned()) == {"train": 3, "evaluate": 3, "table": 1, "report": 1}
     work.config["experiments"]["mine"]["objectives"]["cbva"] = {"weight": 0}
     work.write()
     work.snakemake()

@@ -25,8 +25,9 @@ Change = Callable[[Workspace], None]
 
 # The small world: 13 videos in 2 shards, 3 image or motion encoders, 1 text encoder, 2 experiments with their own clips, 1 seed.
 E, S, X = 3, 2, 2
-FROM_TRAIN = {"train": X, "evaluate": X, "table": 1}
+FROM_TRAIN = {"train": X, "evaluate": X, "table": 1, "report": 1}
 FROM_CLIPS = {"clips": X * S, **FROM_TRAIN}
+WITH_ONE_MORE = {"frames": S, "features": S, "quarantine": 1, "clips": S, "train": 1, "evaluate": X + 1, "table": 1, "report": 1}
 QUERIES = {"annotations": 1, "text": 1, **FROM_TRAIN}
 
 
@@ -75,7 +76,7 @@ def relevance(work: Workspace) -> None:
     labels.write_text(f"{query} 0 {query.split('#')[0]} 1\n")
     config("evaluation", "relevance", value="labels.qrels")(work)
     work.write()
-    assert dict(work.planned()) == {"evaluate": X, "table": 1}
+    assert dict(work.planned()) == {"evaluate": X, "table": 1, "report": 1}
     work.snakemake()
     assert dict(work.planned()) == {}
     labels.write_text(labels.read_text().replace(" 1\n", " 2\n"))
@@ -162,6 +163,10 @@ def restored_older(work: Workspace) -> None:
 
 def checkpoint_deleted(work: Workspace) -> None:
     (work.results / "runs" / "main" / "seed9527" / "checkpoint.h5").unlink()
+
+
+def report_deleted(work: Workspace) -> None:
+    (work.results / "report.html").unlink()
 
 
 def moved(work: Workspace) -> None:
@@ -319,7 +324,16 @@ def own_encoder_edited(work: Workspace) -> None:
     work.config["encoders"][name] = settings
     work.config["experiments"]["mine"] = {"features": [clip, name]}
     work.write()
-    assert dict(work.planned()) == {"frames": S, "features": S, "quarantine": 1, "clips": S, "train": 1, "evaluate": X + 1, "table": 1}
+    assert dict(work.planned()) == {
+        "frames": S,
+        "features": S,
+        "quarantine": 1,
+        "clips": S,
+        "train": 1,
+        "evaluate": X + 1,
+        "table": 1,
+        "report": 1,
+    }
     before = {path: path.stat().st_mtime_ns for path in (work.results / "features").rglob("*.h5")}
     work.snakemake()
     assert {path: path.stat().st_mtime_ns for path in before} == before
@@ -397,7 +411,8 @@ TABLE: list[tuple[str, Change, dict[str, int]]] = [
     ("clips deleted, the final results there", clips_deleted, {}),
     ("a stored HDF5 of features deleted", features_store_deleted, {}),
     ("a stored HDF5 of features cut off", features_store_cut, {}),
-    ("a checkpoint deleted", checkpoint_deleted, {"train": 1, "evaluate": 1, "table": 1}),
+    ("a checkpoint deleted", checkpoint_deleted, {"train": 1, "evaluate": 1, "table": 1, "report": 1}),
+    ("the report deleted", report_deleted, {"report": 1}),
     ("a video added", video_added, features(E, 1, annotations=1, text=1)),
     ("a video removed", video_removed, features(E, 1, annotations=1, text=1)),
     ("a video replaced by another of its name", video_replaced, features(E, 2)),
@@ -413,12 +428,12 @@ TABLE: list[tuple[str, Change, dict[str, int]]] = [
     ("`clips.method`", config("clips", "method", value="uniform"), FROM_CLIPS),
     ("`training.threads`", config("training", "threads", value=2), FROM_TRAIN),
     ("`training.learning_rate`", config("training", "learning_rate", value=2.0e-3), FROM_TRAIN),
-    ("`evaluation.split`", config("evaluation", "split", value="val"), {"evaluate": X, "table": 1}),
-    ("the file of `evaluation.relevance`", relevance, {"evaluate": X, "table": 1}),
+    ("`evaluation.split`", config("evaluation", "split", value="val"), {"evaluate": X, "table": 1, "report": 1}),
+    ("the file of `evaluation.relevance`", relevance, {"evaluate": X, "table": 1, "report": 1}),
     ("`evaluation.clip_weight`", config("evaluation", "clip_weight", value=0.3), FROM_TRAIN),
-    ("`video.max_bad_fraction`", config("video", "max_bad_fraction", value=0.5), {"quarantine": 1}),
-    ("one more seed", another_seed, {"train": X, "evaluate": X, "table": 1}),
-    ("one more experiment with the same clips", another_experiment, {"train": 1, "evaluate": 1, "table": 1}),
+    ("`video.max_bad_fraction`", config("video", "max_bad_fraction", value=0.5), {"quarantine": 1, "report": 1}),
+    ("one more seed", another_seed, {"train": X, "evaluate": X, "table": 1, "report": 1}),
+    ("one more experiment with the same clips", another_experiment, {"train": 1, "evaluate": 1, "table": 1, "report": 1}),
     ("code in `datasets/` that all readers use", code("pipeline/datasets/folder.py"), QUERIES),
     ("code of the dataset's reader", code("pipeline/datasets/own.py"), QUERIES),
     ("code of another dataset's reader", code("pipeline/datasets/activitynet.py", "pipeline/datasets/charades.py"), {}),
@@ -431,13 +446,13 @@ TABLE: list[tuple[str, Change, dict[str, int]]] = [
     (
         "code of a user's own encoder",
         own_encoder_edited,
-        {"frames": S, "features": S, "quarantine": 1, "clips": S, "train": 1, "evaluate": X + 1, "table": 1},
+        WITH_ONE_MORE,
     ),
     ("code in `clips/`", code("pipeline/clips/op_tome.py"), FROM_CLIPS),
     ("code in `models/`", code("pipeline/models/cpu/branches.py"), FROM_TRAIN),
     ("code in `objectives/`", code("pipeline/objectives/tcpl.py"), FROM_TRAIN),
     ("code in `training/`", code("pipeline/training/loop.py"), FROM_TRAIN),
-    ("code in `evaluation/`", code("pipeline/evaluation/collapse.py"), {"evaluate": X, "table": 1}),
+    ("code in `evaluation/`", code("pipeline/evaluation/collapse.py"), {"evaluate": X, "table": 1, "report": 1}),
     ("code in `ranking/`, which training validates with", code("pipeline/ranking/metrics.py"), FROM_TRAIN),
     ("code in `demo/`, with one's own videos", code("pipeline/demo/world.py", "pipeline/demo/stage.py"), {}),
     (
@@ -445,6 +460,8 @@ TABLE: list[tuple[str, Change, dict[str, int]]] = [
         code("pipeline/interchange/bundle.py", "pipeline/search/searcher.py", "pipeline/tools/plan.py", "pipeline/cli/stages.py"),
         {},
     ),
+    ("code in `report/`", code("pipeline/report/plots.py"), {"report": 1}),
+    ("the template, style or script of the report", code("pipeline/report/static/report.css"), {"report": 1}),
     ("code in `core/`, `config/`, `jobs/`", code(*SHARED), {}),
     ("a comment and a docstring", code("pipeline/video/decode.py", "pipeline/training/loop.py", edit=reworded), {}),
     ("an environment file", code("envs/cpu.yaml", "envs/gpu.yaml", edit=lambda text: text + "  - zlib\n"), {}),
@@ -452,7 +469,7 @@ TABLE: list[tuple[str, Change, dict[str, int]]] = [
     (
         "white space inside a rule's `shell:`",
         code("workflow/rules/evaluation.smk", edit=lambda text: text.replace("prvr evaluate ", "prvr  evaluate ")),
-        {"evaluate": X, "table": 1},
+        {"evaluate": X, "table": 1, "report": 1},
     ),
     ("another version of open_clip", library("open_clip_torch"), features(2, S, text=1)),
     ("another version of pytorchvideo", library("pytorchvideo"), {**features(1, S), "clips": S, "train": 1}),

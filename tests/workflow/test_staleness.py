@@ -41,7 +41,7 @@ def test_an_import_replaces_no_trained_run(work: Workspace) -> None:
 
 def test_no_job_trains_or_removes_an_imported_checkpoint(work: Workspace) -> None:
     before = imported(work).read_bytes()
-    assert dict(work.planned()) == {"evaluate": 1, "table": 1}
+    assert dict(work.planned()) == {"evaluate": 1, "table": 1, "report": 1}
     queries(work, lambda table: table.assign(query=["something else entirely happens", *table["query"][1:]]))
     plan = work.planned()
     assert (plan["train"], plan["evaluate"]) == (1, 2)  # the other experiment
