@@ -79,14 +79,11 @@ def test_the_commands_of_the_tutorial(root: Path, tmp_path: Path) -> None:
     answer = reader.types(search)
     assert all(part in answer for part in ("trips/beach.mp4", "(zero-shot, clip-b16)", "of unrelated sentences find nothing")), answer
     shown = reader.opens(serve, "a+dog")
-    assert {path for hit in shown["hits"] for path in hit["paths"]} == {
-        f"my-videos/{name}" for name in ("kitchen.mp4", "garden.mov", "trips/beach.mp4")
-    }
+    assert {hit["id"] for hit in shown["hits"]} == {"kitchen", "garden", "trips/beach"}
     printed = [reader.types(command) for command in training]
     plan, trained, answer = printed[-3:]
     for part in ("train: 1 videos, 2 queries", "test: 1 videos, 1 queries", "videos     3"):
         assert part in plan, plan
-    assert "frames" not in plan.split("would run")[-1].split("\n\n")[0] or "features" in plan, plan
     assert "rule train" in trained
     assert "rule features" not in trained, "what was encoded for the search is used"
     table = (tmp_path / "results" / "my-videos" / "table.md").read_text()
