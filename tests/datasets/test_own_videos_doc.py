@@ -69,10 +69,11 @@ def commands(page: str) -> list[str]:
 @pytest.mark.timeout(900)
 def test_the_commands_of_the_tutorial(root: Path, tmp_path: Path) -> None:
     page = (root / "docs" / "own-videos.md").read_text().split("## The columns")[0]
-    index, search, serve, *training = commands(page)
+    index, fetch, search, serve, *training = commands(page)
     reader = Reader(root, tmp_path)
     config = tmp_path / "my-videos.yaml"
     assert "[WEIGHTS]" in reader.types(index, code=1), "the published encoder's weights are not shipped, and nothing stands in for them"
+    assert "ViT-B-16.pt" in reader.types(fetch, code=1)
     small_encoder(config, root)
     reader.types(index)
     assert not (tmp_path / "results" / "my-videos" / "runs").exists()
