@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from tests.workflow.workspace import Workspace, demo_config
@@ -58,7 +59,29 @@ def test_the_readme_shows_what_the_demo_prints(root: Path, tmp_path: Path) -> No
             assert printed[name] == readme[name], name
     for name in TRAINED:
         assert abs(ours[0][name][-1] - shown[0][name][-1]) <= band(text), (name, ours[0][name], shown[0][name])
+    check_the_search(work, text)
     # What the README concludes from the table: what moves is told apart with SlowFast, and is lost without it.
     for table in ours[:2]:
         assert table["main"][-1] - table["zero-shot max-sim"][-1] > 40
         assert abs(table["no-motion"][-1] - table["zero-shot max-sim"][-1]) < 15
+
+
+def check_the_search(work: Workspace, text: str) -> None:
+    """The README's example answers with the video the sentence is about, at its moment; scores are a training's, and differ as it does."""
+    query, shown = re.search(r'prvr search "(.*?)"[^\n]*\n```\n\n```text\n(.*?)```', text, flags=re.S).groups()  # type: ignore[union-attr]
+    printed = work.prvr("search", query, "-k", "3").stdout
+    (ours, seconds), (theirs, their_seconds) = map(first_hit, (printed, shown))
+    assert ours == theirs
+    assert seconds == pytest.approx(their_seconds, abs=2)
+    assert "the best answer stands out" in printed
+    assert "the best answer stands out" in shown
+    queries = pd.read_csv(work.results / "world" / "queries.csv")
+    right = queries[(queries["path"] == ours) & (queries["start"] <= seconds) & (queries["end"] >= seconds)]
+    assert right["query"].str.contains(query.removeprefix("a "), regex=False).any(), "the moment is one of which somebody said this"
+
+
+def first_hit(printed: str) -> tuple[str, float]:
+    """Of the first answer the file below the videos' folder, and its best instant in seconds."""
+    line = next(line for line in printed.splitlines() if line.startswith("  1  "))
+    minutes, seconds = re.search(r"\(best +(\d+):([\d.]+)\)", line).groups()  # type: ignore[union-attr]
+    return re.search(r"videos/(\S+)$", line)[1], 60 * int(minutes) + float(seconds)  # type: ignore[index]
