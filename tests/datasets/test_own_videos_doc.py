@@ -94,10 +94,10 @@ def test_the_commands_of_the_tutorial(root: Path, tmp_path: Path) -> None:
 
 
 def test_the_readme_types_what_the_tutorial_does(root: Path) -> None:
-    """But for `prvr init`, whose two files `prvr index` writes in the tutorial, and for the environment."""
+    """But for the environment."""
     part = (root / "README.md").read_text().split("## Your own videos")[1].split("\n## ")[0]
     known = commands((root / "docs" / "own-videos.md").read_text())
-    assert [line for line in commands(part) if line not in known] == ["source .venv/bin/activate", "prvr init my-videos"]
+    assert [line for line in commands(part) if line not in known] == ["source .venv/bin/activate"]
 
 
 def small_encoder(path: Path, root: Path) -> None:
