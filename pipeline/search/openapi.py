@@ -53,7 +53,8 @@ DESCRIPTION: dict[str, Any] = {
         "/api/similar": _get(
             "Videos that look like a moment of one.",
             "json",
-            _parameter("video", "Its number.", "integer", required=True),
+            _parameter("video", "Its number in the answers of this model.", "integer"),
+            _parameter("id", "Or its id, which is the same for every model."),
             _parameter("time", "The instant, in seconds.", "number"),
             *_WANTED,
         ),

@@ -123,12 +123,13 @@ async def _search(request: Request) -> Response:
 
 
 async def _similar(request: Request) -> Response:
-    """Videos that look like a moment: `video` by number, `time` in seconds."""
-    video, seconds = _whole(request, "video", -1), _number(request, "time", 0.0)
+    """Videos that look like a moment: `video` by number, or `id`, which is the same for every model; `time` in seconds."""
+    number, name, seconds = _whole(request, "video", -1), request.query_params.get("id", ""), _number(request, "time", 0.0)
 
     def work(engine: Engine, wanted: dict[str, Any]) -> tuple[Answer, Any]:
+        video = engine.ids.index(name) if name in engine.ids else number
         if not 0 <= video < len(engine.ids):
-            raise ConfigError(f"there is no video {video}", where="video", fix=f"0 to {len(engine.ids) - 1}")
+            raise ConfigError(f"there is no video {name or number}", where="video", fix=f"0 to {len(engine.ids) - 1}, or the id of one")
         return engine.like(video, seconds, **wanted)
 
     return await _asked(request, work)

@@ -59,7 +59,7 @@ class Typed(Engine):
         return f"{self.ids[video]} {int(seconds / self.length * ROWS)}"
 
     def scores(self, asked: str) -> np.ndarray:
-        return np.array([0.9 if video in asked.split() else 0.1 + 0.01 * i for i, video in enumerate(self.ids)], np.float32)
+        return np.array([0.9 if video in asked.split() else 0.1 + 0.1 * i / len(self.ids) for i, video in enumerate(self.ids)], np.float32)
 
     def rows(self, asked: str, chosen: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         wanted = next((int(word) for word in asked.split() if word.isdigit()), 2)

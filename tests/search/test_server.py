@@ -74,6 +74,7 @@ def test_filters_models_and_similar_moments(port: int) -> None:
     assert {hit["split"] for hit in read(port, "/api/search?q=x&split=train&model=again")["hits"]} == {"train"}
     assert [hit["id"] for hit in read(port, "/api/search?q=x&group=kitchen")["hits"]] == ["door"]
     similar = read(port, "/api/similar?video=2&time=3.2")
+    assert read(port, "/api/similar?id=sea&time=3.2")["hits"] == similar["hits"]
     assert similar["hits"][0]["id"] == "sea"
     assert similar["hits"][0]["moments"][0]["start"] == 3.0
 
@@ -87,6 +88,7 @@ def test_filters_models_and_similar_moments(port: int) -> None:
         "/api/search?q=x&split=none",
         "/api/similar?video=99&time=1",
         "/api/similar?video=-1&time=1",
+        "/api/similar?id=none&time=1",
         "/api/similar?video=0&time=nan",
         "/api/search?q=x&longest=inf",
         "/api/search?q=x&shortest=1e999",
@@ -162,7 +164,7 @@ def test_fifty_clients_at_once(port: int) -> None:
 
 def test_the_page_needs_nothing_from_elsewhere_and_the_interface_is_described(port: int) -> None:
     page = get(port, "/")[2].decode()
-    for address in ("/static/page.css", "/static/page.js"):
+    for address in ("/static/page.css", "/static/page.js", "/static/icon.svg"):
         assert address in page
         assert get(port, address)[0] == 200
     assert "://" not in page
@@ -188,7 +190,8 @@ def test_the_description_is_the_interface(port: int) -> None:
     for path, methods in read(port, "/openapi.json")["paths"].items():
         place = path.replace("{video}", "0")
         for method, operation in methods.items():
-            examples = {"q": "door", "video": "0", "time": "1", "t": "1", "k": "2", "first": "1", "shortest": "1", "longest": "9",
+            examples = {"q": "door", "video": "0", "id": "sea", "time": "1", "t": "1", "k": "2", "first": "1", "shortest": "1",
+                        "longest": "9",
                         "model": "again", "split": "train", "group": "kitchen"}  # fmt: skip
             given = {p["name"]: examples[p["name"]] for p in operation["parameters"] if p["in"] == "query"}
             address = f"{place}?{urlencode(given)}"
