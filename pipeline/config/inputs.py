@@ -49,8 +49,12 @@ else:
 
 
 class Demo(Section):
-    """The embedded demo world (`dataset.kind: demo`)."""
+    """The generated world (`dataset.kind: demo`)."""
 
+    world: Literal["demo", "world-1", "world-1-noisy"] = Field(
+        "demo",
+        description="Short videos (demo), or the benchmark of docs/world.md (world-1), or that with wrong and vague captions.",
+    )
     seed: int = Field(7, description="Seed of the rendered world.")
     train: int = Field(320, ge=1, le=1000, description="Training videos.")
     val: int = Field(40, ge=1, le=1000, description="Validation videos.")

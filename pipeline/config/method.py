@@ -133,7 +133,7 @@ class Evaluation(Section):
     relevance: Place | None = Field(
         None,
         description="File of the videos that answer each query beside its own: TREC qrels, or JSON lines "
-        '`{"query_id", "gt_video_ids"}`. Adds measures beside R@K (docs/datasets.md).',
+        '`{"query_id", "gt_video_ids"}`; `generated`: the truth of the generated world. Adds measures beside R@K (docs/datasets.md).',
     )
 
     def fusion(self, branches: Sequence[str]) -> dict[str, float]:

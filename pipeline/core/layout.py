@@ -14,8 +14,17 @@ class Layout:
 
     @property
     def world(self) -> Path:
-        """The rendered demo world: `videos/`, `queries.csv`, `world.json`."""
+        """The rendered world: `videos/`, `queries.csv`, `relevance.txt`, `world.json`."""
         return self.root / "world"
+
+    @property
+    def generated_relevance(self) -> Path:
+        """Every video of which a generated caption is true, as TREC judgements."""
+        return self.world / "relevance.txt"
+
+    def relevance(self, given: str) -> Path:
+        """The file that `evaluation.relevance` means: `generated` is what the rendered world wrote."""
+        return self.generated_relevance if given == "generated" else Path(given)
 
     @property
     def annotations(self) -> Path:

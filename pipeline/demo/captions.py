@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import TypeVar
 
+from pipeline.demo.scenes import Claim
 from pipeline.demo.vocabulary import COLOURS, MOTIONS, PLACES, SHAPES
 
 T = TypeVar("T")
@@ -57,6 +58,11 @@ def sentence(
         forms.append(f"{where}, {subject} {finite or 'appears'} {beside}")
     text = " ".join(pick(rng, forms).split()).replace(" ,", ",")
     return text[0].upper() + text[1:]
+
+
+def say(rng: random.Random, claim: Claim) -> str:
+    """A sentence of what is claimed."""
+    return sentence(rng, *claim.subject, motion=claim.motion, place=claim.place, companion=claim.companion)
 
 
 def label(

@@ -16,8 +16,8 @@ from pipeline.config.encoders import OpenClip, SlowFast
 from pipeline.demo import lessons
 from pipeline.demo.captions import label
 from pipeline.demo.pretrain_slowfast import ALPHA, CLASSES, SIZE
+from pipeline.demo.scenes import FPS, Scene
 from pipeline.demo.vocabulary import COLOURS, PLACES, SHAPES
-from pipeline.demo.world import FPS, Scene
 
 WEIGHTS = Path(__file__).parent / "weights"
 GRID = Sampling(every=1.0)

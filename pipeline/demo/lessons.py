@@ -16,8 +16,8 @@ from torch import nn
 from pipeline.core.progress import track
 from pipeline.demo.captions import label, pick, sentence
 from pipeline.demo.render import HEIGHT, WIDTH, draw, encode
+from pipeline.demo.scenes import FPS, Scene
 from pipeline.demo.vocabulary import COLOURS, MOTIONS, PLACES, SHAPES
-from pipeline.demo.world import FPS, Scene
 
 SHOT = FPS  # frames of a shot: one second
 _REEL = 64  # shots encoded together

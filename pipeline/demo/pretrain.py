@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.demo import bpe, lessons, pretrain_clip, pretrain_slowfast
 from pipeline.demo.examine import WEIGHTS, clip_entry, examine_clip, examine_slowfast, slowfast_entry
-from pipeline.demo.world import Scene
+from pipeline.demo.scenes import Scene
 
 SEED, TRAIN, HELD_OUT, TAUGHT = 0, 16384, 2048, 1024
 CLIPS = (

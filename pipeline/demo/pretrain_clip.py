@@ -18,7 +18,7 @@ from pipeline.core.progress import Meter
 from pipeline.demo import bpe, lessons
 from pipeline.demo.lessons import write_weights
 from pipeline.demo.readers import SHOWN, TOLD, Readers, shown, told
-from pipeline.demo.world import Scene
+from pipeline.demo.scenes import Scene
 from pipeline.encoders.preprocess import CLIP_MEAN, CLIP_STD, Normalisation
 
 CONTEXT = 32  # tokens of the longest caption

@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from pipeline.core.progress import Meter
 from pipeline.demo.lessons import write_weights
+from pipeline.demo.scenes import Scene
 from pipeline.demo.vocabulary import MOTIONS
-from pipeline.demo.world import Scene
 from pipeline.encoders.preprocess import Normalisation
 from pipeline.encoders.slowfast import MEAN, STD, build, pathways
 

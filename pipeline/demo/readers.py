@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.demo.scenes import Scene
 from pipeline.demo.vocabulary import COLOURS, MOTIONS, PLACES, SHAPES
-from pipeline.demo.world import Scene
 
 
 class Readers(nn.Module):

@@ -12,8 +12,8 @@ import numpy as np
 
 from pipeline.core.atomic import replacing
 from pipeline.demo.places import DARK, texture
+from pipeline.demo.scenes import FPS, Pair, Scene, VideoSpec
 from pipeline.demo.vocabulary import COLOURS, MOTIONS
-from pipeline.demo.world import FPS, Pair, Scene, VideoSpec
 
 WIDTH, HEIGHT = 96, 72
 _REACH = 30  # half side of the patch a subject is drawn in, px
@@ -70,8 +70,11 @@ def look(scene: Scene) -> Look:
     blobs = tuple((96 * b[0], 72 * b[1], 16 * (b[2] - 0.5), 2 + 3 * b[3], 60 + 150 * b[4]) for b in rng.random((int(4 * u[8]), 5)))
     # the mirrored fraction gives opposite motions equal speeds under one seed
     share = u[2] if low >= 0 else 1 - u[2]
+    texture, light = int(rng.integers(2**31)), 0.85 + 0.3 * u[7]
+    if scene.ground is not None:
+        texture, light = scene.ground, 0.85 + 0.3 * np.random.default_rng(scene.ground).random()
     return Look(
-        texture=int(rng.integers(2**31)),
+        texture=texture,
         pan=8 * (u[0] - 0.5),
         rate=low + (high - low) * share,
         phase=u[1],
@@ -79,7 +82,7 @@ def look(scene: Scene) -> Look:
         y=6 * (u[4] - 0.5),
         radius=14 + 5 * u[5],
         tilt=0.9 * (u[6] - 0.5),
-        light=0.85 + 0.3 * u[7],
+        light=light,
         side=1 if rng.random() < 0.5 else -1,
         blobs=blobs,
     )

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.demo.render import HEIGHT, WIDTH, draw
-from pipeline.demo.world import FPS, Query, Scene, VideoSpec
+from pipeline.demo.scenes import FPS, Query, Scene, VideoSpec
 
 INK, FAINT, PAPER = (32, 35, 42), (120, 126, 138), (250, 250, 248)
 EVENTS = [(46, 117, 182), (198, 92, 52), (70, 140, 86), (146, 88, 158), (190, 148, 40), (60, 140, 150)]

@@ -16,13 +16,15 @@ from pipeline.core.atomic import write_json, write_text
 from pipeline.core.layout import Layout
 from pipeline.core.progress import track
 from pipeline.demo import render
-from pipeline.demo.world import VideoSpec, rows, world
+from pipeline.demo.scenes import VideoSpec
+from pipeline.demo.world import qrels, rows, world
 
 
 def run(config: Config, layout: Layout, *, workers: int = 1) -> None:
-    """Write `videos/<id>.mp4`, `queries.csv`, and last `world.json`, which lists what is there; only missing or changed videos are drawn.
+    """Write `videos/<id>.mp4`, `queries.csv`, `relevance.txt`, and last `world.json`, which lists what is there.
 
-    Every file carries the fingerprint of its description, so a killed run goes on where it stopped. Videos of another world are removed.
+    Only missing or changed videos are drawn: every file carries the fingerprint of its description, so a killed run goes on.
+    Videos of another world are removed.
     """
     folder, specs = layout.world / "videos", world(config.demo)
     todo = [spec for spec in specs if render.mark(folder / spec.file) != spec.fingerprint()]
@@ -31,6 +33,7 @@ def run(config: Config, layout: Layout, *, workers: int = 1) -> None:
     for file in set(folder.rglob("*.mp4")) - {folder / spec.file for spec in specs}:
         file.unlink()
     _write_queries(rows(config.demo), layout.world / "queries.csv")
+    write_text(layout.generated_relevance, qrels(config.demo))
     write_json(
         layout.world / "world.json", {"demo": config.demo.model_dump(), "videos": {spec.video_id: spec.fingerprint() for spec in specs}}
     )

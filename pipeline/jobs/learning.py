@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.core.layout import Layout
 from pipeline.core.provenance import PACKAGE, FileCache, sha256
-from pipeline.jobs import recipes
+from pipeline.jobs import recipes, relevance
 from pipeline.jobs.collection import Collection, Targets
 from pipeline.jobs.estimates import PYTHON, TORCH, Costs, Load, Needs
 from pipeline.jobs.extraction import all_features
@@ -117,9 +117,8 @@ class Evaluate(Stage):
         return layout.evaluation(of["experiment"], int(of["seed"])), layout.metrics(of["experiment"], int(of["seed"]))
 
     def made_by(self, collection: Collection, of: Wildcards) -> MadeBy:
-        relevance = collection.experiment(of["experiment"]).evaluation.relevance
-        there = relevance is not None and Path(relevance).exists()  # where not, the job says so
-        data = FileCache(collection.layout.fingerprints).get(str(relevance), sha256) if there else None
+        given = collection.experiment(of["experiment"]).evaluation.relevance
+        data = relevance.content(collection.config, collection.layout, given)
         before = [*all_features(collection), Job("train", of)]
         return MadeBy(recipes.evaluation(collection.config, of["experiment"]), data, before)
 

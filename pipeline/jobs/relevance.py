@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
+from pathlib import Path
 
 from pipeline.config.schema import Config
+from pipeline.core.errors import ConfigError
 from pipeline.core.layout import Layout
+from pipeline.core.provenance import FileCache, sha256
 from pipeline.datasets import relevance
 from pipeline.datasets.readers import annotated
-from pipeline.demo.world import world
+from pipeline.demo.world import qrels, world
 
 
 def check(config: Config, layout: Layout, experiments: Iterable[str]) -> None:
-    """Read the relevance file of every experiment that names one. Errors: DatasetError for a wrong line or an unknown id."""
+    """Read the relevance file of every experiment that names one.
+
+    Errors: DatasetError for a wrong line or an unknown id, ConfigError for `generated` where nothing is generated.
+    """
     files = dict.fromkeys(filter(None, (config.experiment(name).evaluation.relevance for name in experiments)))
+    if "generated" in files:
+        del files["generated"]  # right as it is made
+        if config.dataset.kind != "demo":
+            raise ConfigError(
+                "evaluation.relevance: generated needs a generated world (dataset.kind: demo)",
+                fix="name a file of judgements (docs/datasets.md), or leave evaluation.relevance out",
+            )
     if not files:
         return
     queries, videos = _ids(config, layout)
     for file in files:
         relevance.resolve(relevance.read(file), queries, videos, file)
+
+
+def content(config: Config, layout: Layout, given: str | None) -> str | None:
+    """The digest of a relevance file; None without one, or where it does not exist: there the job says so."""
+    if given is None:
+        return None
+    if given == "generated":  # known before it is written
+        return hashlib.sha256(qrels(config.demo).encode()).hexdigest()
+    return FileCache(layout.fingerprints).get(given, sha256) if Path(given).exists() else None
 
 
 def _ids(config: Config, layout: Layout) -> tuple[list[tuple[str, str]], set[str]]:

@@ -15,8 +15,9 @@ from pipeline.config.schema import Config
 from pipeline.core.layout import Layout
 from pipeline.demo import render, stage
 from pipeline.demo.places import texture
+from pipeline.demo.scenes import FPS, Scene
 from pipeline.demo.vocabulary import COLOURS, MOTIONS, PLACES, SHAPES
-from pipeline.demo.world import FPS, Scene, rows, world
+from pipeline.demo.world import rows, world
 
 SMALL = Demo(train=2, val=1, test=2)
 EVENT = Scene(0, 48, "snow", 5, ("blue", "cross"), "right", ("red", "ring"))

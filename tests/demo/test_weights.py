@@ -14,7 +14,7 @@ from pipeline.config.reading import load as load_config
 from pipeline.config.schema import Config
 from pipeline.demo import bpe, lessons, pretrain, pretrain_clip, pretrain_slowfast
 from pipeline.demo.examine import WEIGHTS, clip_entry, examine_clip, examine_slowfast, slowfast_entry
-from pipeline.demo.world import Scene
+from pipeline.demo.scenes import Scene
 from pipeline.encoders import open_clip, slowfast
 
 SHOTS = 256

@@ -14,8 +14,9 @@ import pytest
 from pipeline.config.inputs import Demo
 from pipeline.demo import lessons
 from pipeline.demo.captions import article
+from pipeline.demo.scenes import FPS, Scene, VideoSpec
 from pipeline.demo.vocabulary import COLOURS, MOTIONS, PLACES, SHAPES
-from pipeline.demo.world import FPS, Scene, VideoSpec, rows, world
+from pipeline.demo.world import rows, world
 
 WORLD = world(Demo())
 
