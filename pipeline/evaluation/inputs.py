@@ -71,6 +71,7 @@ def load(layout: Layout, experiment: Experiment, split: str) -> Inputs:
         needs_teacher=has_teacher,
         made_by=recipe_hash(recipe(experiment)),
     )
+    judged = experiment.evaluation.relevance
     known = read.annotations
     wanted = known.queries[known.queries["split"] == split]
     videos = set(read.videos.ids)
@@ -91,5 +92,5 @@ def load(layout: Layout, experiment: Experiment, split: str) -> Inputs:
         excluded_queries=sorted(set(wanted["query_id"]) - set(read.queries.ids)),
         beyond=[query for query, gone in zip(read.queries.ids, lost, strict=True) if gone],
         gallery=known.gallery,
-        judged=judgements(experiment.evaluation.relevance, known, read),
+        judged=judgements(str(layout.relevance(judged)) if judged else None, known, read),
     )

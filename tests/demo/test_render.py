@@ -141,7 +141,7 @@ def test_stage_renders_what_is_missing_or_changed(config: Config, tmp_path: Path
     layout = Layout(tmp_path)
     stage.run(config, layout)
     first = digests(layout.world)
-    assert set(first) == {"queries.csv", "world.json", *(f"videos/{spec.file}" for spec in world(SMALL))}
+    assert set(first) == {"queries.csv", "relevance.txt", "world.json", *(f"videos/{spec.file}" for spec in world(SMALL))}
     times = {p: p.stat().st_mtime_ns for p in layout.world.rglob("*.mp4")}
 
     files = sorted(times)

@@ -122,3 +122,9 @@ def test_a_method_that_does_not_fit_stops_compare_alone(tmp_path: Path) -> None:
     work.config["compare"]["methods"] = {"amdnet": {"preset": "amdnet/tvr"}}  # what the message says
     work.write()
     assert work.planned("compare")["train"] == 1
+
+
+@pytest.mark.slow
+def test_generated_relevance_needs_a_generated_world(tmp_path: Path) -> None:
+    work = bundle(tmp_path, words=5, sentences=True, evaluation={"relevance": "generated"})
+    assert "evaluation.relevance: generated needs a generated world" in refused(work)
