@@ -1,10 +1,16 @@
-"""The videos of a trained run as its model encodes them, kept beside the checkpoint: what every query after the first is compared with."""
+"""The videos of a trained run as its model encodes them, kept beside the checkpoint: what every query after the first is compared with.
+
+One file for each shard of clips. A video is encoded once: again only when its clips, the model or the code are others, and by itself, so
+that what is kept of it does not depend on which other videos there are.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,87 +25,181 @@ from pipeline.core.layout import Layout
 from pipeline.core.lease import device as leased
 from pipeline.core.progress import Meter
 from pipeline.core.provenance import code_digest
-from pipeline.core.store import content_digest, create, open_store, recipe_hash
+from pipeline.core.store import content_digest, create, open_store
+from pipeline.core.store.mapped import HeldRows, MappedRows
 from pipeline.models.base import Encoded, Retriever
 from pipeline.ranking import data, gallery
+from pipeline.ranking.split import ARRAYS, TIMES, PooledVideos
+
+STAGE, KEPT = "index", ("frame_count", "start", "end")
+
+
+@dataclass(frozen=True)
+class EncodedShard:
+    """Some encoded videos. `digests`: of the clips they were made from.
+
+    Shapes: `gallery` of n videos, as the model keeps them, float16; `frame_count` [n] frame rows that are not padding; `start`, `end`
+    [n, F] s of each frame row.
+    """
+
+    ids: list[str]
+    digests: list[str]
+    gallery: Mapping[str, MappedRows | HeldRows]
+    frame_count: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+
+    def encoded(self, chosen: slice = slice(None)) -> Encoded:
+        """Neighbouring videos as the model compares them, in float32."""
+        return {name: torch.from_numpy(np.asarray(rows[chosen])).float() for name, rows in self.gallery.items()}
 
 
 @dataclass(frozen=True)
 class Index:
-    """Encoded videos.
+    """Encoded videos, mapped. `added`: how many of them were encoded when it was opened."""
 
-    Shapes: `gallery` of V videos, as the model keeps them; `frame_count` [V] frame rows that are not padding; `start`, `end` [V, F] s of
-    each frame row.
-    """
+    shards: list[EncodedShard]
+    added: int = 0
 
-    ids: list[str]
-    gallery: Encoded
-    frame_count: Tensor
-    start: np.ndarray
-    end: np.ndarray
+    @cached_property
+    def ids(self) -> list[str]:
+        """The videos, in the order of all shapes [V]."""
+        return [video for shard in self.shards for video in shard.ids]
+
+    @cached_property
+    def frame_count(self) -> Tensor:
+        """Shapes: [V]."""
+        return torch.from_numpy(np.concatenate([shard.frame_count for shard in self.shards]))
+
+    @cached_property
+    def start(self) -> np.ndarray:
+        """Shapes: [V, F] s."""
+        return np.concatenate([shard.start for shard in self.shards])
+
+    @cached_property
+    def end(self) -> np.ndarray:
+        """Shapes: [V, F] s."""
+        return np.concatenate([shard.end for shard in self.shards])
+
+    def blocks(self) -> Iterator[Encoded]:
+        """All videos in order, a shard at a time."""
+        return (shard.encoded() for shard in self.shards)
+
+    def part(self, chosen: Sequence[int]) -> Encoded:
+        """Some videos. Shapes: n videos -> [n, ...] each."""
+        first = np.cumsum([0, *(len(shard.ids) for shard in self.shards)])
+        parts = []
+        for video in chosen:
+            number = int(np.searchsorted(first, video, "right")) - 1
+            place = int(video) - int(first[number])
+            parts.append(self.shards[number].encoded(slice(place, place + 1)))
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def open_index(config: Config, layout: Layout, experiment: str, seed: int, model: Retriever) -> Index:
-    """The run's encoded videos: read when they are of today's model, clips and code, else encoded and kept.
+    """The run's encoded videos: those kept of today's model, clips and code, and the others encoded and kept.
 
     Where they cannot be kept they are encoded for each search. Errors: StoreMissing when there are no clips; StoreError.
     """
-    path, chosen = layout.run(experiment, seed) / "index.h5", config.experiment(experiment)
-    folder = layout.clips(recipe_name(chosen), "*").parent
-    shards = sorted(folder.glob("*.h5"))
-    if not shards:
-        raise StoreMissing("no video has been prepared for this run", where=folder, fix="run the workflow again")
-    recipe = {
+    chosen = config.experiment(experiment)
+    clips = layout.clips(recipe_name(chosen), "*").parent
+    files = sorted(clips.glob("*.h5"))
+    if not files:
+        raise StoreMissing("no video has been prepared for this run", where=clips, fix="run the workflow again")
+    made_by = {
         "model": content_digest(layout.checkpoint(experiment, seed)),
-        "clips": {file.stem: content_digest(file) for file in shards},
         "code": code_digest("pipeline.search.index", *chosen.model_code),
     }
+    folder = folder_of(layout, experiment, seed)
+    recipes = {file: {**made_by, "clips": content_digest(file)} for file in files}
+    found = {file: _read(folder / file.name, recipe) for file, recipe in recipes.items()}
+    todo = [file for file, shard in found.items() if shard is None]
+    added = 0
+    if todo:
+        known = _known(folder, made_by)
+        with leased(config.runtime.device, share=config.runtime.share_gpu) as device, Meter(len(todo), "encoding videos", "shard") as meter:
+            model.to(device)
+            for file in todo:
+                found[file], count = _shard(file, model, device, known)
+                added += count
+                meter.update()
+            model.to("cpu")
+        _keep(folder, {file: (shard, recipes[file]) for file in todo if (shard := found[file]) is not None})
+    for path in folder.glob("*.h5"):
+        if clips / path.name not in found:
+            path.unlink()  # its videos went, or are in another shard
+    shards = [shard for shard in found.values() if shard is not None and shard.ids]
+    if not shards:
+        raise StoreMissing("the shards hold no usable video", where=folder, fix="see quarantine.tsv for the reasons")
+    return Index(shards, added)
+
+
+def folder_of(layout: Layout, experiment: str, seed: int) -> Path:
+    """Where the index of a run lies."""
+    return layout.run(experiment, seed) / "index"
+
+
+def _read(path: Path, recipe: Mapping[str, Any]) -> EncodedShard | None:
+    """A kept shard, when it is whole and made by all that `recipe` names; None when it is not."""
     try:
-        return _read(path, recipe_hash(recipe))
+        with open_store(path, stage=STAGE) as store:
+            if any(store.attrs["recipe"].get(key) != value for key, value in recipe.items()):
+                return None
+            encoded = {name.removeprefix("gallery/"): store.mapped(name) for name in store.names("gallery")}
+            for rows in encoded.values():
+                rows.check()
+            ids, digests = ([str(text) for text in store.array(name)] for name in ("ids", "digests"))
+            return EncodedShard(ids, digests, encoded, *(store.array(name) for name in KEPT))
     except (StoreMissing, StoreSchema, StoreDamaged):
-        index = _encode(config, path, shards, model)
+        return None
+
+
+def _known(folder: Path, made_by: Mapping[str, Any]) -> dict[str, tuple[EncodedShard, int]]:
+    """Every video that is kept of this model and code, by the digest of its clips."""
+    shards = [_read(path, made_by) for path in sorted(folder.glob("*.h5"))]
+    return {digest: (shard, i) for shard in shards if shard is not None for i, digest in enumerate(shard.digests)}
+
+
+def _shard(
+    file: Path, model: Retriever, device: torch.device, known: Mapping[str, tuple[EncodedShard, int]]
+) -> tuple[EncodedShard, int]:
+    """Every video of a shard of clips, whatever its split, and how many had to be encoded.
+
+    By way of float16: half the size on disk, and scores change by less than 0.001.
+    """
+    videos = data.shard(file)
+    digests = [_digest(videos, i) for i in range(len(videos))]
+    parts, added = [], 0
+    for i, digest in enumerate(digests):
+        if digest in known:
+            shard, place = known[digest]
+            parts.append({name: np.asarray(rows[place : place + 1]) for name, rows in shard.gallery.items()})
+        else:
+            some = videos.gather(slice(i, i + 1), device, raw=model.settings.reads_raw_rows)
+            encoded = gallery.encode_videos(model, [some])
+            parts.append({name: tensor.half().cpu().numpy() for name, tensor in encoded.items()})
+            added += 1
+    joined = {name: HeldRows(np.concatenate([part[name] for part in parts])) for name in parts[0]} if parts else {}
+    return EncodedShard(list(videos.ids), digests, joined, videos.frame_count.numpy(), videos.start, videos.end), added
+
+
+def _digest(videos: PooledVideos, i: int) -> str:
+    """The digest of all that is known of a video but its name."""
+    made = hashlib.sha256()
+    for values in [*(getattr(videos, name)[i].numpy() for name in ARRAYS), *(getattr(videos, name)[i] for name in TIMES)]:
+        made.update(f"{values.dtype}{values.shape}".encode() + np.ascontiguousarray(values).tobytes())
+    return made.hexdigest()[:24]
+
+
+def _keep(folder: Path, shards: Mapping[Path, tuple[EncodedShard, Mapping[str, Any]]]) -> None:
     try:
-        _keep(path, index, recipe)
+        for file, (shard, recipe) in shards.items():
+            with create(folder / file.name, stage=STAGE, recipe=recipe) as writer:
+                writer.array("ids", np.asarray(shard.ids, dtype=object))
+                writer.array("digests", np.asarray(shard.digests, dtype=object))
+                for name, rows in shard.gallery.items():
+                    writer.array(f"gallery/{name}", rows[:])
+                for name in KEPT:
+                    writer.array(name, getattr(shard, name))
     except DiskError as error:
-        print(f"note: the encoded videos are not kept for the next search: {error.what} ({path.parent})", file=sys.stderr)
-    return index
-
-
-def _read(path: Path, made_by: str) -> Index:
-    with open_store(path, stage="index", recipe_hash=made_by) as store:
-        encoded = {name.removeprefix("gallery/"): torch.from_numpy(store.array(name)).float() for name in store.names("gallery")}
-        count = torch.from_numpy(store.array("frame_count"))
-        return Index([str(v) for v in store.array("ids")], encoded, count, store.array("start"), store.array("end"))
-
-
-def _encode(config: Config, path: Path, shards: list[Path], model: Retriever) -> Index:
-    """Every video of the shards, whatever its split, by way of float16: half the size on disk, and scores change by less than 0.001."""
-    parts: list[Encoded] = []
-    ids, count, start, end = [], [], [], []
-    with leased(config.runtime.device, share=config.runtime.share_gpu) as device, Meter(len(shards), "encoding videos", "shard") as meter:
-        model.to(device)
-        for file in shards:
-            videos = data.shard(file)
-            if len(videos):
-                encoded = gallery.encode_videos(model, videos.batches(gallery.VIDEOS, device, raw=model.settings.reads_raw_rows))
-                parts.append({name: tensor.half().cpu() for name, tensor in encoded.items()})
-                ids += videos.ids
-                count.append(videos.frame_count)
-                start.append(videos.start)
-                end.append(videos.end)
-            meter.update()
-        model.to("cpu")
-    if not parts:
-        raise StoreMissing("the shards hold no usable video", where=path.parent, fix="see quarantine.tsv for the reasons")
-    joined = {name: torch.cat([encoded[name] for encoded in parts]).float() for name in parts[0]}
-    return Index(ids, joined, torch.cat(count), np.concatenate(start), np.concatenate(end))
-
-
-def _keep(path: Path, index: Index, recipe: Mapping[str, Any]) -> None:
-    with create(path, stage="index", recipe=recipe) as writer:
-        writer.array("ids", np.asarray(index.ids, dtype=object))
-        for name, tensor in index.gallery.items():
-            writer.array(f"gallery/{name}", tensor.half().numpy())
-        writer.array("frame_count", index.frame_count.numpy())
-        writer.array("start", index.start)
-        writer.array("end", index.end)
+        print(f"note: the encoded videos are not kept for the next search: {error.what} ({folder})", file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipeline.core.provenance import SCHEMA, canonical
 from pipeline.core.store.checksums import crc, digest, entry, piece_starts, rows_per_piece
 from pipeline.core.store.contained import contents
 from pipeline.core.store.failures import AGAIN, reading
+from pipeline.core.store.mapped import MappedRows
 from pipeline.core.store.ragged import Ragged, StoredRows, damaged
 from pipeline.core.store.text import READABLE, attributes, get
 
@@ -89,6 +91,23 @@ class Reader:
             raise damaged(self.path, f"{name} changed since it was written")
         return values
 
+    def mapped(self, name: str) -> MappedRows:
+        """A dense array, or the values of a ragged group (`<group>/values`), mapped: it may be read after the file is closed."""
+        if name not in self._arrays:
+            raise StoreSchema(f"no array {name!r}; the file holds {self._top()}", where=self.path, fix=AGAIN)
+        checksum, group = self._arrays[name][2], name.removesuffix("/values")
+        if checksum is None:
+            starts = piece_starts(self.array(f"{group}/offsets"), rows_per_piece(self._arrays[name][1], np.dtype(self._arrays[name][0])))
+            sums = self.array(f"{group}/checksums")
+        else:
+            starts, sums = np.array([0, self._arrays[name][1][0]]), np.array([checksum])
+
+        def whole(rows: MappedRows) -> bool:
+            return len(starts) == len(sums) + 1 and starts[-1] == len(rows) and _sound(rows, starts, sums)
+
+        with reading(self.path):
+            return MappedRows(self.path, self._dataset(name), whole, f"{self.path}: {name}")
+
     def verify(self) -> None:
         """Read everything there is. Errors: StoreDamaged at the first that is not what was written."""
         for name, group in self._groups.items():
@@ -128,6 +147,11 @@ class Reader:
     def _check(self, name: str, kind: str) -> None:
         if self._groups.get(name, {}).get("kind") != kind:
             raise StoreSchema(f"no {kind} {name!r}; the file holds {self._top()}", where=self.path, fix=AGAIN)
+
+
+def _sound(rows: MappedRows, starts: np.ndarray, sums: np.ndarray) -> bool:
+    """Whether every piece has its checksum. A piece that is not there (of an item without rows) has none."""
+    return all(crc(rows.unchecked(slice(int(a), int(b)))) == known for (a, b), known in zip(pairwise(starts), sums, strict=True))
 
 
 def _attribute(value: Any) -> Any:
