@@ -39,6 +39,18 @@ class Runtime(Section):
     gpus: PositiveInt = Field(1, description="GPU jobs at once when `--resources gpu=` is not given.")
 
 
+class Search(Section):
+    """How `prvr search` and `prvr serve` find videos; nothing here changes a result or re-runs a stage (docs/search.md)."""
+
+    engine: Literal["auto", "exact", "faiss", "qdrant"] = Field(
+        "auto",
+        description="exact: every video is scored. faiss: compressed tokens in memory name the videos that are; qdrant: a server names "
+        "them. auto: exact below `faiss_from` videos, faiss from there on.",
+    )
+    faiss_from: PositiveInt = Field(20_000, description="Videos from which `auto` takes faiss.")
+    url: str = Field("http://127.0.0.1:6333", description="The Qdrant server; its key, if it asks for one, in PRVR_QDRANT_API_KEY.")
+
+
 class Compare(Section):
     """What `snakemake compare` sets side by side (docs/methods.md)."""
 
@@ -94,6 +106,7 @@ class Config(Section):
     sweeps: dict[Name, dict] = Field(default_factory=table_3, description="Models of `snakemake sweeps`; by default the paper's Table 3.")
     ablation_seeds: list[Seed] = Field([1, 2, 3], min_length=1, description="Seeds of the ablations and sweeps.")
     compare: Compare = Compare()
+    search: Search = Search()
     runtime: Runtime = Runtime()
     _source: str = PrivateAttr("config.yaml")
     _unfit: dict[str, ConfigError] = PrivateAttr(default_factory=dict)  # by compared method, filled by reading.py

@@ -22,7 +22,7 @@ from pipeline.search.index import EncodedShard, Index
 from pipeline.search.tokens import Rows, Shard, Tokens
 
 SAMPLE = 32  # videos tried, the shortest among them: padding tells models apart
-ALIKE = 1e-4  # largest difference between one score worked out in two ways
+ALIKE = 1e-5  # largest difference between one score worked out in two ways
 
 
 class BestOf(NamedTuple):

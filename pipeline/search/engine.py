@@ -14,8 +14,11 @@ from pipeline.core.names import choice
 from pipeline.encoders.base import TextEncoder, load_text
 from pipeline.evaluation import moments
 from pipeline.search.answers import EVERY, Answer, Filter, Hit, Known, Moment, known
+from pipeline.search.nearest import Approximate, Found, Index
+from pipeline.search.tokens import Query
 from pipeline.search.unrelated import sentences
 
+FILTERS = 64  # filters whose rivals are remembered
 MOMENTS = 64  # of the videos themselves, which a moment or a picture is judged against
 _SEEN = "other moments of these videos"
 
@@ -42,9 +45,12 @@ class Engine:
     name: str
     ids: list[str]
     trained: tuple[str, int] | None = None
+    index: Index | None = None  # where a video's score is its best token; without one every video is scored by `scores`
 
     def __init__(self, config: Config, text: str) -> None:
         self.config, self._text = config, text
+        self._matrices: dict[str, np.ndarray] = {}
+        self._remembered: dict[tuple[str, int], list[tuple[Found, int]]] = {}
 
     @cached_property
     def encoder(self) -> TextEncoder:
@@ -66,6 +72,10 @@ class Engine:
 
     def scores(self, asked: Any) -> np.ndarray:
         """How well every video answers. Shapes: [V] float32."""
+        raise NotImplementedError
+
+    def query(self, asked: Any) -> Query:
+        """What `asked` gave, as tokens are compared with it; for engines with an `index`."""
         raise NotImplementedError
 
     def rows(self, asked: Any, chosen: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -119,32 +129,69 @@ class Engine:
 
     def _answered(self, question: _Question, among: np.ndarray) -> Answer:
         """The best of the videos `among`, and how far the best one stands out. Shapes: `among` [n] indices of videos."""
-        scores, first = self.scores(question.asked), question.first
-        ranked = among[np.argsort(-scores[among], kind="stable")]
-        hits = self._hits(question.asked, ranked[first : first + max(1, question.k)], scores, question.moments)
-        standing, learnt = self._standing(scores, among, question), self.trained is not None
-        return Answer(question.query, self.name, tuple(hits), standing, question.against, first, len(ranked), learnt)
+        first, last = question.first, question.first + max(1, question.k)
+        best = self._best(question.asked, among, max(2, last))
+        hits = self._hits(question.asked, Found(best.videos[first:last], best.scores[first:last]), question.moments)
+        standing, learnt = self._standing(best, among, question), self.trained is not None
+        return Answer(question.query, self.name, tuple(hits), standing, question.against, first, len(among), learnt)
 
-    def _standing(self, scores: np.ndarray, among: np.ndarray, question: _Question) -> float:
+    def _best(self, asked: Any, among: np.ndarray, k: int) -> Found:
+        """The k best of the videos `among`, ties in their order."""
+        index = self._index_for(asked)
+        if index is not None:
+            return index.search(self.query(asked), k, None if len(among) == len(self.ids) else among)
+        scores = self.scores(asked)
+        best = among[np.argsort(-scores[among], kind="stable")][:k]
+        return Found(best, scores[best])
+
+    def _index_for(self, asked: Any) -> Index | None:
+        """The index that can answer what `asked` gave."""
+        return self.index
+
+    def _standing(self, best: Found, among: np.ndarray, question: _Question) -> float:
         """The share of other queries whose best video scores lower than this one's; the video a moment was taken from does not count."""
-        others = among[among != question.own]
+        others = best.scores[best.videos != question.own]
         if not len(others):
             return 0.0
-        background = self._seen if question.against == _SEEN else self._background
-        return float((background[:, others].max(1) < scores[others].max()).mean())
+        return float((self._rivals(question.against, among, question.own) < others[0]).mean())
+
+    def _rivals(self, against: str, among: np.ndarray, own: int) -> np.ndarray:
+        """The best score of each query that others are judged against, among some videos but for `own`. Shapes: [n]."""
+        queries = self._seen if against == _SEEN else self._background
+        if not isinstance(self._index_for(queries[0][0]), Approximate):
+            return self._scored(against)[:, among[among != own]].max(1)
+        place = (against, hash(among.tobytes()))
+        if place not in self._remembered:
+            found = [(self._best(asked, among, 3), theirs) for asked, theirs in queries]
+            self._remembered = {**dict(list(self._remembered.items())[-FILTERS:]), place: found}
+        left = [best.scores[~np.isin(best.videos, (own, theirs))] for best, theirs in self._remembered[place]]
+        return np.array([scores[0] if len(scores) else -np.inf for scores in left], np.float32)
 
     @cached_property
-    def _background(self) -> np.ndarray:
-        """The scores of sentences about nothing here: [n, V]."""
-        return np.stack([self.scores(asked) for asked in self.asked_all(sentences())])
+    def _background(self) -> list[tuple[Any, int]]:
+        """Sentences about nothing here."""
+        return [(asked, -1) for asked in self.asked_all(sentences())]
 
     @cached_property
-    def _seen(self) -> np.ndarray:
-        """The scores of moments from the middle of videos all over the collection, minus infinity in their own video: [n, V]."""
-        taken = np.unique(np.linspace(0, len(self.ids) - 1, MOMENTS).astype(int))
-        scores = np.stack([self.scores(self.of_row(video, float(np.nan_to_num(self.durations[video])) / 2)) for video in taken])
-        scores[np.arange(len(taken)), taken] = -np.inf
-        return scores
+    def _seen(self) -> list[tuple[Any, int]]:
+        """Moments from the middle of videos all over the collection, and the video of each."""
+        taken = np.unique(np.linspace(0, len(self.ids) - 1, MOMENTS).astype(int)).tolist()
+        return [(self.of_row(video, float(np.nan_to_num(self.durations[video])) / 2), video) for video in taken]
+
+    def _scored(self, against: str) -> np.ndarray:
+        """The score of every video for each query that others are judged against, minus infinity in its own video: [n, V]."""
+        if against not in self._matrices:
+            queries = self._seen if against == _SEEN else self._background
+            index = self._index_for(queries[0][0])
+            if index is None:
+                scores = np.stack([self.scores(asked) for asked, _ in queries])
+            else:
+                scores = index.tokens.scan([self.query(asked) for asked, _ in queries]).copy()
+            for row, (_, video) in zip(scores, queries, strict=True):
+                if video >= 0:
+                    row[video] = -np.inf
+            self._matrices[against] = scores
+        return self._matrices[against]
 
     def _among(self, wanted: Filter) -> np.ndarray:
         chosen = np.flatnonzero(self.known.chosen(self.ids, self.durations, wanted))
@@ -155,7 +202,8 @@ class Engine:
             raise ConfigError(f"no video is of {wanted}", where=self.config.dataset.name, fix="; ".join([*fixes, lengths]))
         return chosen
 
-    def _hits(self, asked: Any, chosen: np.ndarray, scores: np.ndarray, limit: int) -> list[Hit]:
+    def _hits(self, asked: Any, found: Found, limit: int) -> list[Hit]:
+        chosen = found.videos
         if not len(chosen):
             return []
         similarity, start, end = self.rows(asked, chosen.tolist())
@@ -167,11 +215,11 @@ class Engine:
             self.known.of(
                 Hit(
                     self.ids[video],
-                    float(scores[video]),
-                    tuple(Moment(*map(float, span)) for span in found if not np.isnan(span[0])),
+                    float(score),
+                    tuple(Moment(*map(float, span)) for span in best if not np.isnan(span[0])),
                     float(instant),
                     duration=float(self.durations[video]),
                 )
             )
-            for video, found, instant in zip(chosen.tolist(), spans, middle, strict=True)
+            for video, score, best, instant in zip(chosen.tolist(), found.scores, spans, middle, strict=True)
         ]

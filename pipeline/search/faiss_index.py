@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -38,7 +39,7 @@ class FaissNearest:
         self._videos: dict[str, int] = {}
         self._digests: dict[str, str] = {}
         self._next, self._learned = 0, 0
-        self._files: dict[str, faiss.Index] = {}
+        self._files: dict[str, Any] = {}  # of faiss, whose own types leave out half of what its classes have
         self.reason = self._open(tokens)
         if self.reason:
             self._learn(tokens)
@@ -101,11 +102,10 @@ class FaissNearest:
                     fused[number] = fused.get(number, 0.0) + query.weights[branch] * (product - base)
         return [self._ids[number] for number in sorted(fused, key=lambda number: -fused[number])[:count]]
 
-    def _nearest(
-        self, index: faiss.Index, query: np.ndarray, count: int, chosen: faiss.IDSelector | None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _nearest(self, index: Any, query: np.ndarray, count: int, chosen: Any) -> tuple[np.ndarray, np.ndarray]:
         """The nearest tokens of a branch, best first, and of which videos. Shapes: -> int64 [n], float32 [n]."""
-        asked = faiss.SearchParametersIVF(nprobe=min(self.probed, index.nlist))
+        asked: Any = faiss.SearchParametersIVF()
+        asked.nprobe = min(self.probed, index.nlist)
         if chosen is not None:
             asked.sel = chosen
         products, numbers = index.search(query[None], min(count * TOKENS, max(1, index.ntotal)), params=asked)
@@ -149,7 +149,7 @@ class FaissNearest:
             width, count = tokens.width(branch), tokens.count(branch)
             lists = max(1, min(MOST_LISTS, 1 << max(0, round(np.log2(max(1, count**0.5 / 2)))), len(sample) // PER_LIST))
             codes = f"PQ{width // 8}" if width % 8 == 0 and len(sample) >= CODED else "SQ8"
-            index = faiss.index_factory(width, f"IVF{lists},{codes}", faiss.METRIC_INNER_PRODUCT)
+            index: Any = faiss.index_factory(width, f"IVF{lists},{codes}", faiss.METRIC_INNER_PRODUCT)
             index.cp.max_points_per_centroid = PER_LIST
             index.train(sample)
             self._files[branch] = index

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -80,10 +80,6 @@ class Index:
     def end(self) -> np.ndarray:
         """Shapes: [V, F] s."""
         return np.concatenate([shard.end for shard in self.shards])
-
-    def blocks(self) -> Iterator[Encoded]:
-        """All videos in order, a shard at a time."""
-        return (shard.encoded() for shard in self.shards)
 
     def part(self, chosen: Sequence[int]) -> Encoded:
         """Some videos. Shapes: n videos -> [n, ...] each."""
@@ -160,9 +156,7 @@ def _known(folder: Path, made_by: Mapping[str, Any]) -> dict[str, tuple[EncodedS
     return {digest: (shard, i) for shard in shards if shard is not None for i, digest in enumerate(shard.digests)}
 
 
-def _shard(
-    file: Path, model: Retriever, device: torch.device, known: Mapping[str, tuple[EncodedShard, int]]
-) -> tuple[EncodedShard, int]:
+def _shard(file: Path, model: Retriever, device: torch.device, known: Mapping[str, tuple[EncodedShard, int]]) -> tuple[EncodedShard, int]:
     """Every video of a shard of clips, whatever its split, and how many had to be encoded.
 
     By way of float16: half the size on disk, and scores change by less than 0.001.

@@ -69,13 +69,9 @@ class Index:
         if not len(chosen) or k < 1:
             return Found(np.empty(0, np.int64), np.empty(0, np.float32))
         looked_at = chosen if self._few(chosen, k) else self.candidates(query, k, None if among is None else chosen)
-        scores = self.tokens.scores(query, looked_at)
+        scores = self.tokens.scores(query, looked_at.tolist())
         best = np.argsort(-scores, kind="stable")[:k]
         return Found(looked_at[best], scores[best])
-
-    def top(self, queries: Sequence[Query], among: np.ndarray) -> np.ndarray:
-        """The best score of each query. Shapes: Q queries -> float32 [Q]; -inf where `among` is empty."""
-        return np.array([found.scores[0] if len(found.scores) else -np.inf for found in (self.search(q, 1, among) for q in queries)], "f4")
 
     def candidates(self, query: Query, k: int, among: np.ndarray | None) -> np.ndarray:
         """The numbers of the videos to score, rising. Shapes: int64 [n], n >= min(k, number of videos)."""
@@ -97,12 +93,6 @@ class Exact(Index):
         least = np.partition(some, len(some) - k)[len(some) - k] if k < len(some) else -np.inf
         kept = np.flatnonzero(some >= least - CLOSE)
         return kept if among is None else among[kept]
-
-    def top(self, queries: Sequence[Query], among: np.ndarray) -> np.ndarray:
-        """As `Index.top`. Shapes: -> float32 [Q]."""
-        if not len(among):
-            return np.full(len(queries), -np.inf, np.float32)
-        return np.asarray(self.tokens.scan(queries)[:, among].max(1))
 
 
 class Approximate(Index):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,9 @@ def _asked(question: Any, url: str) -> Any:
     except (ResponseHandlingException, UnexpectedResponse, OSError) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(
-            f"no Qdrant answers: {said}", where=url, fix=f"start the server, mend search.url, or set its key in {KEY}; or search.engine: auto"
+            f"no Qdrant answers: {said}",
+            where=url,
+            fix=f"start the server, mend search.url, or set its key in {KEY}; or search.engine: auto",
         ) from error
 
 
@@ -89,7 +92,7 @@ class QdrantNearest:
         if self._url.startswith("http"):
             for field in ("video", "first"):  # local mode has no payload indices
                 kind = models.PayloadSchemaType.KEYWORD if field == "video" else models.PayloadSchemaType.BOOL
-                self._ask(lambda field=field, kind=kind: self._client.create_payload_index(name, field, kind))
+                self._ask(partial(self._client.create_payload_index, name, field, kind))
 
     def known(self) -> Mapping[str, str]:
         """The digest of every video all of whose branches are in it, by id; a video that is half there has an empty one."""
@@ -101,11 +104,10 @@ class QdrantNearest:
         from qdrant_client import models
 
         only = models.Filter(must=[models.FieldCondition(key="first", match=models.MatchValue(value=True))])
+        asked = {"scroll_filter": only, "limit": 1000, "with_payload": ["video", "digest"]}
         offset = None
         while True:
-            points, offset = self._ask(
-                lambda offset=offset: self._client.scroll(name, scroll_filter=only, limit=1000, offset=offset, with_payload=["video", "digest"])
-            )
+            points, offset = self._ask(partial(self._client.scroll, name, offset=offset, **asked))
             yield from ((point.payload["video"], point.payload["digest"]) for point in points)
             if offset is None:
                 return
@@ -123,7 +125,7 @@ class QdrantNearest:
                     points.append(models.PointStruct(id=place, vector=tokens[branch][i].tolist(), payload=about))
             for start in range(0, len(points), POINTS):
                 some = points[start : start + POINTS]
-                self._ask(lambda name=name, some=some: self._client.upsert(name, points=some, wait=True))
+                self._ask(partial(self._client.upsert, name, points=some, wait=True))
 
     def remove(self, videos: Sequence[str]) -> None:
         """Remove the tokens of some videos."""
@@ -131,30 +133,21 @@ class QdrantNearest:
 
         for name in self._collections.values():
             for start in range(0, len(videos), POINTS):
-                some = models.Filter(must=[models.FieldCondition(key="video", match=models.MatchAny(any=list(videos[start : start + POINTS])))])
-                self._ask(
-                    lambda name=name, some=some: self._client.delete(name, points_selector=models.FilterSelector(filter=some), wait=True)
-                )
+                some = models.FilterSelector(filter=_of(videos[start : start + POINTS]))
+                self._ask(partial(self._client.delete, name, points_selector=some, wait=True))
 
     def keep(self) -> None:
         """The server keeps what it was sent."""
 
     def near(self, query: Query, count: int, among: Sequence[str] | None) -> list[str]:
         """The `count` videos whose best tokens fuse to the most; one that is not near in a branch counts there as the last that is."""
-        from qdrant_client import models
-
-        only = None
-        if among is not None:
-            only = models.Filter(must=[models.FieldCondition(key="video", match=models.MatchAny(any=list(among)))])
+        asked = {"group_by": "video", "limit": count, "group_size": 1, "with_payload": False}
+        only = None if among is None else _of(among)
         fused: dict[str, float] = {}
         for branch, name in self._collections.items():
             if query.weights[branch] > 0:
-                asked = query.unit(branch).tolist()
-                groups = self._ask(
-                    lambda name=name, asked=asked: self._client.query_points_groups(
-                        name, group_by="video", query=asked, limit=count, group_size=1, query_filter=only, with_payload=False
-                    )
-                ).groups
+                vector = query.unit(branch).tolist()
+                groups = self._ask(partial(self._client.query_points_groups, name, query=vector, query_filter=only, **asked)).groups
                 best = {str(group.id): float(group.hits[0].score) for group in groups}
                 base = min(best.values(), default=0.0)
                 for video, product in best.items():
@@ -163,3 +156,10 @@ class QdrantNearest:
 
     def _ask(self, question: Any) -> Any:
         return _asked(question, self._url)
+
+
+def _of(videos: Sequence[str]) -> Any:
+    """The points of some videos."""
+    from qdrant_client import models
+
+    return models.Filter(must=[models.FieldCondition(key="video", match=models.MatchAny(any=list(videos)))])

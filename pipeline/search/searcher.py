@@ -7,7 +7,8 @@ after the first costs one sentence and one matrix product.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -24,8 +25,17 @@ from pipeline.models.scores import token_cosines
 from pipeline.ranking import gallery
 from pipeline.ranking.split import normalised, real_rows
 from pipeline.search.answers import Hit
+from pipeline.search.best_token import best_tokens, tokens_of
 from pipeline.search.engine import Engine
-from pipeline.search.index import open_index
+from pipeline.search.index import folder_of, open_index
+from pipeline.search.indices import engine_for, index_of
+from pipeline.search.nearest import Found, Index
+from pipeline.search.tokens import Query
+from pipeline.search.unrelated import sentences
+
+PROBES = 6  # sentences that show how a model scores
+COMPARED = 10  # answers of each query that are compared with what the model says
+ALIKE = 1e-4  # largest difference of one score worked out in two ways
 
 
 class Searcher(Engine):
@@ -36,8 +46,22 @@ class Searcher(Engine):
         super().__init__(config, self.settings.text)
         self.name, self.trained = f"{experiment}, seed {seed}", (experiment, seed)
         self.model, _, _ = load_model(layout.checkpoint(experiment, seed), experiment=experiment, seed=seed)
-        self.index = open_index(config, layout, experiment, seed, self.model)
-        self.ids = self.index.ids
+        self.videos = open_index(config, layout, experiment, seed, self.model)
+        self.ids, self._folder = self.videos.ids, folder_of(layout, experiment, seed)
+
+    @cached_property
+    def index(self) -> Index | None:  # type: ignore[override]
+        """An index of tokens where the model scores a video by its best ones, which a few sentences show; else None, and `scores` says."""
+        some = self.asked_all(sentences(PROBES))
+        best = best_tokens(self.model, {name: torch.cat([asked[name] for asked in some]) for name in some[0]}, self.videos)
+        tokens = tokens_of(self.videos, best) if best else None
+        if tokens is None:
+            if engine_for(self.config, len(self.ids)) != "exact":
+                self._say_all()
+            return None
+        self._vectors = {branch: entry.vector for branch, entry in best.items()}
+        experiment, seed = self.trained or ("", 0)
+        return index_of(self.config, tokens, self._folder, f"{self.config.dataset.name}-{experiment}-{seed}")
 
     def asked(self, query: str) -> Encoded:
         """A sentence as the model encodes it, by way of the precision text is stored in, so that it equals a stored query's."""
@@ -60,51 +84,80 @@ class Searcher(Engine):
         words = normalised(states.half())[None, : self.model.settings.max_words]
         return gallery.encode_queries(self.model, [Words(words, torch.ones(1, words.shape[1]), sentence.half().float()[None])])
 
+    def query(self, asked: Encoded) -> Query:
+        """The vector each branch compares with tokens, and the weights of the fusion."""
+        return Query({branch: asked[name][0].numpy() for branch, name in self._vectors.items()}, self._weights)
+
     def scores(self, asked: Encoded | Tensor) -> np.ndarray:
         """The fused scores of the model; of a moment, the cosine of the most alike frame. Shapes: [V]."""
         if isinstance(asked, Tensor):
-            return self._alike(asked, slice(None)).max(1)
-        weights = self.settings.evaluation.fusion(self.model.branches)
-        return np.asarray(gallery.score(self.model, asked, self.index.gallery, weights).fused[0])
+            return np.concatenate([self._alike(asked, block, count).max(1) for block, count in self._blocks()])
+        return np.concatenate([gallery.score(self.model, asked, block, self._weights).fused[0].numpy() for block, _ in self._blocks()])
 
     def rows(self, asked: Encoded | Tensor, chosen: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """How well the model finds every frame row to answer. Shapes: as `Engine.rows`."""
+        some, count = self.videos.part(chosen), self.videos.frame_count[torch.tensor(chosen)]
         if isinstance(asked, Tensor):
-            return self._alike(asked, list(chosen)), self.index.start[chosen], self.index.end[chosen]
-        videos = torch.tensor(chosen)
-        repeated = gallery.part(asked, torch.zeros(len(chosen), dtype=torch.int64))
-        similarity = gallery.locate(self.model, repeated, self.index.gallery, videos, self.index.frame_count).numpy()
-        return similarity, self.index.start[chosen], self.index.end[chosen]
+            similarity = self._alike(asked, some, count)
+        else:
+            repeated = gallery.part(asked, torch.zeros(len(chosen), dtype=torch.int64))
+            similarity = gallery.locate(self.model, repeated, some, torch.arange(len(chosen)), count).numpy()
+        return similarity, self.videos.start[chosen], self.videos.end[chosen]
 
-    @property
-    def durations(self) -> np.ndarray:
+    def _index_for(self, asked: Encoded | Tensor) -> Index | None:
+        """A moment is compared with frames, whatever the model's branches are."""
+        return None if isinstance(asked, Tensor) else self.index
+
+    def _best(self, asked: Encoded | Tensor, among: np.ndarray, k: int) -> Found:
+        """As `Engine._best`; the first of the answers are compared with what the model itself says of them."""
+        found = super()._best(asked, among, k)
+        if isinstance(asked, Tensor) or self.index is None or not len(found.videos):
+            return found
+        own = gallery.score(self.model, asked, self.videos.part(found.videos[:COMPARED].tolist()), self._weights).fused[0].numpy()
+        if np.allclose(own, found.scores[:COMPARED], atol=ALIKE, rtol=0):
+            return found
+        self._say_all()
+        self.index, self._matrices, self._remembered = None, {}, {}  # type: ignore[misc]
+        return super()._best(asked, among, k)
+
+    def _say_all(self) -> None:
+        print(f"note: {self.name} does not score a video by its best token: every video is scored", file=sys.stderr)
+
+    def _blocks(self) -> Iterator[tuple[Encoded, Tensor]]:
+        """All videos in order, a shard at a time, and how many of their rows are not padding."""
+        return ((shard.encoded(), torch.from_numpy(shard.frame_count)) for shard in self.videos.shards)
+
+    @cached_property
+    def _weights(self) -> dict[str, float]:
+        return self.settings.evaluation.fusion(self.model.branches)
+
+    @cached_property
+    def durations(self) -> np.ndarray:  # type: ignore[override]
         """The end of the last frame row of each video. Shapes: [V] s."""
-        return np.asarray(np.nanmax(self.index.end, axis=1))
+        return np.asarray(np.nanmax(self.videos.end, axis=1))
 
     def of_row(self, video: int, seconds: float) -> Tensor:
         """The model's token of the frame row that covers an instant. Shapes: [H]. Errors: ConfigError where it keeps none."""
-        row = int(np.clip(np.searchsorted(self.index.end[video], seconds, side="right"), 0, int(self.index.frame_count[video]) - 1))
-        return self._tokens([video])[0, row]
+        row = int(np.clip(np.searchsorted(self.videos.end[video], seconds, side="right"), 0, int(self.videos.frame_count[video]) - 1))
+        return self._tokens(self.videos.part([video]))[0, row]
 
-    def _tokens(self, chosen: slice | list[int]) -> Tensor:
+    def _tokens(self, videos: Encoded) -> Tensor:
         """The model's token of every frame row. Shapes: n videos -> [n, F, H]."""
-        gallery = self.index.gallery
-        if "frames" in gallery:
-            return gallery["frames"][chosen]
-        if "clips" in gallery and "frame_to_clip" in gallery:
-            place = gallery["frame_to_clip"][chosen].long()
-            return gallery["clips"][chosen].take_along_dim(place[..., None], 1)
+        if "frames" in videos:
+            return videos["frames"]
+        if "clips" in videos and "frame_to_clip" in videos:
+            return videos["clips"].take_along_dim(videos["frame_to_clip"].long()[..., None], 1)
         raise ConfigError(
             f"{self.name} is a model that keeps no token of a frame, so moments cannot be compared with moments",
             where="model",
             fix="ask the frozen encoder (--zero-shot)",
         )
 
-    def _alike(self, token: Tensor, chosen: slice | list[int]) -> np.ndarray:
-        """The cosine of a token with every frame row, minus infinity at padding. Shapes: n videos -> [n, F]."""
-        tokens = self._tokens(chosen)
+    def _alike(self, token: Tensor, videos: Encoded, count: Tensor) -> np.ndarray:
+        """The cosine of a token with every frame row, minus infinity at padding. Shapes: `count` [n] rows -> [n, F]."""
+        tokens = self._tokens(videos)
         cosines = token_cosines(token[None].expand(len(tokens), -1), F.normalize(tokens, dim=-1))
-        return cosines.masked_fill(~real_rows(self.index.frame_count[chosen], tokens.shape[1]), float("-inf")).numpy()
+        return cosines.masked_fill(~real_rows(count, tokens.shape[1]), float("-inf")).numpy()
 
 
 def open_run(config: Config, experiment: str = "", seed: int | None = None) -> Searcher:

@@ -21,7 +21,7 @@ TINY = 1e-12  # smallest norm divided by: a token of zeros scores 0
 
 
 class Query(NamedTuple):
-    """A query as tokens are compared with it. Shapes: `vectors[branch]` float32 [H], of any length; `weights[branch]` in the fused score."""
+    """A query as tokens are compared with it, and what each branch counts. Shapes: `vectors[branch]` float32 [H], of any length."""
 
     vectors: Mapping[str, np.ndarray]
     weights: Mapping[str, float]

@@ -75,7 +75,7 @@ def _maker(dag: Dag, path: Path, product: Product | None) -> str:
         return "`prvr import`"
     if any(part.endswith((".parts", ".spool")) for part in path.parts) or path.name == "last.h5":
         return "the job that keeps its unfinished work there: delete it"
-    return "`prvr search`: delete it" if path.stem == "index" else "no job of this configuration: delete it"
+    return "`prvr search`: delete it" if path.parent.name in ("index", "faiss") else "no job of this configuration: delete it"
 
 
 def report(verdicts: list[Verdict]) -> str:

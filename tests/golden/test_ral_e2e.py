@@ -130,7 +130,7 @@ def test_the_index_of_search_ranks_as_the_evaluation(bare: Bare) -> None:
     from pipeline.ranking import gallery
 
     queries, _ = gallery.encode(model, found, torch.device("cpu"))
-    scores = gallery.score(model, queries, index.gallery, {"clip": 0.5, "frame": 0.5})
+    scores = gallery.score(model, queries, index.part(range(len(index.ids))), {"clip": 0.5, "frame": 0.5})
     order = [index.ids.index(video) for video in found.videos.ids]
     exact = gallery.score(model, queries, gallery.encode(model, found, torch.device("cpu"))[1], {"clip": 0.5, "frame": 0.5})
     assert (scores.fused[:, order] - exact.fused).abs().max() < 1e-3  # kept in half precision

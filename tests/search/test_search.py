@@ -13,9 +13,11 @@ import torch
 from pipeline.clips.recipe import recipe_name
 from pipeline.config.encoders import Imported
 from pipeline.core.errors import ConfigError, DiskError, EncoderError, StoreMissing, StoreSchema
-from pipeline.core.store import open_store
+from pipeline.core.layout import Layout
+from pipeline.core.store import create, open_store
 from pipeline.evaluation import inputs, stage
 from pipeline.jobs import recipes
+from pipeline.ranking import gallery
 from pipeline.search import index
 from pipeline.search import searcher as search
 from pipeline.search.searcher import Searcher
@@ -53,17 +55,70 @@ def test_a_typed_query_ranks_as_the_stored_one(searchable: World) -> None:
 def test_the_second_query_encodes_no_video(searchable: World, monkeypatch: pytest.MonkeyPatch) -> None:
     config, layout = searchable.config, searchable.layout
     first = search.search(config, layout, "main", 1, "text 2", k=2)
-    monkeypatch.setattr(index, "_encode", lambda *_: pytest.fail("encoded again"))
+    monkeypatch.setattr(index, "_shard", lambda *_: pytest.fail("encoded again"))
     assert search.search(config, layout, "main", 1, "text 2", k=2) == first
     monkeypatch.undo()
     searchable.train("main", 1, text_dim=64)  # written anew, the same weights
-    before = (layout.run("main", 1) / "index.h5").read_bytes()
+    before = files(layout, 1)
     assert search.search(config, layout, "main", 1, "text 2", k=2) == first
-    assert (layout.run("main", 1) / "index.h5").read_bytes() == before
+    assert files(layout, 1) == before
     status = layout.checkpoint("main", 1).stat()
     searchable.train("main", 1, text_dim=64, weights=2)  # other weights under the old time
     os.utime(layout.checkpoint("main", 1), ns=(status.st_atime_ns, status.st_mtime_ns))
     assert search.search(config, layout, "main", 1, "text 2", k=2) != first
+
+
+def files(layout: Layout, seed: int) -> dict[str, bytes]:
+    """What is kept of a run's encoded videos."""
+    return {path.name: path.read_bytes() for path in sorted(index.folder_of(layout, "main", seed).glob("*.h5"))}
+
+
+def test_a_video_more_is_encoded_alone_and_leaves_the_files_of_an_index_made_anew(
+    searchable: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shards of clips come and go with their videos: what is kept of a video goes by its clips, not by its name or its shard."""
+    config, layout = searchable.config, searchable.layout
+    shards = sorted(layout.clips(recipe_name(config.experiment("main")), "*").parent.glob("*.h5"))
+    held = shards[1].read_bytes()
+    with open_store(shards[1]) as store:
+        later = len(store.table("videos"))
+    shards[1].unlink()
+    encoded: list[int] = []
+    encode = gallery.encode_videos
+    monkeypatch.setattr(gallery, "encode_videos", lambda model, batches: (encoded.append(len(batches)), encode(model, batches))[1])
+    few = Searcher(config, layout, "main", 1)
+    assert len(encoded) == len(few.ids)
+    assert set(files(layout, 1)) == {path.name for path in shards if path != shards[1]}
+    encoded.clear()
+    shards[1].write_bytes(held)
+    more = Searcher(config, layout, "main", 1)
+    assert len(encoded) == later == more.videos.added
+    grown = files(layout, 1)
+    shutil.rmtree(index.folder_of(layout, "main", 1))
+    assert len(Searcher(config, layout, "main", 1).ids) == len(more.ids)
+    assert files(layout, 1) == grown, "byte for byte"
+    encoded.clear()
+    _renamed(shards[0])
+    renamed = Searcher(config, layout, "main", 1)
+    assert encoded == [], "a new name is no new video"
+    assert set(renamed.ids) - set(more.ids) == {"renamed"}
+    shards[1].unlink()
+    Searcher(config, layout, "main", 1)
+    assert encoded == []
+    assert set(files(layout, 1)) == {path.name for path in shards if path != shards[1]}
+
+
+def _renamed(shard: Path) -> None:
+    """The same shard of clips, its first video under another name."""
+    with open_store(shard) as store:
+        videos, attrs = store.table("videos"), {k: store.attrs[k] for k in ("stage", "recipe")}
+        other = {k: v for k, v in store.attrs.items() if k not in ("stage", "recipe", "recipe_hash", "prvr_schema", "digest")}
+        arrays = {name: store.array(name) for name in store.names() if not name.startswith("videos/")}
+    videos.loc[0, "video_id"] = "renamed"
+    with create(shard, **attrs, **other) as writer:
+        writer.table("videos", videos)
+        for name, values in arrays.items():
+            writer.array(name, values)
 
 
 def test_an_index_is_of_its_run_whatever_its_name_and_time(searchable: World) -> None:
@@ -71,14 +126,14 @@ def test_an_index_is_of_its_run_whatever_its_name_and_time(searchable: World) ->
     searchable.train("main", 2, text_dim=64)
     first, second = (search.search(config, layout, "main", seed, "text 2", k=2) for seed in (1, 2))
     assert first != second
-    indices = [layout.run("main", seed) / "index.h5" for seed in (1, 2)]
+    indices = [index.folder_of(layout, "main", seed) / "000.h5" for seed in (1, 2)]
     shutil.copy2(indices[0], indices[1])
     assert search.search(config, layout, "main", 2, "text 2", k=2) == second
     indices[1].write_bytes(indices[1].read_bytes()[:-100])
     assert search.search(config, layout, "main", 2, "text 2", k=2) == second
     file = sorted(layout.clips(recipe_name(config.experiment("main")), "*").parent.glob("*.h5"))[0]
     file.unlink()  # its videos are searched no more
-    assert len(Searcher(config, layout, "main", 2).index.ids) < len(searchable.ids)
+    assert len(Searcher(config, layout, "main", 2).ids) < len(searchable.ids)
 
 
 def test_a_run_under_another_ones_name_is_not_searched(searchable: World) -> None:
@@ -129,7 +184,7 @@ def test_the_model_is_left_as_it_was(searchable: World) -> None:
     searcher = Searcher(searchable.config, searchable.layout, "main", 1)
     assert next(searcher.model.parameters()).device == torch.device("cpu")
     found = inputs.load(searchable.layout, searchable.config.experiment("main"), "test")
-    assert len(found.split.videos) + 1 == len(searcher.index.ids)
+    assert len(found.split.videos) + 1 == len(searcher.ids)
 
 
 @pytest.mark.parametrize("kind", ["msc", "ms_sl", "gmmformer", "dl_dkd", "amdnet"])
@@ -140,8 +195,8 @@ def test_a_moment_as_a_query_is_compared_in_the_models_own_space(tmp_path: Path,
     world.train("main", 1, text_dim=64)
     searcher = Searcher(world.config, world.layout, "main", 1)
     for video in (0, 5):
-        row = int(searcher.index.frame_count[video]) // 2
-        middle = float(searcher.index.start[video, row] + searcher.index.end[video, row]) / 2
+        row = int(searcher.videos.frame_count[video]) // 2
+        middle = float(searcher.videos.start[video, row] + searcher.videos.end[video, row]) / 2
         answer, asked = searcher.like(video, middle, k=3)
         assert answer.hits[0].video_id == searcher.ids[video]
         assert answer.hits[0].score == pytest.approx(1.0, abs=1e-3)
@@ -149,13 +204,14 @@ def test_a_moment_as_a_query_is_compared_in_the_models_own_space(tmp_path: Path,
         best = int(similarity[0].argmax())  # a short video repeats its rows: several tokens are of one time
         assert start[0, best] <= middle <= end[0, best]
         assert answer.hits[0].start <= middle <= answer.hits[0].end
-        assert np.isneginf(similarity[0, int(searcher.index.frame_count[video]) :]).all()
+        assert np.isneginf(similarity[0, int(searcher.videos.frame_count[video]) :]).all()
 
 
 def test_what_a_model_cannot_compare_is_said_in_words(searchable: World) -> None:
     searcher = Searcher(searchable.config, searchable.layout, "main", 1)
     with pytest.raises(ConfigError, match=r"main, seed 1 reads no pictures.*\n.*\n.*ask the frozen encoder \(--zero-shot\)"):
         searcher.picture(np.zeros((8, 8, 3), np.uint8))
-    searcher.index.gallery.pop("frames")
+    for shard in searcher.videos.shards:
+        shard.gallery.pop("frames")
     with pytest.raises(ConfigError, match="keeps no token of a frame, so moments cannot be compared with moments"):
         searcher.like(0, 1.0)

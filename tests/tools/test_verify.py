@@ -38,7 +38,7 @@ def dag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dag:
     for shard in made.shards:
         store(made.layout.features("clip", shard), made.layout.features_manifest("clip", shard), encoder="clip", shard=shard)
     store(made.layout.text("clip"), made.layout.text_manifest("clip"), stage="text", encoder="clip")
-    store(made.layout.run("main", 1) / "index.h5", None, stage="index")
+    store(made.layout.run("main", 1) / "index" / "000.h5", None, stage="index")
     return made
 
 
@@ -68,7 +68,7 @@ def test_each_damage_is_named_with_its_job(dag: Dag) -> None:
     files[3].unlink()
     dag.layout.text("clip").write_bytes(dag.layout.text("clip").read_bytes()[:3000])
     dag.layout.text_manifest("clip").write_text("{")
-    (dag.layout.run("main", 1) / "index.h5").write_text("")
+    (dag.layout.run("main", 1) / "index" / "000.h5").write_text("")
     (dag.layout.features("clip", "000").with_name("old.h5")).write_bytes(b"")
     found = bad(dag)
     assert {name: verdict.problem.partition("]")[0] for name, verdict in found.items()} == {
@@ -76,20 +76,20 @@ def test_each_damage_is_named_with_its_job(dag: Dag) -> None:
         "features/clip/001.h5": "[STORE_SCHEMA",
         "features/clip/003.h5": "[STORE_MISSING",
         "features/clip/old.h5": "[STORE_DAMAGED",
-        "runs/main/seed1/index.h5": "[STORE_DAMAGED",
+        "runs/main/seed1/index/000.h5": "[STORE_DAMAGED",
         "text/clip.h5": "[STORE_DAMAGED",
         "text/clip.json": found["text/clip.json"].problem,
     }
     assert found["features/clip/000.h5"].maker == "the job features encoder=clip shard=000"
     assert found["text/clip.json"].maker == "the job text encoder=clip"
-    assert "prvr search" in found["runs/main/seed1/index.h5"].maker
+    assert "prvr search" in found["runs/main/seed1/index/000.h5"].maker
     assert "no job of this configuration" in found["features/clip/old.h5"].maker
 
 
 def test_what_is_bad_is_taken_away_and_what_is_whole_stays(dag: Dag) -> None:
     file = dag.layout.features("clip", "000")
     file.write_bytes(file.read_bytes()[:3000])
-    index = dag.layout.run("main", 1) / "index.h5"
+    index = dag.layout.run("main", 1) / "index" / "000.h5"
     index.write_text("")
     ended = CliRunner().invoke(app, ["verify", "--remove"])
     assert ended.exit_code == 1
