@@ -38,6 +38,7 @@ CASES: dict[str, dict[str, str]] = {
     "core.errors:system_error": {"{fixes[number]}": "tests/workflow/test_interruption.py::test_disk_full"},
     "core.store.ragged:damaged": {"delete the file": MADE_AGAIN},
     "core.store.reader:Reader.array": {"delete the file": MADE_AGAIN},
+    "core.store.reader:Reader.mapped": {"delete the file": MADE_AGAIN},
     "core.store.reader:Reader._check": {"delete the file": MADE_AGAIN},
     "core.store.reader:_foreign": {"published bundles": MADE_AGAIN},
     "core.store.reader:_ours": {"delete the file": MADE_AGAIN},
@@ -81,6 +82,7 @@ CASES: dict[str, dict[str, str]] = {
         "ask the frozen encoder": "tests/search/test_search.py::test_a_moment_as_a_query_is_the_frozen_encoders"
     },
     "search.frozen:_stored": {"run the workflow again": SEARCHED},
+    "search.qdrant_index:client": {"pip install": "tests/test_fixes.py::test_extras_that_messages_name"},
     "search.opening:engines": {"run the workflow again": SEARCHED},
     "search.index:open_index": {
         "run the workflow again": "tests/workflow/test_staleness.py::test_what_a_message_asks_for_makes_the_lost_file_again"

@@ -16,7 +16,6 @@ from pipeline.search.tokens import Query, Tokens
 KEY = "PRVR_QDRANT_API_KEY"
 POINTS = 512  # sent at once
 SPACE = uuid.UUID("8f4c1f0e-3c58-4bd0-9a53-0c1f2f7a6f10")  # of the ids of points
-EXTRA = "install the extra: pip install 'prvr[qdrant]'"
 
 
 def client(url: str) -> Any:
@@ -27,7 +26,9 @@ def client(url: str) -> Any:
     try:
         from qdrant_client import QdrantClient
     except ImportError as error:
-        raise ConfigError("the engine qdrant needs the library qdrant-client", where="search.engine", fix=EXTRA) from error
+        raise ConfigError(
+            "the engine qdrant needs the library qdrant-client", where="search.engine", fix="pip install 'prvr[qdrant]'"
+        ) from error
     if url == ":memory:":
         return QdrantClient(location=url)
     if url.startswith("file:"):

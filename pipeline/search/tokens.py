@@ -107,7 +107,7 @@ class Tokens:
         self._first = np.cumsum([0, *(len(shard.ids) for shard in self.shards)])
         if len(self.place) != len(self.ids):
             twice = next(video for i, video in enumerate(self.ids) if self.place[video] != i)
-            raise ConfigError(f"two videos have the id {twice!r}", where="index", fix="run the workflow again")
+            raise ConfigError(f"two videos have the id {twice!r}", where="search", fix="give them different names")
 
     @cached_property
     def place(self) -> dict[str, int]:
