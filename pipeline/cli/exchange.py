@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from pipeline.cli.opening import ConfigFile as Config
 from pipeline.cli.opening import load
-from pipeline.core.errors import BundleError
+from pipeline.core.errors import BundleError, ConfigError
 from pipeline.core.install import run_command
 from pipeline.interchange.teachers import Teacher
 
+if TYPE_CHECKING:
+    from pipeline.config.schema import Config as Settings
+    from pipeline.models.base import Dims
+
+Kind = Literal["msc", "mssl", "npz", "hub", "parquet"]
 Experiment = Annotated[str, typer.Option("--experiment", help="An experiment of the configuration.")]
 Seed = Annotated[int, typer.Option("--seed", help="The seed of the run.")]
 VideoEncoder = Annotated[str, typer.Option("--video", help="Encoder name the features go under.")]
@@ -75,20 +80,46 @@ def import_bundle(
 
 def export_bundle(
     target: Annotated[Path, typer.Argument(help="The folder to write.")],
-    video: Annotated[list[str], typer.Option("--video", help="Encoder whose features to write; repeat to set several side by side.")],
-    text: TextEncoder,
+    video: Annotated[
+        list[str] | None, typer.Option("--video", help="Encoder whose features to write; repeat to set several side by side.")
+    ] = None,
+    text: Annotated[str, typer.Option("--text", help="Encoder whose query states to write.")] = "",
     config: Config = "config.yaml",
-    kind: Annotated[str, typer.Option("--kind", help="msc, mssl or npz.")] = "msc",
+    kind: Annotated[
+        Kind,
+        typer.Option(
+            "--layout",
+            "--kind",
+            help="msc, mssl, npz: what released code reads. hub: a trained run for the Hugging Face hub. "
+            "parquet: features and results, of all encoders and runs unless --video and --text name some.",
+        ),
+    ] = "msc",
     collection: Annotated[
         str, typer.Option("--collection", help="The collection's name in the file names; by default the dataset's.")
     ] = "",
     rename: Annotated[list[str] | None, typer.Option("--rename", help="ours=theirs for split names, e.g. test=val; repeat.")] = None,
+    experiment: Annotated[str, typer.Option("--experiment", help="With hub: the run; by default the first experiment.")] = "",
+    seed: Annotated[int | None, typer.Option("--seed", help="With hub: its seed; by default the first one.")] = None,
+    licence: Annotated[str, typer.Option("--license", help="With hub and parquet: the licence by the hub's name, yours to choose.")] = "",
+    push: Annotated[str, typer.Option("--push", help="With hub and parquet: print how to send it to this repository.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="With --push: send it now, to a private repository.")] = False,
 ) -> None:
-    """Write features, query states and caption lists as the released code reads them."""
+    """Write features, query states and captions as released code reads them; or a run, or features and results, for others to use."""
     from pipeline.interchange import exporting
 
     settings = load(config)
     layout = settings.layout
+    if kind in ("hub", "parquet"):
+        if kind == "hub":
+            _to_hub(settings, target, experiment, seed, licence)
+        else:
+            _to_parquet(settings, target, video, text, licence)
+        print(f"wrote {target}")
+        if push:
+            _push(push, target, "model" if kind == "hub" else "dataset", yes)
+        return
+    if not video or not text:
+        raise typer.BadParameter(f"--layout {kind} needs --video and --text")
     if kind == "npz":
         exporting.export_npz(layout, target, video=video, text=text)
     else:
@@ -99,14 +130,60 @@ def export_bundle(
     print(f"wrote {target}")
 
 
+def _to_hub(settings: Settings, target: Path, experiment: str, seed: int | None, licence: str) -> None:
+    from pipeline.interchange.hub import export_hub
+    from pipeline.jobs import recipes
+
+    name = experiment or next(iter(settings.experiments))
+    if name not in settings.models:
+        raise ConfigError(f"there is no experiment {name!r}", where="--experiment", fix=f"name one of: {', '.join(settings.models)}")
+    chosen = settings.experiment(name)
+    made_by = {encoder: recipes.text(settings, encoder) for encoder in (chosen.text, chosen.teacher) if encoder}
+    made_by |= {encoder: recipes.features(settings, encoder) for encoder in chosen.encoders}
+    export_hub(settings, settings.layout, name, settings.seeds[0] if seed is None else seed, target, made_by, licence)
+
+
+def _to_parquet(settings: Settings, target: Path, video: list[str] | None, text: str, licence: str) -> None:
+    from pipeline.interchange.parquet import export_parquet
+    from pipeline.jobs.collection import TARGETS
+
+    layout, runs = settings.layout, [run for group in TARGETS for run in settings.group(group)]
+    stored = [name for name in settings.encoders if any(layout.features(name, "*").parent.glob("*.h5"))]
+    texts = [name for name in settings.encoders if layout.text(name).exists()]
+    if absent := [name for name in (*(video or ()), *([text] if text else ())) if name not in settings.encoders]:
+        raise ConfigError(f"there is no encoder {absent[0]!r}", where=settings.source, fix=f"name one of: {', '.join(settings.encoders)}")
+    export_parquet(
+        layout,
+        target,
+        video=video or stored,
+        text=[text] if text else texts,
+        runs=list(dict.fromkeys(runs)),
+        name=settings.dataset.name,
+        demo=settings.dataset.kind == "demo",
+        licence=licence,
+    )
+
+
+def _push(repo: str, folder: Path, kind: str, yes: bool) -> None:
+    from pipeline.interchange import hub
+
+    if yes:
+        print(f"sent to {hub.push(repo, folder, kind)}")
+    else:
+        print(f"to send it (nothing was sent): {hub.push_command(repo, folder, kind)}")
+
+
 def import_checkpoint(
-    path: Annotated[Path, typer.Argument(help="A released best.ckpt; no code in it is run.")],
+    path: Annotated[
+        Path, typer.Argument(help="A released best.ckpt, or a folder of `prvr export --layout hub`; no code in either is run.")
+    ],
     experiment: Experiment,
     seed: Seed = 9527,
     config: Config = "config.yaml",
     force: Annotated[bool, typer.Option("--force", help="Replace a checkpoint that was trained here.")] = False,
 ) -> None:
     """Turn a released checkpoint into a run that can be evaluated and searched, and that no job trains, replaces or removes."""
+    from pipeline.core import kept
     from pipeline.core.atomic import write_json
     from pipeline.core.provenance import sha256
     from pipeline.interchange import checkpoints
@@ -122,12 +199,30 @@ def import_checkpoint(
             where=written,
             fix="import under another experiment or seed, or give --force",
         )
-    collection = Collection.of(settings)
-    checkpoints.import_checkpoint(
-        settings, layout, experiment, seed, path, lambda dims: widths(collection, experiment, dims._asdict(), path)
-    )
-    write_json(mark, {"file": path.name, "sha256": sha256(path)})
+    collection, former = Collection.of(settings), ""
+
+    def replace(dims: Dims) -> None:
+        """The checkpoint is sound and about to be written."""
+        nonlocal former
+        widths(collection, experiment, dims._asdict(), path)
+        former = kept.keep(layout, experiment, seed, "", settings.runtime.keep_runs)
+
+    if path.is_dir():
+        from pipeline.interchange.hub import WEIGHTS, import_hub
+
+        differ = import_hub(settings, layout, experiment, seed, path, replace)
+        write_json(mark, {"file": path.resolve().name, "sha256": sha256(path / WEIGHTS)})
+    else:
+        differ = []
+        checkpoints.import_checkpoint(settings, layout, experiment, seed, path, replace)
+        write_json(mark, {"file": path.name, "sha256": sha256(path)})
     print(f"wrote {written}")
+    for line in differ:
+        print(f"note: it was measured otherwise: {line}")
+    if former == kept.hash_of(layout, experiment, seed):
+        kept.remove(layout.kept(experiment, seed, former))  # the same file once more
+    elif former:
+        print(f"the run that was here is kept as {former} (`prvr runs`)")
     if settings.experiment(experiment).clips.dtype == "float16":
         print(
             "note: clips are stored in float16, which can move a rank by one against the lender's own evaluation; "

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import exchange, report, run, stages, tools
+from pipeline.cli import exchange, report, run, runs, stages, tools
 from pipeline.cli.opening import load
 from pipeline.cli.panels import arrange
 from pipeline.core.errors import PrvrError, system_error
@@ -27,6 +27,7 @@ run.register(app)
 stages.register(app)
 tools.register(app)
 report.register(app)
+runs.register(app)
 exchange.register(app)
 arrange(app)
 

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -203,7 +203,7 @@ def train(experiment: Experiment, seed: Seed, config: Config = "config.yaml", th
     from pipeline.jobs import recipes
     from pipeline.training import stage
 
-    stage.run(dag.config, dag.layout, experiment, seed, recipes.training(dag.config, experiment, seed))
+    stage.run(dag.config, dag.layout, experiment, seed, recipes.training(dag.config, experiment, seed), _texts(dag, experiment))
     job.finish(dag)
 
 
@@ -214,8 +214,15 @@ def evaluate(experiment: Experiment, seed: Seed, config: Config = "config.yaml",
     from pipeline.evaluation import stage
     from pipeline.jobs import recipes
 
-    stage.run(dag.config, dag.layout, experiment, seed, recipes.evaluation(dag.config, experiment))
+    stage.run(dag.config, dag.layout, experiment, seed, recipes.evaluation(dag.config, experiment), _texts(dag, experiment))
     job.finish(dag)
+
+
+def _texts(dag: Dag, experiment: str) -> dict[str, dict[str, Any]]:
+    """What the files of an experiment's text encoders must say they were made by."""
+    from pipeline.jobs import recipes
+
+    return {name: recipes.configured(recipes.text(dag.config, name)) for name in dag.texts(experiment)}
 
 
 def table(

@@ -7,7 +7,7 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,10 @@ from pipeline.cli.opening import ConfigFile as Config
 from pipeline.cli.opening import load, open_dag, say_stale
 from pipeline.core.errors import ConfigError
 from pipeline.core.install import run_command
+
+if TYPE_CHECKING:
+    from pipeline.jobs.dag import Dag
+    from pipeline.search.engine import Engine
 
 config_app = typer.Typer(help="The configuration: check it, show it, regenerate what is made from its model.", no_args_is_help=True)
 demo_app = typer.Typer(help="The embedded demo world.", no_args_is_help=True)
@@ -184,6 +188,7 @@ def search(
     shortest: Annotated[float, typer.Option("--shortest", help="Only videos at least so many seconds long.", min=0)] = 0,
     longest: Annotated[float, typer.Option("--longest", help="Only videos at most so many seconds long.", min=0)] = math.inf,
     zero_shot: Annotated[bool, typer.Option("--zero-shot", help="The frozen encoder instead of a trained model.")] = False,
+    kept: Annotated[str, typer.Option("--run", help="A kept run, by its hash (`prvr runs`).")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a query, for programs.")] = False,
 ) -> None:
     """Type a sentence, get the videos that show it and the moments inside each; without a trained model the frozen encoder answers."""
@@ -192,14 +197,26 @@ def search(
     from pipeline.search.answers import Filter, render
     from pipeline.search.opening import engine
 
-    chosen = engine(dag.config, experiment, seed, zero_shot=zero_shot, say=lambda line: print(f"note: {line}", file=sys.stderr))
-    if chosen.trained:
+    if kept:
+        chosen = _kept(dag, kept)
+    else:
+        chosen = engine(dag.config, experiment, seed, zero_shot=zero_shot, say=lambda line: print(f"note: {line}", file=sys.stderr))
+    if chosen.trained and not kept:
         say_stale([stale_run(dag, *chosen.trained)], config)
     if not query:
         print("one query a line, an empty line ends", file=sys.stderr)
     for line in [query] if query else iter(lambda: sys.stdin.readline().strip(), ""):
         answer = chosen.answer(line, top, moments=moments, wanted=Filter(split, group, shortest, longest))
         print(answer.json() if as_json else render(answer), flush=True)
+
+
+def _kept(dag: Dag, run: str) -> Engine:
+    """What a kept run answers with: its own settings, on the videos as they were prepared for it."""
+    from pipeline.search.searcher import Searcher
+    from pipeline.tools.runs import as_configured, find
+
+    found = find(dag.layout, run)
+    return Searcher(as_configured(dag.config, found), found.layout, found.experiment, found.seed)
 
 
 def serve(

@@ -37,6 +37,11 @@ class Runtime(Section):
     batch_size: int = Field(0, ge=0, description="Rows per encoder batch; 0: found automatically.")
     threads: PositiveInt = Field(2, description="CPU threads a job asks for.")
     gpus: PositiveInt = Field(1, description="GPU jobs at once when `--resources gpu=` is not given.")
+    keep_runs: int = Field(
+        5,
+        ge=0,
+        description="Former runs of an experiment and seed that are kept when it is trained again otherwise, the latest ones: `prvr runs`.",
+    )
 
 
 class Search(Section):
@@ -108,6 +113,9 @@ class Config(Section):
     compare: Compare = Compare()
     search: Search = Search()
     runtime: Runtime = Runtime()
+    tracking: Literal["none", "tensorboard", "wandb", "trackio", "mlflow"] = Field(
+        "none", description="Where training and evaluation also report their numbers, on this machine (docs/tracking.md). Re-runs nothing."
+    )
     _source: str = PrivateAttr("config.yaml")
     _unfit: dict[str, ConfigError] = PrivateAttr(default_factory=dict)  # by compared method, filled by reading.py
 

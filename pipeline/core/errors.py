@@ -144,6 +144,12 @@ class LockedError(PrvrError):
     code = "LOCKED"
 
 
+class LibraryError(PrvrError):
+    """A library that was asked for, and that prvr does without otherwise, is not installed."""
+
+    code = "LIBRARY"
+
+
 class PlanError(PrvrError):
     """Snakemake's dry run failed, or says something that cannot be read."""
 

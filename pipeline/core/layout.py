@@ -122,6 +122,15 @@ class Layout:
     def run(self, experiment: str, seed: int) -> Path:
         return self.root / "runs" / experiment / f"seed{seed}"
 
+    def kept(self, experiment: str, seed: int | str, run: str) -> Path:
+        """A run that another one took the place of, by the hash of what it was made by (core/kept.py)."""
+        return self.root / "kept" / experiment / f"seed{seed}" / run
+
+    @property
+    def tracking(self) -> Path:
+        """What experiment trackers keep, a folder for each of them."""
+        return self.root / "tracking"
+
     def checkpoint(self, experiment: str, seed: int) -> Path:
         return self.run(experiment, seed) / "checkpoint.h5"
 
@@ -148,3 +157,13 @@ class Layout:
 
     def metrics(self, experiment: str, seed: int) -> Path:
         return self.run(experiment, seed) / "metrics.json"
+
+
+@dataclass(frozen=True)
+class KeptLayout(Layout):
+    """The same results with a kept run in its experiment's place."""
+
+    kept_run: str = ""
+
+    def run(self, experiment: str, seed: int) -> Path:
+        return self.kept(experiment, seed, self.kept_run)

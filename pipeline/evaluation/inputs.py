@@ -54,8 +54,11 @@ def load_split(config: Config, experiment: str = "", split: str = "") -> data.Sp
     return load(config.layout, chosen, split or chosen.evaluation.split).split
 
 
-def load(layout: Layout, experiment: Experiment, split: str) -> Inputs:
-    """Read a split. Errors: those of ranking.data.load; StoreError."""
+def load(layout: Layout, experiment: Experiment, split: str, texts: data.MadeBy | None = None) -> Inputs:
+    """Read a split; its text files must say they were made by `texts`, values of their recipes by encoder.
+
+    Errors: those of ranking.data.load; StoreError.
+    """
     folder = layout.clips(recipe_name(experiment), "*").parent
     text = layout.text(experiment.text)
     teacher = layout.text(experiment.teacher) if experiment.teacher else None
@@ -70,6 +73,7 @@ def load(layout: Layout, experiment: Experiment, split: str) -> Inputs:
         teacher=teacher,
         needs_teacher=has_teacher,
         made_by=recipe_hash(recipe(experiment)),
+        texts_made_by=texts,
     )
     judged = experiment.evaluation.relevance
     known = read.annotations

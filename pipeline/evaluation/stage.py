@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pipeline.config.method import Experiment
 from pipeline.config.schema import Config
+from pipeline.core import kept, tracking
 from pipeline.core.atomic import write_json
 from pipeline.core.layout import Layout
 from pipeline.core.lease import device as leased
@@ -24,20 +25,22 @@ from pipeline.evaluation.zero_shot import ZeroShot
 from pipeline.models.base import Retriever
 from pipeline.models.checkpoint import load_model
 from pipeline.ranking import gallery
+from pipeline.ranking.data import MadeBy
 
 DEPTH = 100  # best videos kept per query
 HITS = 5  # of them located: at which frame they answer best
 
 
-def run(config: Config, layout: Layout, experiment: str, seed: int, recipe: dict[str, Any]) -> None:
+def run(config: Config, layout: Layout, experiment: str, seed: int, recipe: dict[str, Any], texts: MadeBy | None = None) -> None:
     """Evaluate one run on `evaluation.split`: evaluation.h5, metrics.json, run.trec, queries.jsonl, moments.jsonl, recall.png.
 
+    The files of its text encoders must say they were made by `texts`, values of their recipes by encoder.
     Errors: StoreError, TrainingError (the split holds nothing), DeviceError.
     """
     chosen = config.experiment(experiment)
     trained = {"experiment": chosen.model_dump(exclude={"evaluation"}), "seed": seed}
     model, _, attrs = load_model(layout.checkpoint(experiment, seed), experiment=experiment, seed=seed, recipe=trained)
-    read = inputs.load(layout, chosen, chosen.evaluation.split)
+    read = inputs.load(layout, chosen, chosen.evaluation.split, texts)
     with leased(config.runtime.device, share=config.runtime.share_gpu) as device:
         reference, why_not = _zero_shot(config, layout, chosen, read, device)
         ranked = rank(model, read, chosen, device, reference)
@@ -62,13 +65,23 @@ def run(config: Config, layout: Layout, experiment: str, seed: int, recipe: dict
         "split": chosen.evaluation.split,
         "selection_split": attrs.get("selection_split"),
         "epoch": attrs.get("epoch"),
+        "run": kept.run_hash(attrs, layout.checkpoint(experiment, seed)),
         "imported": attrs.get("imported"),
         "zero_shot": {"encoder": chosen.text} if reference is not None else {"absent": why_not},
         **report.numbers(read, ranked, by_branch, table),
     }
     metrics = formats.plain(metrics)
     _write(config, layout, experiment, seed, read, ranked, table, windows, metrics, recipe)
+    _track(config, layout, experiment, seed, metrics)
     print("\n".join(summary(metrics)))
+
+
+def _track(config: Config, layout: Layout, experiment: str, seed: int, metrics: dict[str, Any]) -> None:
+    """The run's final measures, at the epoch that was chosen, where `tracking` says."""
+    named = {"dataset": config.dataset.name, "experiment": experiment, "seed": seed, "run": metrics["run"]}
+    with tracking.started(config.tracking, layout.tracking, named, first=None) as tracker:
+        final = {f"{metrics['split']}/{branch}/{key}": value for branch, of in metrics["recalls"].items() for key, value in of.items()}
+        tracker.log(int(metrics["epoch"] or 0), final)
 
 
 def rank(model: Retriever, read: Inputs, chosen: Experiment, device: torch.device, reference: ZeroShot | None) -> Ranked:

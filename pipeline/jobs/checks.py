@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.config.encoders import OpenClip
+from pipeline.core import tracking
 from pipeline.core.atomic import write_json
 from pipeline.core.errors import ConfigError, DatasetError, LockedError, StoreError, StoreMissing, printable
 from pipeline.core.layout import Layout
@@ -29,6 +30,8 @@ def check(collection: Collection, *, training: bool = True, targets: Targets = (
     if "compare" in targets:
         collection.config.check_compared()
     imported_features(collection)
+    if training:
+        tracking.check(collection.config.tracking)
     notes = splits.check(collection.config, collection.listing.queries) if training else []
     if training and not collection.started:
         relevance.check(collection.config, collection.layout, collection.names(targets))

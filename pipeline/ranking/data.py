@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,11 +14,12 @@ from torch import Tensor
 
 from pipeline.clips.pooling import average_to_fixed_length, padded
 from pipeline.core.errors import TrainingError
-from pipeline.core.store import AGAIN, Ragged, open_store
+from pipeline.core.store import AGAIN, Ragged, Reader, open_store
 from pipeline.datasets import table
 from pipeline.ranking.split import ARRAYS, TIMES, PooledVideos, Queries, Split, normalised
 
 _REBUILD = "delete this folder and run the workflow again"
+MadeBy = Mapping[str, Mapping[str, Any]]  # text encoder -> what of its recipe its file must say of itself
 
 
 def load(
@@ -32,6 +35,7 @@ def load(
     spill: Path | None = None,
     made_by: str | None = None,
     teacher_made_by: str | None = None,
+    texts_made_by: MadeBy | None = None,
 ) -> Split:
     """Read one split.
 
@@ -39,7 +43,8 @@ def load(
     own last token), `teacher_clips` the folder of the rows of a teacher of frames, whose sentences are then read from `teacher`, or from
     `text`. Videos without clips (quarantined, or not on disk) are left out with their queries and counted. For `training`, videos
     that no query asks for are left out too; otherwise they are part of the gallery. With `spill`, the large arrays lie in files of that
-    folder instead of in memory. `made_by` and `teacher_made_by` are the hashes of the recipes the clips must be of.
+    folder instead of in memory. `made_by` and `teacher_made_by` are the hashes of the recipes the clips must be of, `texts_made_by` values
+    of those of the text files.
 
     Errors: TrainingError when nothing is left, a query has no text, a video is in two shards, or TCPL has no teacher; StoreError.
     """
@@ -62,17 +67,23 @@ def load(
         )
     ids = [str(query) for query in usable["query_id"]]
     owner = torch.tensor([place[v] for v in usable["video_id"]])
-    asked_for = _queries(ids, owner, text, teacher, needs_teacher=needs_teacher)
+    stated = texts_made_by or {}
+    asked_for = _queries(ids, owner, text, teacher, stated, needs_teacher=needs_teacher)
     if teacher_clips is not None:
         seen = _teacher_rows(videos, teacher_clips, f"{name}-teacher", spill, teacher_made_by)
-        said = _teacher_sentences(ids, teacher or text, seen.shape[2], teacher_clips)
+        said = _teacher_sentences(ids, teacher or text, seen.shape[2], teacher_clips, stated)
         videos, asked_for = replace(videos, teacher=seen), replace(asked_for, teacher_sentence=said)
     return Split(name, videos, asked_for, known, dropped)
 
 
-def _queries(ids: list[str], owner: Tensor, text: Path, teacher: Path | None, *, needs_teacher: bool) -> Queries:
+def _text(path: Path, stated: MadeBy) -> AbstractContextManager[Reader]:
+    """A file of query states; refused by its content when it is another encoder's, or was made by other settings or weights."""
+    return open_store(path, stage="text", encoder=path.stem, recipe=stated.get(path.stem))
+
+
+def _queries(ids: list[str], owner: Tensor, text: Path, teacher: Path | None, stated: MadeBy, *, needs_teacher: bool) -> Queries:
     """The states of these queries, in this order. Shapes: `owner` [Q] int64 index of each query's video."""
-    with open_store(text, stage="text", encoder=text.stem) as store:
+    with _text(text, stated) as store:
         tokens = store.ragged("tokens")
         imported = str(store.attrs.get("architecture", "")).startswith("published:")
         last = not imported and store.attrs.get("teacher", "last") == "last"
@@ -85,7 +96,7 @@ def _queries(ids: list[str], owner: Tensor, text: Path, teacher: Path | None, *,
         owner,
         words=torch.from_numpy(np.ascontiguousarray(tokens.values[source])),
         offsets=torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]),
-        teacher=_teacher(ids, tokens, rows, text, teacher, last) if needs_teacher else None,
+        teacher=_teacher(ids, tokens, rows, text, teacher, last, stated) if needs_teacher else None,
         sentence=None if sentences is None else torch.from_numpy(np.asarray(sentences, dtype=np.float32)[rows]),
     )
 
@@ -155,9 +166,9 @@ def beside(frames: np.ndarray, count: np.ndarray, wanted: np.ndarray) -> np.ndar
     return frames
 
 
-def _teacher_sentences(ids: list[str], text: Path, width: int, folder: Path) -> Tensor:
+def _teacher_sentences(ids: list[str], text: Path, width: int, folder: Path, stated: MadeBy) -> Tensor:
     """The sentence vectors of these queries in the space of the teacher's rows. Shapes: -> float32 [Q, T]."""
-    with open_store(text, stage="text", encoder=text.stem) as store:
+    with _text(text, stated) as store:
         tokens = store.ragged("tokens", lazy=True)
     if "sentence" not in tokens.items:
         raise TrainingError(
@@ -203,7 +214,7 @@ def _order(data: Ragged, ids: list[str], path: Path) -> list[int]:
     return [data.index[query] for query in ids]
 
 
-def _teacher(ids: list[str], tokens: Ragged, rows: list[int], text: Path, teacher: Path | None, last: bool) -> Tensor:
+def _teacher(ids: list[str], tokens: Ragged, rows: list[int], text: Path, teacher: Path | None, last: bool, stated: MadeBy) -> Tensor:
     """The frozen sentence vectors TCPL keeps the relations of.
 
     Another encoder's are its sentence vectors. The query encoder's own are its `last` token states ([EOS], even of a caption longer than
@@ -213,7 +224,7 @@ def _teacher(ids: list[str], tokens: Ragged, rows: list[int], text: Path, teache
     if teacher is None and last:
         return normalised(torch.from_numpy(tokens.values[tokens.offsets[np.asarray(rows) + 1] - 1]))
     path = teacher or text
-    with open_store(path, stage="text", encoder=path.stem) as store:
+    with _text(path, stated) as store:
         other = store.ragged("tokens", lazy=True)
     if "sentence" not in other.items:
         raise TrainingError(

@@ -102,11 +102,13 @@ def train(
     measure: Callable[[], dict[str, float]],
     save: Callable[[State], None],
     say: Callable[[str], None] = lambda _: None,
+    report: Callable[[dict[str, float]], None] = lambda _: None,
     check_every: int = 1,
 ) -> State:
     """Train from `state` until the last epoch, or until `patience` epochs brought no better SumR; returns the final state.
 
-    `measure` ranks the selection split, `save` is called after an epoch, at most every `SAVE_EVERY` seconds, `say` gets the warnings.
+    `measure` ranks the selection split, `save` is called after an epoch, at most every `SAVE_EVERY` seconds, `say` gets the warnings,
+    `report` the numbers of every epoch.
     Errors: TrainingError naming the batch whose loss is not finite.
     """
     options = settings.training
@@ -118,6 +120,7 @@ def train(
             state.epoch += 1
             state.steps = optimizer.steps
             state.history.append(row)
+            report(row)
             if row["SumR"] > state.best_sumr:
                 state.best_sumr, state.best_epoch, state.stale = row["SumR"], state.epoch, 0
                 state.best = {name: value.detach().cpu().clone() for name, value in trainee.model.state_dict().items()}

@@ -16,6 +16,7 @@ from pipeline.clips.recipe import recipe as clips_recipe
 from pipeline.clips.recipe import recipe_name
 from pipeline.config.method import Experiment
 from pipeline.config.schema import Config
+from pipeline.core import kept, tracking
 from pipeline.core.errors import TrainingError
 from pipeline.core.layout import Layout
 from pipeline.core.lease import device as leased
@@ -41,10 +42,11 @@ MEMORY_SHARE = 0.6  # of the free memory that resident training data may take
 CHECK_EVERY = 16  # steps between two looks at the loss on a GPU
 
 
-def run(config: Config, layout: Layout, experiment: str, seed: int, recipe: dict[str, Any]) -> None:
+def run(config: Config, layout: Layout, experiment: str, seed: int, recipe: dict[str, Any], texts: data.MadeBy | None = None) -> None:
     """Train by `recipe` (jobs.recipes.training): runs/<experiment>/seed<k>/checkpoint.h5, the weights of the epoch with the best
     SumR on `selection_split`.
 
+    The files of its text encoders must say they were made by `texts`, values of their recipes by encoder.
     Beside it training.png shows the course. After an epoch (at most every 5 s) the whole state goes into last.h5; a run that finds one
     made by the same recipe, data and code goes on from it, and on a CPU ends with the same bytes as one that was never stopped.
     Errors: TrainingError, DeviceError, StoreError.
@@ -53,10 +55,10 @@ def run(config: Config, layout: Layout, experiment: str, seed: int, recipe: dict
     torch.set_num_threads(chosen.training.threads)  # whatever the job was given: sums split among other threads are other sums
     spill = layout.run(experiment, seed) / ".spill"
     try:
-        train, selection = _splits(chosen, layout, spill)
+        train, selection = _splits(chosen, layout, spill, texts)
         with leased(config.runtime.device, share=config.runtime.share_gpu) as device:
             deterministic(device)
-            _train(Run(layout, experiment, seed, chosen, {**recipe, "data": _digest(train)}, train, selection), device)
+            _train(Run(config, layout, experiment, seed, chosen, {**recipe, "data": _digest(train)}, train, selection), device)
     finally:
         shutil.rmtree(spill, ignore_errors=True)
 
@@ -65,6 +67,7 @@ def run(config: Config, layout: Layout, experiment: str, seed: int, recipe: dict
 class Run:
     """One training: its names, its settings, its recipe with the data, and the splits."""
 
+    config: Config
     layout: Layout
     experiment: str
     seed: int
@@ -77,6 +80,12 @@ class Run:
     def resumable(self) -> dict[str, Any]:
         """What a half-finished run must have been made by to be gone on with."""
         return {**self.recipe, "code": code_digest("pipeline.training.stage", *self.settings.code)}
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """What it is called where it is reported."""
+        of = {"dataset": self.config.dataset.name, "experiment": self.experiment, "seed": self.seed}
+        return {**of, "run": recipe_hash(self.recipe), "selection_split": self.selection.name}
 
     @property
     def last(self) -> Path:
@@ -99,20 +108,22 @@ def _train(run: Run, device: torch.device) -> None:
         for part in trainee.model.compiled():
             part.compile()
     train, selection = (_resident(split, device) for split in (run.train, run.selection))
-    state = loop.train(
-        trainee,
-        optimizer,
-        Batches(train, settings.model.max_words, device, raw=settings.model.reads_raw_rows),
-        sampler,
-        settings,
-        state,
-        measure=lambda: measure(trainee.model, selection, settings.evaluation, device),
-        save=lambda state: checkpoint.save_state(
-            run.last, trainee, optimizer.state(), checkpoint.random_states(sampler.state), state, run.resumable
-        ),
-        say=say,
-        check_every=1 if device.type == "cpu" else CHECK_EVERY,
-    )
+    with tracking.started(run.config.tracking, run.layout.tracking, run.named, settings.model_dump(mode="json"), state.epoch) as tracker:
+        state = loop.train(
+            trainee,
+            optimizer,
+            Batches(train, settings.model.max_words, device, raw=settings.model.reads_raw_rows),
+            sampler,
+            settings,
+            state,
+            measure=lambda: measure(trainee.model, selection, settings.evaluation, device),
+            save=lambda state: checkpoint.save_state(
+                run.last, trainee, optimizer.state(), checkpoint.random_states(sampler.state), state, run.resumable
+            ),
+            say=say,
+            report=lambda row: tracker.log(int(row["epoch"]), tracking.named(row)),
+            check_every=1 if device.type == "cpu" else CHECK_EVERY,
+        )
     _finish(run, trainee, state, device)
 
 
@@ -173,7 +184,9 @@ def _dropped(run: Run) -> dict[str, dict[str, int]]:
 
 
 def _finish(run: Run, trainee: Trainee, state: State, device: torch.device) -> None:
-    """Write the best weights and the training's curves; the state of the unfinished run goes."""
+    """Write the best weights and the training's curves; a run of other settings that was there is kept, the unfinished run's state goes."""
+    if former := kept.keep(run.layout, run.experiment, run.seed, recipe_hash(run.recipe), run.config.runtime.keep_runs):
+        say(f"the run that was here is kept as {former} (`prvr runs`)")
     save_model(
         run.layout.checkpoint(run.experiment, run.seed),
         state.best,
@@ -200,7 +213,7 @@ def _finish(run: Run, trainee: Trainee, state: State, device: torch.device) -> N
     say(f"best SumR {state.best_sumr:.1f} on {run.selection.name!r}, epoch {state.best_epoch} of {state.epoch}")
 
 
-def _splits(chosen: Experiment, layout: Layout, spill: Any) -> tuple[Split, Split]:
+def _splits(chosen: Experiment, layout: Layout, spill: Any, texts: data.MadeBy | None) -> tuple[Split, Split]:
     """The training split, and the one that chooses the epoch."""
     clips = layout.clips(recipe_name(chosen), "*").parent
     size = sum(path.stat().st_size for path in clips.glob("*.h5"))
@@ -208,16 +221,17 @@ def _splits(chosen: Experiment, layout: Layout, spill: Any) -> tuple[Split, Spli
     if size > MEMORY_SHARE * free:
         say(f"warning: the clips ({size / 1e9:.1f} GB) do not fit into {free / 1e9:.1f} GB of free memory; they are read from {spill}")
     spilled = spill if size > MEMORY_SHARE * free else None
-    selection = data.load(chosen.training.selection_split, **_files(chosen, layout), spill=spilled, training=False, needs_teacher=False)
-    return train_split(chosen, layout, spilled), selection
+    files = _files(chosen, layout, texts)
+    selection = data.load(chosen.training.selection_split, **files, spill=spilled, training=False, needs_teacher=False)
+    return train_split(chosen, layout, spilled, texts), selection
 
 
-def train_split(chosen: Experiment, layout: Layout, spill: Any = None) -> Split:
+def train_split(chosen: Experiment, layout: Layout, spill: Any = None, texts: data.MadeBy | None = None) -> Split:
     """The videos that are trained on, with what the objectives learn from."""
     teaching = chosen.teaching
     return data.load(
         "train",
-        **_files(chosen, layout),
+        **_files(chosen, layout, texts),
         spill=spill,
         teacher=layout.text(chosen.teacher) if chosen.teacher else None,
         needs_teacher=TEACHER in Total(chosen.objectives).needs,
@@ -226,10 +240,11 @@ def train_split(chosen: Experiment, layout: Layout, spill: Any = None) -> Split:
     )
 
 
-def _files(chosen: Experiment, layout: Layout) -> dict[str, Any]:
+def _files(chosen: Experiment, layout: Layout, texts: data.MadeBy | None) -> dict[str, Any]:
     clips = layout.clips(recipe_name(chosen), "*").parent
     made_by = recipe_hash(clips_recipe(chosen))
-    return {"annotations": layout.annotations, "clips": clips, "text": layout.text(chosen.text), "made_by": made_by}
+    text = {"text": layout.text(chosen.text), "texts_made_by": texts}
+    return {"annotations": layout.annotations, "clips": clips, "made_by": made_by, **text}
 
 
 def _resident(split: Split, device: torch.device) -> Split:

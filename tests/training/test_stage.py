@@ -14,8 +14,9 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline.core.errors import TrainingError
-from pipeline.core.store import open_store
+from pipeline.core.errors import StoreSchema, TrainingError
+from pipeline.core.store import create, open_store
+from pipeline.evaluation import inputs
 from pipeline.models.checkpoint import load_model
 from pipeline.training import loop, stage
 from tests.training import miniature
@@ -186,3 +187,36 @@ def test_compiled_it_learns_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyP
         losses.append(history_of(world)["loss"].to_numpy())
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     assert graphs["unique_graphs"] > 0
+
+
+def test_text_of_other_settings_is_refused_by_what_it_says(tmp_path: Path) -> None:
+    """Two stores of one encoder, made with other weights, swapped on disk: their names, sizes and queries are alike."""
+    world, other = miniature.make(tmp_path / "a"), miniature.make(tmp_path / "b")
+    stated = {"clip": {"encoder": {"architecture": "ViT-L-14"}, "weights": "one"}}
+    files = [made.layout.text("clip") for made in (world, other)]
+    for file, weights in zip(files, ("one", "two"), strict=True):
+        with open_store(file) as store:
+            tokens, attrs = store.ragged("tokens"), {"encoder": "clip", "architecture": "mini"}
+        with create(file, stage="text", recipe={**stated["clip"], "weights": weights, "code": "any"}, **attrs) as writer:
+            writer.ragged("tokens", tokens)
+    assert files[0].stat().st_size == files[1].stat().st_size
+    stage.train_split(world.config.experiment("main"), world.layout, texts=stated)
+    held = files[0].read_bytes()
+    files[0].write_bytes(files[1].read_bytes())
+    files[1].write_bytes(held)
+    with pytest.raises(StoreSchema, match="another recipe than expected: weights"):
+        stage.run(world.config, world.layout, "main", 3, recipe(world, 3), stated)
+    with pytest.raises(StoreSchema, match="another recipe than expected: weights") as error:
+        inputs.load(world.layout, world.config.experiment("main"), "val", stated)
+    assert str(files[0]) in str(error.value)
+    assert not world.layout.checkpoint("main", 3).exists()
+
+
+def test_text_of_another_encoder_is_refused_by_what_it_says(tmp_path: Path) -> None:
+    world = miniature.make(tmp_path)
+    with open_store(world.layout.text("clip")) as store:
+        tokens = store.ragged("tokens")
+    with create(world.layout.text("clip"), stage="text", encoder="other") as writer:
+        writer.ragged("tokens", tokens)
+    with pytest.raises(StoreSchema, match="its encoder is 'other', expected was 'clip'"):
+        run(world)

@@ -198,6 +198,10 @@ def features_store_cut(work: Workspace) -> None:
     path.write_bytes(path.read_bytes()[:5000])
 
 
+def tracked(work: Workspace) -> None:
+    work.config |= {"tracking": "tensorboard", "runtime": {**work.config.get("runtime", {}), "keep_runs": 1}}
+
+
 def another_seed(work: Workspace) -> None:
     work.config["seeds"] = [*work.config["seeds"], 99]
 
@@ -407,6 +411,7 @@ TABLE: list[tuple[str, Change, dict[str, int]]] = [
     ("the project's code moved", project_moved, {}),
     ("`runtime.batch_size`", config("runtime", "batch_size", value=7), {}),
     ("`runtime.threads`", config("runtime", "threads", value=2), {}),
+    ("`runtime.keep_runs` and `tracking`", tracked, {}),
     ("temporary frames absent", frames_absent, {}),
     ("clips deleted, the final results there", clips_deleted, {}),
     ("a stored HDF5 of features deleted", features_store_deleted, {}),
