@@ -66,7 +66,7 @@ def commands(page: str) -> list[str]:
     return [line.split("  #")[0].strip() for block in blocks for line in ([block] if "<<" in block else block.splitlines())]
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_the_commands_of_the_tutorial(root: Path, tmp_path: Path) -> None:
     page = (root / "docs" / "own-videos.md").read_text().split("## The columns")[0]
     index, fetch, search, serve, *training = commands(page)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pandas as pd
@@ -68,16 +69,18 @@ def test_the_readme_shows_what_the_demo_prints(root: Path, tmp_path: Path) -> No
 
 def check_the_search(work: Workspace, text: str) -> None:
     """The README's example answers with the video the sentence is about, at its moment; scores are a training's, and differ as it does."""
-    query, shown = re.search(r'prvr search "(.*?)"[^\n]*\n```\n\n```text\n(.*?)```', text, flags=re.S).groups()  # type: ignore[union-attr]
-    printed = work.prvr("search", query, "-k", "3").stdout
+    command, shown = re.search(r"prvr (search .*?)\n```\n\n```text\n(.*?)```", text, flags=re.S).groups()  # type: ignore[union-attr]
+    printed = work.prvr(*shlex.split(command)).stdout
     (ours, seconds), (theirs, their_seconds) = map(first_hit, (printed, shown))
     assert ours == theirs
     assert seconds == pytest.approx(their_seconds, abs=2)
     assert "the best answer stands out" in printed
     assert "the best answer stands out" in shown
     queries = pd.read_csv(work.results / "world" / "queries.csv")
-    right = queries[(queries["path"] == ours) & (queries["start"] <= seconds) & (queries["end"] >= seconds)]
-    assert right["query"].str.contains(query.removeprefix("a "), regex=False).any(), "the moment is one of which somebody said this"
+    said = queries[(queries["path"] == ours) & (queries["start"] <= seconds) & (queries["end"] >= seconds)]["query"]
+    assert list(said) == re.findall(r'^ +"(.*)"$', shown, flags=re.M)[:1], "what is shown of the video is said of that moment"
+    times = [f"{value:.1f}" for value in queries.loc[said.index[0], ["start", "end"]]]
+    assert "from 0:0{} to 0:0{} of the first".format(*times) in " ".join(text.split())
 
 
 def first_hit(printed: str) -> tuple[str, float]:
