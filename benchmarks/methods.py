@@ -1,12 +1,13 @@
 """A training step and the ranking of each method at its published size: ours against the formulae written out literally.
 
     python -m benchmarks.methods [--methods ms_sl,gmmformer] [--videos 128] [--queries-per-video 5] [--dataset tvr] [--steps 2]
-                                 [--threads 1] [--clock cpu] [--allocator tuned] [--sides ours,literal]
+                                 [--threads 1] [--clock cpu] [--allocator tuned] [--sides ours,recomputed,literal]
 
 Every side of every method runs in a process of its own under the same allocator: forward and backward, without the loading and the
 optimiser's step, which are the same for both; dropout on, hard negatives on. Prints the median seconds of the steps after the first, the
-peak memory above what was held before them, and the ratios to the literal form (aim: 3 times as fast, a third of the memory). Ranking: as
-many queries against as many videos, the literal side a query at a time.
+peak memory above what was held before them, what the forward pass keeps for the backward pass (parameters and inputs apart; it depends on
+neither machine nor load), and the ratios to the literal form (aim: 3 times as fast, a third of the memory). Ranking: as many queries
+against as many videos, the literal side a query at a time. `--steps 0`: only what is kept. `recomputed`: with `training.recompute`.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks.objectives import TUNED
 
 METHODS = ("ms_sl", "bgm_net", "gmmformer", "gmmformer_v2", "ral", "hlformer", "dl_dkd", "dl_dkd_plus_plus", "amdnet")
 SIDES = ("ours", "literal")
+COLUMNS = {"step": "step s", "peak_gb": "peak GB", "kept_gb": "kept GB", "rank": "rank s"}
 FRAMES, CLIPS, SHORTEST = 128, 32, 40
 TEACHER = 512  # values of CLIP-B/32's vectors, of which DL-DKD learns
 
@@ -105,6 +108,10 @@ def child(method: str, side: str, options: argparse.Namespace) -> dict[str, Any]
         made = step_of(model, videos, words, batch["labels"], None, **teacher, needs=total.needs, epoch=epoch)
         return total(made)[0]
 
+    model.recompute(side == "recomputed")
+    kept = kept_by(step, known=[*model.parameters(), *model.buffers(), *batch.values()])
+    if not options.steps:
+        return {"kept_gb": kept}
     before, seconds = held(), []
     for _ in range(options.steps + 1):
         model.zero_grad(set_to_none=True)
@@ -116,12 +123,30 @@ def child(method: str, side: str, options: argparse.Namespace) -> dict[str, Any]
     encoded = gallery.encode_videos(model, [videos])
     queries = gallery.encode_queries(model, [words])
     start = clock()
-    if side == "ours":
+    if side != "literal":
         gallery.score(model, queries, encoded, settings.evaluation.fusion(model.branches))
     else:
         for i in range(count):  # a query at a time, with the whole gallery
             gallery.score(model, gallery.part(queries, slice(i, i + 1)), encoded, settings.evaluation.fusion(model.branches))
-    return {"step": statistics.median(seconds[1:]), "peak_gb": peak, "rank": clock() - start}
+    return {"step": statistics.median(seconds[1:]), "peak_gb": peak, "kept_gb": kept, "rank": clock() - start}
+
+
+def kept_by(step: Callable[[], Any], known: list[Any]) -> float:
+    """GB that a forward pass keeps for its backward pass, each storage once, those of `known` tensors apart."""
+    import torch
+
+    kept: dict[int, Any] = {}
+
+    def pack(tensor: Any) -> Any:
+        kept[tensor.untyped_storage().data_ptr()] = tensor  # held, so that no other takes its place
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = step()
+    apart = {tensor.untyped_storage().data_ptr() for tensor in known}
+    total = sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in apart)
+    del loss
+    return total / 1e9
 
 
 def main() -> None:
@@ -149,12 +174,12 @@ def main() -> None:
         f"{options.videos} videos x {options.queries_per_video} queries, {options.dim}/{options.text_dim} wide, {options.dataset}'s sizes; "
         f"{options.threads} threads, {options.device}, {options.clock} clock, {options.allocator} malloc, torch {torch.__version__}"
     )
-    print(f"{'method':14}{'side':9}{'step s':>9}{'ratio':>8}{'peak GB':>9}{'ratio':>8}{'rank s':>9}{'ratio':>8}", flush=True)
+    print(f"{'method':17}{'side':11}" + "".join(f"{name:>9}{'ratio':>8}" for name in COLUMNS.values()), flush=True)
     for method in options.methods.split(","):
         found = {side: _measured(method, side, options.allocator) for side in options.sides.split(",")}
         written = found.get("literal")
         for side, values in found.items():
-            print(_line(method, side, values, written if side == "ours" else None), flush=True)
+            print(_line(method, side, values, written if side != "literal" else None), flush=True)
 
 
 def _measured(method: str, side: str, allocator: str) -> dict[str, float] | str:
@@ -169,12 +194,15 @@ def _measured(method: str, side: str, allocator: str) -> dict[str, float] | str:
 
 def _line(method: str, side: str, values: dict[str, float] | str, written: dict[str, float] | str | None) -> str:
     if isinstance(values, str):
-        return f"{method:14}{side:9}{values}"
+        return f"{method:17}{side:11}{values}"
     cells = ""
-    for name in ("step", "peak_gb", "rank"):
+    for name in COLUMNS:
+        if name not in values:
+            cells += f"{'':17}"
+            continue
         ratio = f"{written[name] / values[name]:7.1f}x" if isinstance(written, dict) and values[name] else f"{'':8}"
         cells += f"{values[name]:9.3f}{ratio}"
-    return f"{method:14}{side:9}{cells}"
+    return f"{method:17}{side:11}{cells}"
 
 
 if __name__ == "__main__":

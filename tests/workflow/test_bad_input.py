@@ -81,14 +81,20 @@ def test_unknown_key_is_named_before_any_job(finished: Workspace, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("labels", "said"), [("nobody 0 test/0000 1\n", "query nobody: no query of the dataset"), (None, "relevance file cannot be read")]
+    ("labels", "said"),
+    [
+        ("nobody 0 test/0000 1\n", "query nobody: no query of the dataset"),
+        ("{query} 0 test/nowhere 1\n", "no video test/nowhere"),
+        (None, "relevance file cannot be read"),
+    ],
 )
 def test_a_relevance_file_that_cannot_be_meant_stops_before_any_job(
     finished: Workspace, tmp_path: Path, labels: str | None, said: str
 ) -> None:
     work = finished.copy(tmp_path / "work")
     if labels:
-        (work.folder / "labels.qrels").write_text(labels)
+        query = pd.read_csv(work.folder / "data" / "queries.csv")["query_id"][0]
+        (work.folder / "labels.qrels").write_text(labels.format(query=query))
     work.config["evaluation"] = {**work.config["evaluation"], "relevance": "labels.qrels"}
     work.write()
     done = work.snakemake(check=False)
@@ -141,3 +147,16 @@ def test_two_runs_in_one_folder_are_refused(finished: Workspace, tmp_path: Path)
     finally:
         first.terminate()
         first.wait(timeout=60)
+
+
+def test_a_teacher_of_frames_that_reads_no_sentences(finished: Workspace, tmp_path: Path) -> None:
+    """DL-DKD taught by SlowFast, which has no text tower: said before any job to whoever compares it, and to nobody else."""
+    work = finished.copy(tmp_path / "work")
+    work.config["compare"] = {"methods": {"taught": {"preset": "dl_dkd", "teacher": "demo-slowfast"}}}
+    work.write()
+    assert dict(work.planned()) == {}
+    done = work.snakemake("compare", check=False)
+    assert done.returncode != 0
+    assert "teacher of experiment 'taught' is 'demo-slowfast', which has no text tower" in done.stdout
+    assert "rule " not in done.stdout
+    assert "Traceback" not in done.stdout
