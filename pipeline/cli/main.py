@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +17,8 @@ from pipeline.cli.panels import arrange
 from pipeline.core.errors import PrvrError, system_error
 from pipeline.core.install import run_command
 from pipeline.core.signals import ENDING, attend, leave
+
+_LIBRARIES = r"(torch|torchvision|pytorchvideo|open_clip|timm|transformers|huggingface_hub)(\.|$)"
 
 app = typer.Typer(
     help="From a folder of raw videos to a trained, measured, searchable partially-relevant-video-retrieval model.",
@@ -47,9 +50,16 @@ def _options(
     pass
 
 
+def quieten() -> None:
+    """What these libraries tell developers about their own next versions is not shown; our own warnings are, and so is all with `-W`."""
+    for category in (FutureWarning, DeprecationWarning, PendingDeprecationWarning) if not sys.warnoptions else ():
+        warnings.filterwarnings("ignore", category=category, module=_LIBRARIES)
+
+
 def main() -> None:
     """Run a command; a typed error is printed in full and exits with 2, an interruption ends at once with 129, 130 or 143."""
     attend(ENDING, leave)
+    quieten()
     try:
         app()
     except PrvrError as error:

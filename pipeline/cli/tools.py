@@ -274,6 +274,17 @@ def check(config: Config = "config.yaml") -> None:
 
 
 @config_app.command()
+def show(
+    config: Config = "config.yaml",
+    experiment: Annotated[str, typer.Option("--experiment", help="Only this one; it may be an ablation's or a sweep's.")] = "",
+) -> None:
+    """Print the configuration with every default written out, as YAML; a comment says where each value comes from."""
+    from pipeline.config import show as whole
+
+    print(whole.show(load(config), experiment))
+
+
+@config_app.command()
 def docs(root: Annotated[Path, typer.Option("--root", help="The project's folder.")] = Path()) -> None:
     """Write workflow/schemas/config.schema.json and docs/configuration.md from the model."""
     from pipeline.config import docs as config_docs

@@ -32,20 +32,27 @@ def read(dataset: Dataset) -> Rows:
         )
     files = FolderFiles(scan(root), root)
     if not dataset.annotations:
-        refuse(files.collisions(), what="ids with several files", where=root, fix="rename one of the files of each line")
-        videos = tuple(Video(file.key, NO_SPLIT, files=(file.path,)) for file in files.all)
-        if not videos:
-            raise DatasetError("no video in the folder", where=root, fix="set dataset.videos to the folder that holds them")
-        return Rows(videos, (), notes=(f"{len(videos)} videos without queries: features and search only",))
+        return _without_queries(files, root)
 
     reader = _Reader(files, dataset.allow_missing_videos)
     for line, row in records(Path(dataset.annotations), reader.problems):
         reader.add(line, row)
     rows = reader.rows(dataset.include_unlabelled)
     refuse(reader.problems, what="bad rows", where=dataset.annotations, fix=FIX)
+    if not rows.queries and reader.blank:
+        return _without_queries(files, root, f"{dataset.annotations} has no query yet")
     if not rows.queries:
         raise DatasetError("no row to work with", where=dataset.annotations, fix=FIX)
     return check(rows, dataset.annotations)
+
+
+def _without_queries(files: FolderFiles, root: Path, *notes: str) -> Rows:
+    """Every video of the folder. Errors: DatasetError for an id with several files, and where there is no video."""
+    refuse(files.collisions(), what="ids with several files", where=root, fix="rename one of the files of each line")
+    videos = tuple(Video(file.key, NO_SPLIT, files=(file.path,)) for file in files.all)
+    if not videos:
+        raise DatasetError("no video in the folder", where=root, fix="set dataset.videos to the folder that holds them")
+    return Rows(videos, (), notes=(f"{len(videos)} videos without queries: features and search only", *notes))
 
 
 def unfit(row: dict[str, Any]) -> list[str]:
@@ -72,6 +79,7 @@ class _Reader:
         self.missing: list[str] = []
         self.absent: dict[str, None] = {}
         self.both = 0  # rows that name their video twice
+        self.blank = 0  # rows that name a video and nothing else: `prvr init` writes them to be filled in
         self.queries: list[Query] = []
         self.lines: dict[str, int] = {}
         self.videos: dict[str, tuple[str, str, int]] = {}
@@ -81,6 +89,9 @@ class _Reader:
         bad = unfit(row)
         if bad:  # its fields are no text: nothing more can be asked of them
             self.problems += [f"line {line}: {problem}" for problem in bad]
+            return
+        if not any(str(value if value is not None else "").strip() for name, value in row.items() if name not in ("path", "video_id")):
+            self.blank += 1
             return
         self.both += bool(row.get("path") and row.get("video_id"))
         path, video_id = str(row.get("path") or "").strip(), str(row.get("video_id") or "").strip()
@@ -141,6 +152,8 @@ class _Reader:
             notes.append(
                 f"{len(others)} videos of the folder have no query and are left alone (dataset.include_unlabelled: true takes them in)"
             )
+        if self.blank:
+            notes.append(f"{self.blank} rows have no query yet")
         if self.both:
             notes.append(f"{self.both} rows give both path and video_id: path says which video it is, video_id is kept as a note")
         if self.missing:

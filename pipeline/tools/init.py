@@ -23,6 +23,7 @@ from pipeline.datasets.own import read as read_own
 from pipeline.datasets.readers import annotated
 from pipeline.datasets.rows import Query, Rows, Video
 from pipeline.tools.recognise import Contents, FeatureBundle, look
+from pipeline.tools.sizes import fitting
 
 _IMPORTED = """\
 encoders:                               # published features, which `prvr import` puts here: nothing is decoded or encoded
@@ -61,7 +62,8 @@ def init(root: Path, target: Path, *, kind: str | None = None) -> list[str]:
     if dataset.original and (advice := getattr(reader(kind), "ADVICE", "")):
         notes = [advice, *notes]
     target.mkdir(parents=True, exist_ok=True)
-    config.write_text(_filled(dataset, bundle), encoding="utf-8")
+    listed = dataset.model_copy(update={"annotations": str(manifest)}) if manifest.suffix == ".csv" else dataset
+    config.write_text(_filled(listed, bundle, rows), encoding="utf-8")
     _manifest(manifest, rows, dataset)
     said = [f"{root}:", *(f"  {line}" for line in contents.lines()), "", f"{dataset.name} ({dataset.kind})"]
     said += [*(f"  {of.split}: {of.videos:,} videos, {of.queries:,} queries" for of in counts), *notes, ""]
@@ -70,7 +72,7 @@ def init(root: Path, target: Path, *, kind: str | None = None) -> list[str]:
         names = f"--video {bundle.short}-video --text {bundle.short}-text"
         first = [f"prvr import {bundle.folder} --config {config} {names}"]
     elif manifest.suffix == ".csv":
-        first = [f"# fill in the queries of {manifest} and name it as dataset.annotations in {config}"]
+        first = [f"# to train, fill in the queries of {manifest}; searching needs none"]
     steps = [*first, f"prvr plan --config {config}", install.run_command(config)]
     return [*said, "next:", *(f"  {step}" for step in steps)]
 
@@ -210,8 +212,8 @@ def _listed(bundle: FeatureBundle) -> Rows:
     return Rows(tuple(Video(video, split) for video, split in reversed(videos.items())), tuple(queries.values()), bundle.collection)
 
 
-def _filled(dataset: Dataset, bundle: FeatureBundle | None) -> str:
-    """The preset's text with this dataset's values, its comments kept."""
+def _filled(dataset: Dataset, bundle: FeatureBundle | None, rows: Rows) -> str:
+    """The preset's text with this dataset's values, its comments kept; of own videos also with sizes that fit how many there are."""
     kind = bundle.kind if bundle else dataset.kind
     text = (install.PRESETS / f"{'own-videos' if kind == 'own' else kind}.yaml").read_text(encoding="utf-8")
     values: dict[str, Any] = {"name": dataset.name, "kind": dataset.kind, "videos": dataset.videos, "annotations": dataset.annotations}
@@ -227,6 +229,15 @@ def _filled(dataset: Dataset, bundle: FeatureBundle | None) -> str:
         line = re.search(rf"^  {key}: (\S+ *)", text, flags=re.M)
         assert line is not None, key  # every preset names them all; a test loads what comes out
         text = f"{text[: line.start(1)]}{written.ljust(len(line[1]) - 1)} {text[line.end() :]}"
+    if kind == "own":
+        fit = fitting(sum(video.split == "train" for video in rows.videos) if rows.queries else len(rows.videos))
+        sized = (
+            ("hidden", fit.hidden, fit.why_hidden),
+            ("batch_videos", fit.batch, fit.why_batch),
+            ("learning_rate", fit.rate, fit.why_rate),
+        )
+        for key, number, why in sized:
+            text = re.sub(rf"^  {key}: .*$", f"{f'  {key}: {number}':<40}# {why}", text, count=1, flags=re.M)
     return re.sub(r" +$", "", text, flags=re.M)
 
 

@@ -83,3 +83,31 @@ def test_a_mistyped_command_gets_the_nearest_one(typed: str, meant: str) -> None
     said = CliRunner().invoke(app, [typed])
     assert said.exit_code == 2
     assert f"Did you mean '{meant}'?" in said.output
+
+
+def test_only_libraries_talk_to_their_developers_is_not_shown(root: Path) -> None:
+    code = """
+import warnings
+from pipeline.cli.main import quieten
+quieten()
+for module in ("torch.jit._script", "pytorchvideo.layers.utils", "torch", "pipeline.training.loop", "torchmine.net", "my_own.net"):
+    warnings.warn_explicit(f"of {module}", FutureWarning, "file.py", 1, module=module)
+warnings.warn_explicit("values of torch", UserWarning, "file.py", 1, module="torch.nn")
+"""
+
+    def said(*options: str) -> set[str]:
+        done = subprocess.run([sys.executable, *options, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+        return set(re.findall(r"Warning: (.+)", done.stderr))
+
+    ours = {"of pipeline.training.loop", "of torchmine.net", "of my_own.net", "values of torch"}
+    assert said() == ours
+    assert said("-W", "default") > ours
+
+
+@pytest.mark.slow
+def test_torchs_own_is_not_shown_where_slowfast_is_loaded(root: Path) -> None:
+    """`torch.jit.script` is deprecated, and pytorchvideo calls it when it is imported."""
+    code = "from pipeline.cli.main import quieten\n{}import pytorchvideo.models.slowfast"
+    for quiet, shown in (("quieten()\n", False), ("", True)):
+        done = subprocess.run([sys.executable, "-c", code.format(quiet)], cwd=root, capture_output=True, text=True, check=True)
+        assert ("FutureWarning" in done.stderr) is shown, done.stderr

@@ -105,4 +105,4 @@ def small_encoder(path: Path, root: Path) -> None:
     encoder = demo_config()["encoders"]["demo-clip-b16"]
     over = {"encoders": {"clip-b16": {**encoder, "weights": str(root / encoder["weights"])}}, "model": MODEL, "training": TRAINING}
     text = path.read_text()
-    path.write_text(yaml.safe_dump(merge(yaml.safe_load(text), over), sort_keys=False).replace("annotations: ''", 'annotations: ""'))
+    path.write_text(yaml.safe_dump(merge(yaml.safe_load(text), over), sort_keys=False))

@@ -64,8 +64,9 @@ def test_own_videos_without_queries_get_a_csv_to_fill_in(tmp_path: Path) -> None
     lines = init(tmp_path / "v", tmp_path)
     assert (tmp_path / "v.queries.csv").read_text().splitlines() == ["path,query,split,start,end", "deep/two.mkv,,,,", "one.mp4,,,,"]
     config = load(tmp_path / "v.yaml")
-    assert config.dataset.annotations == ""
+    assert config.dataset.annotations == str(tmp_path / "v.queries.csv")
     assert len(listing(config, config.layout).videos) == 2
+    assert listing(config, config.layout).queries == {}
     assert any("fill in the queries" in line for line in lines)
 
 

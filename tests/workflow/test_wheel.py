@@ -98,7 +98,6 @@ def own(tmp_path_factory: pytest.TempPathFactory, installed: Installed) -> Path:
     rows = [f"{name}.mp4,{what} {name},{split}" for name, split in SPLITS.items() for what in ("a thing of kind", "the colours of")]
     (folder / "my-videos.queries.csv").write_text("\n".join(["path,query,split", *rows]) + "\n")
     config = folder / "my-videos.yaml"
-    config.write_text(config.read_text().replace('annotations: ""', "annotations: my-videos.queries.csv"))
     small_encoder(config, Path())  # weights by the name config.yaml has for them: they come with the package
     assert yaml.safe_load(config.read_text())["encoders"]["clip-b16"]["weights"].startswith("pipeline/demo/weights")
     return folder
