@@ -6,13 +6,14 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 # Re-installed only when one of these changes; the name of the stamp holds their hash.
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
 
-.PHONY: help env demo test long quick browser cluster lint format docs site lock disturbed clean clean-results
+.PHONY: help env demo test long quick browser cluster lint format docs site world lock disturbed clean clean-results
 
 help:
 	@echo "make demo    install into $(VENV), then run the workflow on the embedded demo world"
 	@echo "make test    install into $(VENV), then run the linters and the tests (10 minutes on 2 cores)"
 	@echo "make quick   the same without the slow tests (2 minutes)"
 	@echo "make long    the tests that take whole datasets through the workflow or kill many runs (10 minutes)"
+	@echo "make world   the generated benchmark world-1, from rendering to the table of all methods (hours on 2 cores)"
 	@echo "make disturbed kill, end and starve whole runs at random moments (PRVR_KILLS=100 PRVR_SIGNALS=50 PRVR_DISKS=20: hours)"
 	@echo "make browser the search page in Debian's Chromium, which it installs (Debian, root)"
 	@echo "make cluster run the workflow on a real one-node Slurm (Debian, root)"
@@ -76,6 +77,12 @@ docs: env
 site: env
 	$(BIN)/python -m mkdocs build
 	@echo "site/index.html opens it; its search box needs a server: $(BIN)/python -m http.server --directory site --bind 127.0.0.1"
+
+# The generated benchmark (docs/world.md): renders, extracts, trains, compares all methods, measures. Hours on two cores.
+world: env
+	$(BIN)/snakemake --configfile config/world.yaml --cores all --resources gpu=1
+	$(BIN)/snakemake compare --configfile config/world.yaml --cores all --resources gpu=1
+	$(BIN)/python -m benchmarks.world --configfile config/world.yaml
 
 # After constraints.txt or the dependencies change. uv is needed for this alone: it asks the index for the files of every platform.
 lock:

@@ -33,6 +33,8 @@ def interval(groups: Sequence[np.ndarray], statistic: Callable[[np.ndarray], flo
     """A statistic over values grouped by video, and its 95 % bootstrap interval: videos are drawn, not values."""
     rng = np.random.default_rng(0)
     groups = [group for group in groups if len(group)]
+    if not groups:
+        return "none"
     drawn = [statistic(np.concatenate([groups[i] for i in rng.integers(len(groups), size=len(groups))])) for _ in range(draws)]
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
     return f"{statistic(np.concatenate(groups)):.3f} [{low:.3f}, {high:.3f}]"
@@ -104,15 +106,14 @@ def oracle(config: Config, split: str) -> dict[str, float]:
 def difficulty(config: Config, experiments: Sequence[str]) -> list[str]:
     """Chance, zero-shot, every experiment, and the oracle; how much of the way from chance to the oracle each goes."""
     split = config.evaluation.split
-    videos = sum(video.split == split for video in world(config.demo))
     ceiling = oracle(config, split)
-    chance = {f"R@{k}": 100 * min(1.0, k / videos) for k in CUTOFFS}
-    rows: list[tuple[str, dict[str, float]]] = [("chance", {**chance, "SumR": sum(chance.values())})]
+    rows: list[tuple[str, dict[str, float]]] = []
     for experiment in experiments:
         runs = [json.loads(config.layout.metrics(experiment, seed).read_text()) for seed in config.seeds]
-        if experiment == experiments[0] and "fused" not in runs[0]["zero_shot"]:
-            rows += [("zero-shot max-sim", runs[0]["zero_shot"])] if "R@1" in runs[0]["zero_shot"] else []
-        rows.append((experiment, {name: mean(run["recall"]["fused"][name] for run in runs) for name in ceiling}))
+        if not rows:
+            rows.append(("chance", runs[0]["chance"]))
+            rows += [("zero-shot max-sim", runs[0]["recalls"]["zero_shot"])] if "zero_shot" in runs[0]["recalls"] else []
+        rows.append((experiment, {name: mean(run["recalls"]["fused"][name] for run in runs) for name in ceiling}))
     rows.append(("oracle", ceiling))
     span = ceiling["SumR"] - rows[0][1]["SumR"]
     return table(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from pipeline.config.inputs import Demo
 from pipeline.demo.world import relevant
-from tests.workflow.workspace import Workspace, demo_config, small
+from tests.workflow.workspace import ROOT, Workspace, demo_config, small
 
 pytestmark = pytest.mark.slow
 
@@ -31,3 +34,15 @@ def test_from_a_seed_to_complete_relevance(tmp_path: Path) -> None:
     assert measured["mean"] == pytest.approx(sum(map(len, answers.values())) / len(answers))
     assert measured["own_not_relevant"] == measured["outside"] == 0
     assert "Nothing to be done" in work.snakemake("--dry-run").stdout
+
+    command = [sys.executable, "-m", "benchmarks.world", "--configfile", "config.yaml"]
+    printed = subprocess.run(
+        command, cwd=work.folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True
+    )
+    rows = {
+        cells[0]: cells[1:] for line in printed.stdout.splitlines() if len(cells := [c.strip() for c in line.strip("|").split("|")]) > 1
+    }
+    assert rows["videos"] == ["4", "2", "3"]
+    assert float(rows["chance"][0]) < float(rows["oracle"][0]) <= 100
+    assert float(rows["one video's queries"][0].split()[0]) <= 1
+    assert 0 < float(rows["clip borders, F1"][0].split()[0]) <= 1
