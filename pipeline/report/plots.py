@@ -60,7 +60,7 @@ def by_ratio(bench: Bench) -> Markup | None:
                 axes.fill_between(places, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
         axes.set_xticks(range(len(ranges)), [f"{low:.1f} to {high:.1f}\n{count:,}" for low, high, count in ranges])
         axes.set(xlabel="share of the video that the moment takes; queries", ylabel="SumR", xlim=(-0.4, len(ranges) - 0.6))
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.06 * axes.get_ylim()[1])
     return result[0]
 
 

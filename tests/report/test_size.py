@@ -1,4 +1,4 @@
-"""A large collection: 20,000 queries about 5,000 videos, three experiments with three seeds each."""
+"""A large collection: 20,000 queries about 5,000 videos, three experiments with two seeds each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.datasets.table import Annotations
 from pipeline.ranking.metrics import chance, recalls
 from pipeline.report import stage
 
-QUERIES, VIDEOS, ROWS, SEEDS = 20_000, 5_000, 128, (1, 2, 3)
+QUERIES, VIDEOS, ROWS, SEEDS = 20_000, 5_000, 128, (1, 2)
 LIMIT = 10e6  # bytes
 SENTENCE = "somebody walks into a room, looks around for a while <and> then says something that goes on " * 6
 
