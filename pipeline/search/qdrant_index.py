@@ -33,7 +33,7 @@ def client(url: str) -> Any:
         return QdrantClient(location=url)
     if url.startswith("file:"):
         return QdrantClient(path=url.removeprefix("file:"))
-    made = QdrantClient(url=url, api_key=os.environ.get(KEY), timeout=60)
+    made = QdrantClient(url=url, api_key=os.environ.get(KEY), timeout=60, check_compatibility=False)
     _asked(made.get_collections, url)
     return made
 
