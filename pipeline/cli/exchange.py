@@ -175,14 +175,17 @@ def _push(repo: str, folder: Path, kind: str, yes: bool) -> None:
 
 def import_checkpoint(
     path: Annotated[
-        Path, typer.Argument(help="A released best.ckpt, or a folder of `prvr export --layout hub`; no code in either is run.")
+        Path,
+        typer.Argument(
+            help="A released best.ckpt, a checkpoint.h5 of ours, or a folder of `prvr export --layout hub`; no code in any of them is run."
+        ),
     ],
     experiment: Experiment,
     seed: Seed = 9527,
     config: Config = "config.yaml",
     force: Annotated[bool, typer.Option("--force", help="Replace a checkpoint that was trained here.")] = False,
 ) -> None:
-    """Turn a released checkpoint into a run that can be evaluated and searched, and that no job trains, replaces or removes."""
+    """Turn a checkpoint from elsewhere into a run that can be evaluated and searched, and that no job trains, replaces or removes."""
     from pipeline.core import kept
     from pipeline.core.atomic import write_json
     from pipeline.core.provenance import sha256

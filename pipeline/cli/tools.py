@@ -189,6 +189,7 @@ def search(
     longest: Annotated[float, typer.Option("--longest", help="Only videos at most so many seconds long.", min=0)] = math.inf,
     zero_shot: Annotated[bool, typer.Option("--zero-shot", help="The frozen encoder instead of a trained model.")] = False,
     kept: Annotated[str, typer.Option("--run", help="A kept run, by its hash (`prvr runs`).")] = "",
+    checkpoint: Annotated[Path | None, typer.Option("--checkpoint", help="A checkpoint.h5 of a model trained elsewhere.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a query, for programs.")] = False,
 ) -> None:
     """Type a sentence, get the videos that show it and the moments inside each; without a trained model the frozen encoder answers."""
@@ -197,7 +198,13 @@ def search(
     from pipeline.search.answers import Filter, render
     from pipeline.search.opening import engine
 
-    if kept:
+    if checkpoint is not None:
+        from pipeline.search.lent import lent
+
+        if experiment or seed is not None or zero_shot or kept:
+            raise typer.BadParameter("--checkpoint is a model itself: leave out --experiment, --seed, --run and --zero-shot")
+        chosen: Engine = lent(dag.config, checkpoint)
+    elif kept:
         chosen = _kept(dag, kept)
     else:
         chosen = engine(dag.config, experiment, seed, zero_shot=zero_shot, say=lambda line: print(f"note: {line}", file=sys.stderr))
@@ -222,7 +229,8 @@ def _kept(dag: Dag, run: str) -> Engine:
 def serve(
     config: Config = "config.yaml",
     port: Annotated[int, typer.Option("--port", help="Where on this machine; 0: any that is free.", min=0, max=65535)] = 8765,
-    seed: Annotated[int | None, typer.Option("--seed", help="The seed of the trained models; by default the first one.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="The seed of the trained models; by default all that are there.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option("--checkpoint", help="Also a checkpoint.h5 of a model trained elsewhere.")] = None,
 ) -> None:
     """Open the search page of a run on this machine: type a sentence, see the moments, play them."""
     dag = open_dag(config)
@@ -231,7 +239,13 @@ def serve(
     from pipeline.search.serving import run
 
     say_stale(stale_runs(dag), config)
-    run(dag.config, engines(dag.config, seed), port)
+    ready = engines(dag.config, seed)
+    if checkpoint is not None:
+        from pipeline.search.lent import lent
+
+        model = lent(dag.config, checkpoint)
+        ready = {checkpoint.name: lambda: model, **ready}
+    run(dag.config, ready, port)
 
 
 @demo_app.command()

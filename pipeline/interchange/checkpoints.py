@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 from torch import Tensor
 
 from pipeline.config.method import Experiment
@@ -99,13 +100,16 @@ def build(weights: Mapping[str, Tensor], experiment: Experiment, where: str | Pa
 def import_checkpoint(
     config: Config, layout: Layout, experiment: str, seed: int, path: str | Path, fits: Callable[[Dims], None] = lambda dims: None
 ) -> None:
-    """Write a released `best.ckpt` as runs/<experiment>/seed<k>/checkpoint.h5, ready for evaluation and search.
+    """Write a released `best.ckpt`, or a checkpoint of ours, as runs/<experiment>/seed<k>/checkpoint.h5, ready for evaluation and search.
 
     `fits` may refuse its sizes before anything is written.
     Heads, dropout, the Gaussian widths' order and the consolidation temperature are not in the weights: they come from the configuration.
     Errors: BundleError, WeightsError. Source: docs/method.md 10 (released checkpoints are pickles).
     """
     chosen = config.experiment(experiment)
+    if h5py.is_hdf5(path):
+        _import_ours(layout, chosen, experiment, seed, path, fits)
+        return
     released = released_file.read(path)
     model = build(released.weights, chosen, path)
     fits(model.dims)
@@ -119,6 +123,34 @@ def import_checkpoint(
     if released.recalls:
         attrs["recalls"] = released.recalls
     save_model(layout.checkpoint(experiment, seed), model.state_dict(), chosen, model.dims, **attrs)
+
+
+READS = ("features", "text", "clips", "model")  # what of an experiment decides whether a model of ours can be used in it
+
+
+def _import_ours(layout: Layout, chosen: Experiment, experiment: str, seed: int, path: str | Path, fits: Callable[[Dims], None]) -> None:
+    """The same of a checkpoint of ours, made in another folder. Errors: BundleError listing the settings that differ; StoreError."""
+    model, theirs, attrs = load_model(path)
+    ours, other = chosen.model_dump(include=set(READS)), theirs.model_dump(include=set(READS))
+    differ = [f"{key} is {mine!r} here, {yours!r} in the checkpoint" for key, mine, yours in _differences(ours, other)]
+    if differ:
+        lines = "\n  ".join(differ)
+        raise BundleError(
+            f"settings of {experiment} differ:\n  {lines}", where=path, fix="set these keys of the experiment to the checkpoint's"
+        )
+    fits(model.dims)
+    kept: dict[str, Any] = {key: attrs[key] for key in ("epoch", "selection_split", "recalls") if key in attrs}
+    named: dict[str, Any] = {"experiment": experiment, "seed": seed, "imported": Path(path).name}
+    save_model(layout.checkpoint(experiment, seed), model.state_dict(), chosen, model.dims, **kept, **named)
+
+
+def _differences(ours: Any, theirs: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """The values in which two settings differ, each with its dotted key."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for name in dict.fromkeys([*ours, *theirs]):
+            yield from _differences(ours.get(name), theirs.get(name), f"{key}.{name}" if key else name)
+    elif ours != theirs:
+        yield key, ours, theirs
 
 
 def export_checkpoint(layout: Layout, experiment: str, seed: int, path: str | Path, *, like: str | Path | None = None) -> list[str]:

@@ -136,12 +136,16 @@ def clock(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of the videos beside their features: files, split, group and captions by video id; empty where nothing is."""
+    """What is known of the videos beside their features, by video id: files, split, groups, captions; empty where nothing is.
+
+    Shapes: `spans` per caption [n, 2] s, what it is about, n = 0 unknown.
+    """
 
     paths: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     split: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, frozenset[str]] = field(default_factory=dict)
     captions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    spans: Mapping[str, tuple[np.ndarray, ...]] = field(default_factory=dict)
 
     @property
     def split_names(self) -> list[str]:
@@ -154,11 +158,13 @@ class Known:
         return sorted({name for names in self.groups.values() for name in names if name})
 
     def of(self, hit: Hit) -> Hit:
-        """The hit with what is known of its video."""
+        """The hit with what is known of its video; of its captions, those about the best instant first."""
         video = hit.video_id
-        return replace(
-            hit, paths=self.paths.get(video, ()), split=self.split.get(video, ""), captions=self.captions.get(video, ())[:CAPTIONS]
-        )
+        captions, spans = self.captions.get(video, ()), self.spans.get(video, ())
+        about = {i for i, times in enumerate(spans) if np.any((times[:, 0] <= hit.best) & (hit.best <= times[:, 1]))}
+        order = sorted(range(len(captions)), key=lambda i: i not in about)
+        said = tuple(captions[i] for i in order[:CAPTIONS])
+        return replace(hit, paths=self.paths.get(video, ()), split=self.split.get(video, ""), captions=said)
 
     def chosen(self, ids: Sequence[str], durations: np.ndarray, wanted: Filter) -> np.ndarray:
         """Which videos may answer; one of unknown length only where no length is asked for. Shapes: `durations` [V] s -> bool [V]."""
@@ -185,6 +191,7 @@ def known(layout: Layout) -> Known:
         dict(zip(rows.videos["video_id"], rows.videos["split"], strict=True)),
         {str(video): frozenset(map(str, values)) for video, values in by_video["group"]},
         {str(video): tuple(map(str, values)) for video, values in by_video["query"]},
+        {str(video): tuple(rows.moments[query] for query in values) for video, values in by_video["query_id"]},
     )
 
 

@@ -31,14 +31,14 @@ def engine(
 
 
 def engines(config: Config, seed: int | None = None) -> dict[str, Callable[[], Engine]]:
-    """Everything of a configuration that can answer, by name: each trained experiment, and the frozen encoder where its images are stored.
+    """Everything of a configuration that can answer, by name: each trained run, and the frozen encoder where its images are stored.
 
-    Errors: StoreMissing when there is nothing.
+    A run of the first seed is called by its experiment alone. Errors: StoreMissing when there is nothing.
     """
-    chosen = config.seeds[0] if seed is None else seed
     ready: dict[str, Callable[[], Engine]] = {
-        name: partial(Searcher, config, config.layout, name, chosen)
-        for name in config.experiments
+        name if chosen in (seed, config.seeds[0]) else f"{name}, seed {chosen}": partial(Searcher, config, config.layout, name, chosen)
+        for name in config.models
+        for chosen in (config.seeds if seed is None else [seed])
         if config.layout.checkpoint(name, chosen).exists()
     }
     frozen = config.experiment(next(iter(config.experiments))).text

@@ -122,7 +122,7 @@ def serving(made: Config, engines: dict[str, Any]) -> Iterator[int]:
 
 def get(port: int, path: str, body: bytes = b"", **headers: str) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body; the path goes out exactly as it is written."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=40)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
     host = headers.pop("Host", f"127.0.0.1:{port}")
     method = headers.pop("method", "GET")
     connection.putrequest(method, path, skip_host=True)

@@ -56,6 +56,15 @@ def test_videos_are_chosen_by_split_group_and_length() -> None:
     assert known.of(Hit("c", 0.1)).split == ""
 
 
+def test_the_caption_shown_is_of_the_moment_found() -> None:
+    """Not the video's first one, which says that something else was found."""
+    spans = (np.array([[0.0, 4.0]]), np.zeros((0, 2)), np.array([[4.0, 5.0], [8.0, 9.0]]))
+    known = Known(captions={"a": ("a door opens", "no times", "the door closes")}, spans={"a": spans})
+    assert known.of(Hit("a", 0.5, best=8.5)).captions == ("the door closes", "a door opens", "no times")
+    assert known.of(Hit("a", 0.5, best=6.0)).captions == ("a door opens", "no times", "the door closes")
+    assert known.of(Hit("a", 0.5)).captions == ("a door opens", "no times", "the door closes")
+
+
 def test_a_filter_is_told_in_words() -> None:
     assert str(Filter("test", "kitchen", 5, 60)) == "split 'test' and group 'kitchen' and 5 to 60 seconds"
     assert str(Filter(shortest=5)) == "5 to inf seconds"

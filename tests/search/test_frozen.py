@@ -16,7 +16,7 @@ from pipeline.evaluation import zero_shot
 from pipeline.search.answers import Filter
 from pipeline.search.engine import Engine
 from pipeline.search.frozen import Frozen
-from pipeline.search.opening import engine
+from pipeline.search.opening import engine, engines
 from pipeline.video.picture import square
 from tests.encoders.conftest import SIZE, clip_folder, tiny_clip
 from tests.evaluation.conftest import QUARANTINED, World
@@ -175,3 +175,12 @@ def test_a_picture_is_seen_as_a_frame_of_a_video_is(tmp_path: Path) -> None:
     frozen, rgb = Frozen(world.config), np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
     stored = frozen.encoder.encode(square(rgb, SIZE)[None])[0]  # type: ignore[attr-defined]
     assert frozen.of_picture(rgb) == pytest.approx(F.normalize(stored, dim=-1), abs=1e-6)
+
+
+def test_every_trained_run_can_be_asked_and_the_frozen_encoder(untrained: World) -> None:
+    assert list(engines(untrained.config)) == ["zero-shot"]
+    for experiment, seed in (("main", 1), ("main", 2), ("second", 2)):
+        untrained.train(experiment, seed)
+    assert list(engines(untrained.config)) == ["main", "main, seed 2", "second, seed 2", "zero-shot"]
+    assert list(engines(untrained.config, 2)) == ["main", "second", "zero-shot"]
+    assert engines(untrained.config)["second, seed 2"]().trained == ("second", 2)

@@ -332,17 +332,17 @@ def test_nothing_was_refused_by_the_policy_or_broke_on_the_way(browser: Any) -> 
 
 
 @pytest.mark.skipif("PRVR_SCREENSHOT" not in os.environ, reason="PRVR_SCREENSHOT names no file to write")
-def test_the_picture_of_the_page_for_the_readme(opened: Any, root: Path) -> None:
-    """Of the finished demo: PRVR_SCREENSHOT=docs/images/search-page.png; PRVR_DEMO names its results where they are not in `results`."""
-    demo = reading.load(str(root / "config.yaml"))
-    demo = demo.model_copy(update={"results": os.environ.get("PRVR_DEMO", demo.results)})
+def test_the_picture_of_the_page_for_the_readme(opened: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the finished demo: PRVR_SCREENSHOT=$PWD/docs/images/search-page.png; PRVR_DEMO names the folder it was run in, where not this."""
+    monkeypatch.chdir(os.environ.get("PRVR_DEMO", root))
+    demo = reading.load("config.yaml")
     with serving(demo, engines(demo)) as port:
         opened.set_window_size(1440, 1010)
         question = {"q": "a red box that sinks down", "split": "test", "hit": "0", "t": "0"}
         found = read(port, f"/api/search?{urlencode(question)}")["hits"][0]
         question["t"] = f"{found['best']:.2f}"
         opened.get(f"http://127.0.0.1:{port}/?{urlencode(question)}")
-        until(lambda: len(shown(opened)) > 5, seconds=120)
+        until(lambda: len(shown(opened)) > 5, seconds=300)
         until(lambda: video(opened, "readyState") >= 2)
         until(lambda: opened.execute_script("return [...document.images].slice(0, 6).every(i => i.complete && i.naturalWidth > 0)"))
         Image.open(io.BytesIO(opened.get_screenshot_as_png())).convert("P", palette=Image.Palette.ADAPTIVE).save(
