@@ -62,8 +62,9 @@ def _parse(command: Any, words: list[str]) -> None:
     """Typer's own parsing of a command line, group by group, without running it."""
     try:
         with command.make_context("prvr", words) as context:
-            if hasattr(command, "resolve_command"):
-                _, inner, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+            words = [*context._protected_args, *context.args]
+            if hasattr(command, "resolve_command") and (words or not command.invoke_without_command):
+                _, inner, rest = command.resolve_command(context, words)
                 _parse(inner, rest)
     except Exception as error:  # typer brings its own click, whose exceptions have no public name
         raise ValueError(f"{' '.join(words)}: {error}") from error
@@ -126,7 +127,7 @@ def test_every_prvr_command_named_in_a_sentence_exists(root: Path) -> None:
     for page in pages(root):
         for span in re.findall(r"`(prvr [^`]+)`", page.read_text()):
             words = [word for word in shlex.split(span)[1:] if not word.startswith("-")]
-            group = words and words[0] in ("config", "demo", "quarantine", "features") and words[1:2] and words[1].islower()
+            group = words and words[0] in ("config", "demo", "quarantine", "features", "runs") and words[1:2] and words[1].islower()
             named[tuple(words[: 2 if group else 1])] = page.name
     assert len(named) > 15
     for path, name in named.items():
