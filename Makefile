@@ -15,7 +15,7 @@ help:
 	@echo "make long    the tests that take whole datasets through the workflow or kill many runs (10 minutes)"
 	@echo "make world   the generated benchmark world-1, from rendering to the table of all methods (hours on 2 cores)"
 	@echo "make disturbed kill, end and starve whole runs at random moments (PRVR_KILLS=100 PRVR_SIGNALS=50 PRVR_DISKS=20: hours)"
-	@echo "make browser the search page in Debian's Chromium, which it installs (Debian, root)"
+	@echo "make browser the search page and the report in Debian's Chromium, which it installs (Debian, root)"
 	@echo "make cluster run the workflow on a real one-node Slurm (Debian, root)"
 	@echo "make docs    regenerate the configuration reference and schema"
 	@echo "make site    the documentation as a site in site/, every link checked"
@@ -53,7 +53,7 @@ browser: env
 	@command -v chromium chromedriver >/dev/null || apt-get install --yes --no-install-recommends chromium chromium-driver >/dev/null \
 	  || { apt-get update >/dev/null && apt-get install --yes --no-install-recommends chromium chromium-driver >/dev/null; } \
 	  || echo "Chromium could not be installed"
-	$(BIN)/python -m pytest -m browser -rs tests/search
+	$(BIN)/python -m pytest -m browser -rs tests/search tests/report
 
 # Installs Debian's Slurm and starts a one-node cluster, so it is asked for by name.
 cluster: env

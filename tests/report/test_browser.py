@@ -107,7 +107,8 @@ def test_it_fits_the_window_in_light_and_dark(made: World, tmp_path: Path, brows
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     browser.get(made.layout.report.as_uri())
-    assert browser.execute_script("return document.documentElement.scrollWidth") == width
+    assert browser.execute_script("return innerWidth") == width
+    assert browser.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
     channels = browser.execute_script("return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
     assert (max(channels) < 80) is dark
     browser.save_screenshot(str(tmp_path / "report.png"))

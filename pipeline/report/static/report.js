@@ -96,7 +96,8 @@ async function queries(place) {
   }
   table.tHead.append(head);
   if (!reference) for (const option of [...outcome.options].slice(1, 3)) option.remove();
-  for (const one of [words, outcome]) one.addEventListener("input", () => ((shown = PAGE), draw()));
+  for (const one of [words, outcome])
+    for (const kind of ["input", "change"]) one.addEventListener(kind, () => ((shown = PAGE), draw()));
   place.querySelector("form").addEventListener("submit", (event) => event.preventDefault());
   more.addEventListener("click", () => ((shown += 4 * PAGE), draw()));
   draw();
