@@ -36,7 +36,11 @@ def read(path: str | Path) -> dict[str, Any]:
     """One YAML or JSON file as a dictionary; ConfigError when it cannot be read."""
     path = Path(path)
     if not path.exists():
-        raise ConfigError("no such configuration file", where=path, fix="give an existing file, or write one with `prvr init`")
+        others = sorted(str(file) for file in Path().glob("*.yaml"))
+        here = f" (here: {', '.join(others)})" if others else ""
+        raise ConfigError(
+            "no such configuration file", where=path.absolute(), fix=f"give an existing file{here}, or write one with `prvr init`"
+        )
     try:
         values = yaml.load(path.read_text(), _Loader)
     except yaml.YAMLError as error:

@@ -69,9 +69,9 @@ class FileCache:
         return str(known[-1])
 
     def save(self) -> None:
-        """Keep what is known now; where that cannot be written (a folder that is read-only) it costs time alone."""
+        """Keep what is known now; where that cannot be written (a home that is read-only, or is none) it costs time alone."""
         if self._changed and self._path is not None:
-            with contextlib.suppress(DiskError):
+            with contextlib.suppress(DiskError, OSError):
                 write_json(self._path, self._known)
             self._changed = False
 

@@ -16,9 +16,10 @@ from pipeline.config import reading
 from pipeline.config.inputs import Dataset
 from pipeline.core import install
 from pipeline.core.errors import ConfigError, DatasetError, PrvrError, printable
+from pipeline.core.names import unknown
 from pipeline.datasets import caption_list, table
 from pipeline.datasets.base import frame_folders, galleries, reader, telltales
-from pipeline.datasets.folder import locate
+from pipeline.datasets.folder import EXTENSIONS, locate
 from pipeline.datasets.own import read as read_own
 from pipeline.datasets.readers import annotated
 from pipeline.datasets.rows import Query, Rows, Video
@@ -127,7 +128,11 @@ def _only_kind(contents: Contents) -> str:
             where=contents.root,
             fix="name the folder of one with caption lists in TextData; npz features come with `prvr import --npz` and annotation files",
         )
-    raise DatasetError("no video and no annotation file was recognised", where=contents.root, fix="name the folder that holds them")
+    raise DatasetError(
+        "no video and no annotation file was recognised",
+        where=contents.root.absolute(),
+        fix=f"name the folder that holds them; videos end in {', '.join(sorted(EXTENSIONS))}",
+    )
 
 
 def _bundle(contents: Contents, kind: str) -> FeatureBundle | None:
@@ -157,10 +162,13 @@ def _dataset(contents: Contents, kind: str, bundle: FeatureBundle | None) -> Dat
     if kind == "bundle":
         assert bundle is not None
         return Dataset(kind="bundle", name=f"{bundle.kind}-{bundle.short}", gallery=None)
+    if kind not in (known := telltales()):
+        raise unknown("kind of dataset", kind, ["own", *known], where="--kind")
     if kind not in contents.benchmarks:
-        wanted = ", ".join(telltales().get(kind, ())) or f"there is no kind {kind!r}"
         raise DatasetError(
-            f"the annotation files of {kind} are not there ({wanted})", where=contents.root, fix="docs/datasets.md says where they are"
+            f"the annotation files of {kind} are not there ({', '.join(known[kind])})",
+            where=contents.root,
+            fix="docs/datasets.md says where they are",
         )
     several = galleries(kind)
     gallery = several[0] if len(several) > 1 else None

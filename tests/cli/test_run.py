@@ -125,6 +125,10 @@ def test_what_a_missing_configuration_asks_for(tmp_path: Path, monkeypatch: pyte
         arguments([])
     with pytest.raises(ConfigError, match="write one with `prvr init`"):
         load("config.yaml")
+    (tmp_path / "mine.yaml").write_text("")
+    with pytest.raises(ConfigError, match=rf"where: {tmp_path}/config.yaml\n.*here: mine.yaml"):
+        load("config.yaml")
+    (tmp_path / "mine.yaml").unlink()
     assert CliRunner().invoke(app, ["init", "--demo"]).exit_code == 0
     assert arguments([])
     assert load("config.yaml").dataset.kind == "demo"

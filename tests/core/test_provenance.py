@@ -101,3 +101,12 @@ def test_digest_ignores_comments_and_follows_imports(tmp_path: Path, monkeypatch
     (package / "room" / "maths.py").write_text("def f():\n    return 2\n")
     assert digest() != first
     provenance._imports.cache_clear()
+
+
+def test_a_cache_whose_folder_cannot_be_made_costs_time_alone(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("no folder")
+    for place in (tmp_path / "home" / "prvr" / "cache.json", Path("/proc/nobody/cache.json")):
+        cache = FileCache(place)
+        assert cache.get(Path(__file__), lambda path: "value") == "value"
+        cache.save()
+        assert not place.exists()

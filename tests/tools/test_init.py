@@ -91,8 +91,10 @@ def test_several_datasets_and_none_are_said_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"several datasets fit: (charades, tvr|tvr, charades)"):
         init(tmp_path / "data", tmp_path / "made")
     init(tmp_path / "data", tmp_path / "made", kind="tvr")  # what the message says
+    with pytest.raises(ConfigError, match=r"no kind of dataset 'charade'\n.*\n.*did you mean charades\?"):
+        init(tmp_path / "data", tmp_path / "made", kind="charade")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetError, match="no video and no annotation file"):
+    with pytest.raises(DatasetError, match=r"no video and no annotation file(.|\n)*videos end in .*\.mp4"):
         init(tmp_path / "empty", tmp_path / "made")
     with pytest.raises(DatasetError, match="does not exist"):
         init(tmp_path / "nowhere", tmp_path / "made")
