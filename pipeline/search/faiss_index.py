@@ -20,6 +20,7 @@ PER_LIST = 64  # tokens the k-means of the lists sees for each
 CODED = 20_000  # tokens from which product codes are learned; fewer are kept in 8 bits a value
 MOST_LISTS = 8192
 PROBED = 32  # lists looked into for a query (benchmarks/results/search.md)
+ROUNDS = 10  # of the k-means of the codes
 TOKENS = 4  # tokens asked for, for one video wanted: a video has several near ones
 GROWN = 4  # times as many tokens as it was learned from: learned anew
 SAMPLED = 32  # tokens of one video that are learned from at most
@@ -151,6 +152,8 @@ class FaissNearest:
             codes = f"PQ{width // 8}" if width % 8 == 0 and len(sample) >= CODED else "SQ8"
             index: Any = faiss.index_factory(width, f"IVF{lists},{codes}", faiss.METRIC_INNER_PRODUCT)
             index.cp.max_points_per_centroid = PER_LIST
+            if codes != "SQ8":
+                index.pq.cp.niter = ROUNDS
             index.train(sample)
             self._files[branch] = index
 
