@@ -11,7 +11,7 @@ from pipeline.config.methods import DlDkd as Settings
 from pipeline.models.base import Dims, Encoded, Retriever, Scores, Videos, Words
 from pipeline.models.blocks import AttentionLayer
 from pipeline.models.cpu import kernels
-from pipeline.models.dual import initialise
+from pipeline.models.dual import initialise, recompute
 from pipeline.models.layers import AttentionPooling, InputProjection, LearnedPositionalEncoding, padding_bias
 from pipeline.models.scores import max_cosine, max_similarity
 
@@ -97,6 +97,10 @@ class DlDkd(Retriever):
     def decays(self, name: str) -> bool:
         """All but biases and LayerNorms. Source: docs/method.md 7.1."""
         return not name.endswith(("bias", "norm.weight"))
+
+    def recompute(self, wanted: bool) -> None:
+        """Whether the attention layers keep only their input for the backward pass: less memory, a third more work."""
+        recompute(self, wanted)
 
 
 build = DlDkd

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.models.scores import TINY
@@ -48,7 +47,8 @@ def lengths(clips: Tensor, averages: Tensor) -> Tensor:
     end = begin + taken.sum(1)
     # The mean of many clips is short against them: what cancels needs the digits.
     exact = clips.double()
-    sums = F.pad((exact @ exact.mT).cumsum(1).cumsum(2), (1, 0, 1, 0))
+    first = exact.new_ones(clips.shape[1] + 1, clips.shape[1]).tril(-1)  # a product: on a GPU cumsum's order is not fixed
+    sums = first @ (exact @ exact.mT) @ first.T
     squares = (sums[:, end, end] - sums[:, begin, end] - sums[:, end, begin] + sums[:, begin, begin]) * averages.double().amax(1) ** 2
     return squares.clamp_min(TINY**2).sqrt().to(clips.dtype)
 
