@@ -169,11 +169,14 @@ def init(
     print("\n".join(writing.init_demo(to) if folder is None else writing.init(folder, to, kind=kind)))
 
 
-def plan(config: Config = "config.yaml") -> None:
+def plan(
+    config: Config = "config.yaml",
+    measure: Annotated[bool, typer.Option(help="Try this machine for a few seconds, once, for times that fit it.")] = True,
+) -> None:
     """The dry run in words: videos and hours, what is cached, what would run and why, its time and disk."""
     from pipeline.tools.plan import plan as planned
 
-    print(planned(open_dag(config), config).text())
+    print(planned(open_dag(config), config, measure=measure).text())
 
 
 def search(

@@ -7,12 +7,13 @@ three or so for a stage (a test holds them against a finished run), and say so w
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pipeline.config.method import Experiment
 from pipeline.config.schema import Config
 from pipeline.config.streams import Stream
+from pipeline.core.provenance import recipe_hash
 from pipeline.jobs.collection import Collection
 
 MEGA = 1e6
@@ -64,12 +65,37 @@ class Machine:
 
 
 @dataclass(frozen=True)
+class Speeds:
+    """What one machine was measured to take for one configuration (tools/speeds.py); what is not there is left to the arithmetic.
+
+    Seconds of one processor, or by the clock on a GPU: to start, with and without torch; to draw and to decode a second of video; to
+    load an encoder of a kind with its library; for a row and a query of an encoder; for a step of a whole batch and for ranking one video
+    after an epoch, of an experiment (`key`).
+    """
+
+    python: float | None = None
+    torch: float | None = None
+    render: float | None = None
+    decode: float | None = None
+    load: dict[str, float] = field(default_factory=dict)
+    row: dict[str, float] = field(default_factory=dict)
+    query: dict[str, float] = field(default_factory=dict)
+    step: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    @staticmethod
+    def key(experiment: Experiment) -> str:
+        """What an experiment's speed goes by: two of the same settings are equally fast."""
+        return recipe_hash(experiment.model_dump(mode="json"))
+
+
+@dataclass(frozen=True)
 class Costs:
     """The arithmetic of one configuration on one machine; `pixels` a second of its videos."""
 
     collection: Collection
     machine: Machine
     pixels: float = UNKNOWN_VIDEO
+    speeds: Speeds = Speeds()
 
     @property
     def config(self) -> Config:
@@ -84,45 +110,70 @@ class Costs:
         """Encoding the rows of the load's seconds."""
         flops, width = self.row(encoder)
         rows = load.seconds / self.config.network(encoder).sampling.every
-        return self._network(rows * flops, _chunks(rows * width * 2.0) + 2 * _chunks(rows * 8.0))  # the rows, their start and end
+        size = _chunks(rows * width * 2.0) + 2 * _chunks(rows * 8.0)  # the rows, their start and end
+        return self._network(encoder, rows * self._seconds(flops, self.speeds.row.get(encoder)), size)
 
     def encode_text(self, encoder: str, load: Load) -> Needs:
         """Encoding the load's queries."""
         flops, width = self.config.network(encoder).text_cost
-        return self._network(load.queries * flops, _chunks(load.queries * TOKENS * width * 2.0))
+        each = self._seconds(flops, self.speeds.query.get(encoder))
+        return self._network(encoder, load.queries * each, _chunks(load.queries * TOKENS * width * 2.0))
 
-    def _network(self, operations: float, size: float) -> Needs:
-        start, memory = TORCH
-        return Needs(start + operations / self.machine.flops, memory + 2 * size / MEGA, size)
+    def _seconds(self, operations: float, measured: float | None) -> float:
+        """Seconds of a network's operations on all threads of a job, from those measured of one, where they were."""
+        if measured is None:
+            return operations / self.machine.flops
+        return measured if self.machine.gpu else measured / self.machine.threads
+
+    def _network(self, encoder: str, seconds: float, size: float) -> Needs:
+        loading = self.speeds.load.get(self.config.network(encoder).kind, 0.0)
+        return Needs(self.start + loading + seconds, TORCH[1] + 2 * size / MEGA, size)
+
+    @property
+    def start(self) -> float:
+        """Seconds until a job with torch is at its work."""
+        return TORCH[0] if self.speeds.torch is None else self.speeds.torch
+
+    def render(self, load: Load) -> Needs:
+        """Drawing the demo's videos."""
+        threads, each = self.machine.threads, 1 / 30 if self.speeds.render is None else self.speeds.render
+        start = PYTHON[0] if self.speeds.python is None else self.speeds.python
+        return Needs(start + load.seconds * each / threads, PYTHON[1] + 500 * threads, load.seconds * 4e3)
 
     def decode(self, load: Load) -> Needs:
         """Decoding the load's seconds for every stream."""
         video, (start, memory) = self.config.video, DECODING
         memory += (video.workers or self.machine.threads) * min(DECODER_MB, video.memory_mb)
         size = sum(frame_bytes(stream, load.seconds) for stream in self.collection.streams.values())
-        return Needs(start + load.seconds * self.pixels / (DECODED_PIXELS * self.machine.threads), memory, size)
+        each = self.pixels / DECODED_PIXELS if self.speeds.decode is None else self.speeds.decode
+        return Needs(start + load.seconds * each / self.machine.threads, memory, size)
 
     def merge(self, experiment: Experiment, load: Load) -> Needs:
         """Pooling and merging the load's videos into clips."""
         every = [1.0 if self.collection.imported(name) else self.config.network(name).sampling.every for name in experiment.features]
         rows = load.seconds / min(every) * self.width(experiment) * 2.0
-        size, (start, memory) = self.clip_bytes(experiment, load.videos), TORCH
-        return Needs(start + load.videos * CLIP_SECONDS, memory + 2 * (rows + size) / MEGA, size)
+        size = self.clip_bytes(experiment, load.videos)
+        return Needs(self.start + load.videos * CLIP_SECONDS, TORCH[1] + 2 * (rows + size) / MEGA, size)
 
     def train(self, experiment: Experiment, load: Load) -> Needs:
         """All epochs, none saved by early stopping."""
-        videos, batch = max(1.0, load.videos * TRAINING_SHARE), experiment.training.batch_videos
+        videos, epochs = max(1.0, load.videos * TRAINING_SHARE), experiment.training.epochs
+        step, ranked = self.speeds.step.get(Speeds.key(experiment)) or (self.step(experiment, videos), 0.0)
         share = 1 if self.machine.gpu else experiment.training.threads  # the job's own threads are not what computes
-        step = STEP_SECONDS[self.machine.gpu] / share * min(videos, batch) / 128 * experiment.model.hidden / 384
-        steps = experiment.training.epochs * -(-videos // batch)
-        return Needs(TORCH[0] + steps * step, TORCH[1] + self.split_bytes(experiment, load) / MEGA, self.model_bytes(experiment))
+        epoch = -(-videos // experiment.training.batch_videos) * step + load.videos * (1 - TRAINING_SHARE) * ranked
+        memory = TORCH[1] + self.split_bytes(experiment, load) / MEGA
+        return Needs(self.start + epochs * epoch / share, memory, self.model_bytes(experiment))
+
+    def step(self, experiment: Experiment, videos: float) -> float:
+        """Seconds of one thread, or of a GPU, for a step of that many videos, or of a batch where they are more."""
+        return STEP_SECONDS[self.machine.gpu] * min(videos, experiment.training.batch_videos) / 128 * experiment.model.hidden / 384
 
     def evaluate(self, experiment: Experiment, load: Load) -> Needs:
         """Scoring every query of the gallery against every video of it."""
         queries = load.queries * (1 - TRAINING_SHARE)
         pairs = load.videos * (1 - TRAINING_SHARE) * queries
         memory = self.split_bytes(experiment, load) + 5 * pairs * 4.0  # two branches, their fusion, zero-shot, and one at work
-        return Needs(2 * TORCH[0] + pairs * 1e7 / self.machine.flops, TORCH[1] + memory / MEGA, RUN_BYTES + queries * RANKS_BYTES)
+        return Needs(2 * self.start + pairs * 1e7 / self.machine.flops, TORCH[1] + memory / MEGA, RUN_BYTES + queries * RANKS_BYTES)
 
     def model_bytes(self, experiment: Experiment) -> float:
         """Bytes of a model's weights: its projections of the rows and words, and the blocks of its two branches (an upper guess)."""
@@ -132,6 +183,10 @@ class Costs:
     def width(self, experiment: Experiment) -> int:
         """Values of a row of an experiment's joined encoders."""
         return sum(IMPORTED if self.collection.imported(name) else self.row(name)[1] for name in experiment.features)
+
+    def words(self, encoder: str) -> int:
+        """Values of a word of an encoder of queries."""
+        return IMPORTED if self.collection.imported(encoder) else self.config.network(encoder).text_cost[1]
 
     def clip_bytes(self, experiment: Experiment, videos: float) -> float:
         """Bytes of the clips of that many videos."""
@@ -150,8 +205,13 @@ def _chunks(size: float) -> float:
 
 def frame_bytes(stream: Stream, seconds: float) -> float:
     """Bytes of the temporary frames of that many seconds of video: every frame some row looks at, uncompressed."""
+    return expected_frames(stream, seconds) * 3 * stream.size**2
+
+
+def expected_frames(stream: Stream, seconds: float) -> float:
+    """How many frames some row of that many seconds of video looks at."""
     distinct = 1.0 if stream.count == 1 else min(stream.count, stream.every * stream.fps / stream.stride)
-    return seconds / stream.every * distinct * 3 * stream.size**2
+    return seconds / stream.every * distinct
 
 
 def spell_time(seconds: float) -> str:

@@ -29,8 +29,7 @@ class World(Stage):
         return MadeBy(collection.config.demo.model_dump())
 
     def needs(self, costs: Costs, load: Load, of: Wildcards) -> Needs:
-        threads = costs.machine.threads
-        return Needs(PYTHON[0] + load.seconds / (30 * threads), PYTHON[1] + 500 * threads, load.seconds * 4e3)
+        return costs.render(load)
 
 
 class Annotations(Stage):

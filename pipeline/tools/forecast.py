@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from pipeline.jobs.estimates import Costs, Load, Machine, Needs
+from pipeline.jobs.estimates import Costs, Load, Machine, Needs, Speeds
 from pipeline.jobs.lengths import Lengths
 from pipeline.jobs.stage import Stage
 from pipeline.jobs.stages import STAGES
@@ -19,7 +19,7 @@ from pipeline.tools.dryrun import PlannedJob
 class Row:
     """One row of the plan: what is to do of how many videos, queries or runs, wall seconds and bytes, and why.
 
-    `measured`: the seconds extrapolate from finished jobs of this collection.
+    `measured`: the seconds extrapolate from finished jobs of this collection. `sampled`: from a short measurement on this machine.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Row:
     bytes: float
     measured: bool
     why: str
+    sampled: bool = False
 
 
 @dataclass
@@ -54,7 +55,10 @@ class Forecast:
     def _row(self, stage: Stage, name: str, members: list[dict[str, str]]) -> Row:
         planned = [job for job in self.jobs if job.rule == stage.name and job.wildcards in members]
         loads = [self.lengths.load(job.wildcards, stage.left(self.costs.collection, job.wildcards)) for job in planned]
-        needs = [stage.needs(self._costs(stage), load, job.wildcards) for load, job in zip(loads, planned, strict=True)]
+        needs, arithmetic = (
+            [stage.needs(self._costs(stage, speeds), load, job.wildcards) for load, job in zip(loads, planned, strict=True)]
+            for speeds in (self.costs.speeds, Speeds())
+        )
         todo, speed = sum(_items(stage, load) for load in loads), self._measured(stage, members)
         seconds = sum(need.seconds for need in needs) if speed is None else speed * todo
         return Row(
@@ -66,11 +70,12 @@ class Forecast:
             self._disk(stage, needs),
             speed is not None,
             _why(planned),
+            sampled=needs != arithmetic,
         )
 
-    def _costs(self, stage: Stage) -> Costs:
+    def _costs(self, stage: Stage, speeds: Speeds) -> Costs:
         machine = Machine(self.cores, self.costs.machine.gpu) if stage.alone else self.costs.machine
-        return Costs(self.costs.collection, machine, self.costs.pixels)
+        return replace(self.costs, machine=machine, speeds=speeds)
 
     def _side_by_side(self, stage: Stage, planned: list[PlannedJob]) -> int:
         """How many jobs of a stage run at once."""

@@ -17,10 +17,11 @@ from pipeline.demo.world import rows as world_queries
 from pipeline.jobs import estimates
 from pipeline.jobs.captions import too_long
 from pipeline.jobs.dag import Dag, gpus_per_job
-from pipeline.jobs.estimates import Costs, Machine
+from pipeline.jobs.estimates import Costs, Machine, Speeds
 from pipeline.jobs.lengths import Lengths, sampled
 from pipeline.tools.dryrun import dry_run, planned_jobs
 from pipeline.tools.forecast import Forecast, Row
+from pipeline.tools.speeds import known
 
 
 @dataclass
@@ -35,7 +36,8 @@ class Plan:
         """The plan as a table between its head and its notes."""
         cells = [("stage", "to do", "time", "disk", "why")]
         for row in self.rows:
-            time = estimates.spell_time(row.seconds) + " ?" * (not row.measured) if row.todo else ""
+            mark = "" if row.measured else " ~" if row.sampled else " ?"
+            time = estimates.spell_time(row.seconds) + mark if row.todo else ""
             disk = estimates.spell_bytes(row.bytes) if row.todo else ""
             cells.append((row.name, f"{row.todo:,} of {row.total:,} {row.unit}", time, disk, row.why))
         widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
@@ -43,8 +45,8 @@ class Plan:
         return "\n".join([*self.head, "", *body, "", *self.notes])
 
 
-def plan(dag: Dag, config_file: str | Path, *, cores: int | None = None) -> Plan:
-    """What `snakemake --configfile <config_file>` would do now.
+def plan(dag: Dag, config_file: str | Path, *, cores: int | None = None, measure: bool = False) -> Plan:
+    """What `snakemake --configfile <config_file>` would do now; with `measure` this machine is tried for a few seconds, once.
 
     Errors: those of reading the dataset; PlanError when Snakemake itself refuses.
     """
@@ -52,16 +54,18 @@ def plan(dag: Dag, config_file: str | Path, *, cores: int | None = None) -> Plan
     sources, (annotations, notes) = dag.members({}), _annotations(dag)
     guess, pixels, whence = sampled(sources)
     lengths = Lengths(dag, guess, len(world_queries(dag.config.demo) if annotations is None else annotations.queries))
-    costs = Costs(dag, Machine(min(cores, dag.config.runtime.threads), gpu), pixels)
-    forecast = Forecast(costs, lengths, planned_jobs(dry_run(config_file)), cores)
-    rows = forecast.rows()
+    jobs = planned_jobs(dry_run(config_file))
+    speeds, said = known(dag, config_file) if measure and jobs else (None, "nothing was measured")
+    costs = Costs(dag, Machine(min(cores, dag.config.runtime.threads), gpu), pixels, speeds or Speeds())
+    rows = Forecast(costs, lengths, jobs, cores).rows()
     total = sum(row.seconds for row in rows if row.todo)
     return Plan(
         [*_dataset(dag, annotations, notes), _videos(dag, sources, lengths, whence), f"quarantine {_quarantined(dag)}"],
         rows,
         [
-            f"Times: this machine, {cores} threads, {'one' if gpu else 'no'} GPU. Those marked ? are arithmetic, good to a factor of",
-            "three or so; the others extrapolate from this run's finished jobs.",
+            f"Times: this machine, {cores} threads, {'one' if gpu else 'no'} GPU, with nothing else to do. Those marked ~ come from a",
+            f"short measurement here ({said}), those marked ? are arithmetic, good to a factor of three or so; the others extrapolate from "
+            "this run's finished jobs. A training may stop before its last epoch.",
             f"Total still to do: {estimates.spell_time(total)}. "
             f"Disk: what each stage leaves; frames are temporary, shown per shard. Results go to {dag.layout.root}.",
             *dag.missing_weights(),

@@ -104,7 +104,7 @@ def status(dag: Dag, *, times: bool = True) -> str:
     lines += ["", *shown.values()] if shown else []
     known = notices.gathered(notices.kept(layout.logs))
     said += ["", "To know:", *(f"  - {line}" for line in known)] if known else []
-    took = stage_times(layout) if times else []
+    took: list[Timing] = stage_times(layout) if times else []
     spent = ["", "Where the time went (jobs run side by side, so the wall time is shorter):", "", _aligned(took)] if took else []
     return "\n".join([*lines, *said, *spent])
 
