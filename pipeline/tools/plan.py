@@ -63,9 +63,10 @@ def plan(dag: Dag, config_file: str | Path, *, cores: int | None = None, measure
         [*_dataset(dag, annotations, notes), _videos(dag, sources, lengths, whence), f"quarantine {_quarantined(dag)}"],
         rows,
         [
-            f"Times: this machine, {cores} threads, {'one' if gpu else 'no'} GPU, with nothing else to do. Those marked ~ come from a",
-            f"short measurement here ({said}), those marked ? are arithmetic, good to a factor of three or so; the others extrapolate from "
-            "this run's finished jobs. A training may stop before its last epoch.",
+            f"Times: this machine, {cores} threads, {'one' if gpu else 'no'} GPU, nothing else to do, every epoch trained",
+            f"  ~ from a short trial here ({said})",
+            "  ? arithmetic, good to a factor of three or so",
+            "  all others extrapolate from this run's finished jobs",
             f"Total still to do: {estimates.spell_time(total)}. "
             f"Disk: what each stage leaves; frames are temporary, shown per shard. Results go to {dag.layout.root}.",
             *dag.missing_weights(),

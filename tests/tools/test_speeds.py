@@ -52,7 +52,7 @@ def test_measured_once_and_within_a_factor_of_two_of_the_run(work: Workspace, tm
     again, said = speeds.known(dag, "config.yaml")
     assert again == found
     assert said.startswith("measured before")
-    assert [path.parent.name for path in (tmp_path / "cache" / "prvr").rglob("*.json")] == ["speeds"]
+    assert len(list((tmp_path / "cache" / "prvr" / "speeds").iterdir())) == 1
 
     guess, pixels, _ = sampled(dag.members({}))
     costs = Costs(dag, Machine(1, gpu=False), pixels, found)
