@@ -79,10 +79,13 @@ def probability(p: float) -> str:
 
 
 def won_and_lost(bench: Bench) -> tuple[str, list[dict[str, Any]]]:
-    """The reference, and per model the percent of queries that only it, or only the reference, has within each cut-off; over seeds."""
+    """The reference, and per model the percent of queries that only it, or only the reference, has within each cut-off; over seeds.
+
+    No model where nothing can be lost: of one video every query's is the first.
+    """
     name, other = pick.reference(bench)
-    if other is None:
-        return "", []
+    if other is None or bench.videos <= min(CUTOFFS):
+        return name if other is not None else "", []
     made = []
     for model in bench.models[: pick.MODELS]:
         if model.name == name:

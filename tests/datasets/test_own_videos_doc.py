@@ -89,6 +89,7 @@ def test_the_commands_of_the_tutorial(root: Path, tmp_path: Path) -> None:
     assert "rule features" not in trained, "what was encoded for the search is used"
     table = (tmp_path / "results" / "my-videos" / "table.md").read_text()
     assert "1 queries of the test split against 1 videos; epochs chosen on val" in table
+    assert (tmp_path / "results" / "my-videos" / "report.html").is_file(), "of one video in the gallery too"
     assert "trips/beach" in answer
     assert "zero-shot" not in answer
 

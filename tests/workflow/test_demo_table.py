@@ -80,7 +80,7 @@ def check_the_search(work: Workspace, text: str) -> None:
     said = queries[(queries["path"] == ours) & (queries["start"] <= seconds) & (queries["end"] >= seconds)]["query"]
     assert list(said) == re.findall(r'^ +"(.*)"$', shown, flags=re.M)[:1], "what is shown of the video is said of that moment"
     times = [f"{value:.1f}" for value in queries.loc[said.index[0], ["start", "end"]]]
-    assert "from 0:0{} to 0:0{} of the first".format(*times) in " ".join(text.split())
+    assert "in the first the ball turns from 0:0{} to 0:0{}".format(*times) in " ".join(text.split())
 
 
 def first_hit(printed: str) -> tuple[str, float]:
