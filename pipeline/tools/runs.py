@@ -117,6 +117,7 @@ def find(layout: Layout, run: str) -> Run:
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """`key: before -> now` of every value that differs; `-` where there is none."""
     keys = [key for key in {**now, **before} if before.get(key, ...) != now.get(key, ...)]
+    keys.sort(key=lambda key: key.endswith(".code"))  # settings first
     return [f"{key}: {_short(before, key)} -> {_short(now, key)}" for key in keys]
 
 
