@@ -29,6 +29,7 @@ CASES: dict[str, dict[str, str]] = {
     },
     "cli.run:_check": {"name one that is there": "tests/cli/test_run.py::test_what_a_missing_configuration_asks_for"},
     "cli.run:_config_here": {"{named}write one": "tests/cli/test_run.py::test_what_a_missing_configuration_asks_for"},
+    "cli.runs:remove": {"name kept runs": "tests/tools/test_runs.py::test_listed_compared_searched_and_removed"},
     "cli.stages:train": {"train under another": f"{WORKFLOW}::test_an_imported_checkpoint_that_is_gone"},
     "clips.grids:check_videos": {"run the workflow again": f"{WORKFLOW}::test_a_video_that_one_encoder_lacks"},
     "config.reading:read": {
@@ -47,6 +48,7 @@ CASES: dict[str, dict[str, str]] = {
         "run the workflow again": "tests/workflow/test_staleness.py::test_what_a_message_asks_for_makes_the_lost_file_again",
         "delete the file": MADE_AGAIN,
     },
+    "core.tracking:check": {"pip install": "tests/core/test_tracking.py::test_a_missing_library_is_said_with_its_command"},
     "datasets.own:read": {"mend these rows": "tests/datasets/test_own.py::test_mended_rows_are_read"},
     "encoders.stage:_video": {"run the workflow again": "tests/workflow/test_rerun.py::test_exactly_these_jobs_run"},
     "encoders.transformers:load": {"pip install": "tests/test_fixes.py::test_extras_that_messages_name"},
@@ -59,6 +61,9 @@ CASES: dict[str, dict[str, str]] = {
     "interchange.exporting:export_captioned": {
         "give another --collection": "tests/interchange/test_bundles.py::test_export_needs_a_collection_that_names_a_file"
     },
+    "interchange.hub:_read": {"give a folder": "tests/interchange/test_hub.py::test_there_and_back_the_same_bits_and_the_same_numbers"},
+    "interchange.hub:push": {"pip install": "tests/interchange/test_hub.py::test_sending_is_printed_and_done_only_when_asked"},
+    "interchange.parquet:_arrow": {"pip install": "tests/test_fixes.py::test_extras_that_messages_name"},
     "jobs.checks:_not_lost": {"import it again": f"{WORKFLOW}::test_an_imported_checkpoint_that_is_gone"},
     "jobs.checks:imported_features": {"import them again": IMPORTS},
     "jobs.checks:widths": {"set `features`": f"{BEFORE}::test_widths_of_an_imported_checkpoint"},
@@ -78,8 +83,11 @@ CASES: dict[str, dict[str, str]] = {
     "ranking.data:_arrays": {"delete this folder": f"{WORKFLOW}::test_a_video_in_two_shards_of_clips"},
     "ranking.data:_teacher_rows": {"run the workflow again": f"{WORKFLOW}::test_a_video_that_one_encoder_lacks"},
     "ranking.data:_order": {"delete the file": MADE_AGAIN},
-    "search.engine:Engine.of_row": {
-        "ask the frozen encoder": "tests/search/test_search.py::test_a_moment_as_a_query_is_the_frozen_encoders"
+    "search.engine:Engine.of_picture": {
+        "ask the frozen encoder": "tests/search/test_frozen.py::test_a_picture_is_seen_as_a_frame_of_a_video_is"
+    },
+    "search.searcher:Searcher._tokens": {
+        "ask the frozen encoder": "tests/search/test_frozen.py::test_a_moment_is_judged_against_moments_of_other_videos"
     },
     "search.frozen:_stored": {"run the workflow again": SEARCHED},
     "search.qdrant_index:client": {"pip install": "tests/test_fixes.py::test_extras_that_messages_name"},
@@ -92,6 +100,7 @@ CASES: dict[str, dict[str, str]] = {
     },
     "tools.dryrun:planned_jobs": {"look at": "tests/cli/test_run.py::test_the_exit_code_is_snakemakes"},
     "tools.dryrun:_counts": {"look at": "tests/cli/test_run.py::test_the_exit_code_is_snakemakes"},
+    "tools.runs:find": {"give the hash": "tests/tools/test_runs.py::test_listed_compared_searched_and_removed"},
     "tools.init:init": {"move them away": "tests/tools/test_init.py::test_nothing_is_overwritten"},
     "tools.init:init_demo": {"move it away": "tests/tools/test_init.py::test_nothing_is_overwritten"},
     "tools.init:_only_kind": {

@@ -89,7 +89,7 @@ class Engine:
 
     def of_row(self, video: int, seconds: float) -> Any:
         """A moment of a video as a query. Errors: ConfigError where an engine cannot compare rows with rows."""
-        raise ConfigError(f"{self.name} compares sentences with videos only", where="model", fix="ask the frozen encoder (--zero-shot)")
+        raise NotImplementedError
 
     def of_picture(self, rgb: np.ndarray) -> Any:
         """A picture as a query. Shapes: uint8 [H, W, 3]. Errors: ConfigError where an engine cannot compare pictures with videos."""

@@ -135,7 +135,7 @@ def test_an_answer_for_programs_is_json(untrained: World) -> None:
     assert [hit["video_id"] for hit in read["hits"]] == ["c", "b", "a"]
 
 
-def test_a_moment_is_judged_against_other_moments_and_never_against_its_own_video(untrained: World) -> None:
+def test_a_moment_is_judged_against_moments_of_other_videos(untrained: World) -> None:
     frozen = Frozen(untrained.config)
     answer, asked = frozen.like(3, 1.0)
     assert answer.hits[0].video_id == frozen.ids[3]

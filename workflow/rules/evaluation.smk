@@ -68,15 +68,6 @@ rule cost:
         'prvr cost --config "$config" --experiment {wildcards.experiment:q} --threads {threads} 2> {log:q}'
 
 
-# A function, because a method that does not fit the configuration is refused here: no other target needs it.
-def compared_inputs(wildcards):
-    """The measures of every run of every method, and the methods' costs."""
-    CONFIG.check_compared()
-    runs = JOBS.runs("compare")
-    costs = [LAYOUT.cost(name) for name in dict.fromkeys(name for name, _ in runs)]
-    return [*(LAYOUT.evaluation_manifest(*run) for run in runs), *costs]
-
-
 rule compare:
     input:
         compared_inputs,
