@@ -40,7 +40,8 @@ class Dag(Collection):
         modules, made_by = stage.code(self, of), stage.made_by(self, of)
         after = [self.trace(job.stage, **job.of) for job in made_by.after]
         after += [self.trace(job.stage, **job.of) for job in made_by.also if self.done(job)]
-        values = {"recipe": made_by.recipe, "data": made_by.data, "after": after}
+        # sorted: in which order experiments stand in the configuration makes no result another
+        values = {"recipe": made_by.recipe, "data": made_by.data, "after": sorted(after)}
         digests = {"code": self.once(("code", *modules), lambda: code_digest(*modules))}
         return digests | {name: recipe_hash({name: value}) for name, value in values.items() if value}
 

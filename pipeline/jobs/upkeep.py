@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.config.reading import PUBLISHED
 from pipeline.config.schema import Config
-from pipeline.core.atomic import write_json
+from pipeline.core.atomic import write_text
 from pipeline.core.store import recipe_hash
 from pipeline.jobs.dag import Dag
 from pipeline.jobs.interruption import STATE
@@ -21,12 +21,16 @@ from pipeline.jobs.resharding import reshard
 
 
 def publish_config(config: Config, values: dict[str, Any]) -> Path:
-    """Write the merged configuration where jobs read it; the name holds its hash, so two runs never overwrite each other's."""
+    """Write the merged configuration where jobs read it, its experiments in their order.
+
+    The name holds the hash, so two runs never overwrite each other's.
+    """
     path = Path(config.results) / PUBLISHED / f"{recipe_hash(values)}.json"
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        if recipe_hash(json.loads(path.read_text())) == path.stem:
+    text = json.dumps(values, indent=1, default=str) + "\n"
+    with contextlib.suppress(FileNotFoundError, UnicodeDecodeError):
+        if path.read_text() == text:
             return path
-    write_json(path, values)
+    write_text(path, text)
     return path
 
 

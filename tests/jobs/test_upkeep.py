@@ -10,6 +10,7 @@ import yaml
 
 from pipeline.config.reading import load, read
 from pipeline.core.errors import ConfigError
+from pipeline.jobs.dag import Dag
 from pipeline.jobs.upkeep import publish_config
 
 
@@ -33,6 +34,19 @@ def test_a_changed_published_configuration_is_refused_and_written_anew(config_fi
     assert publish_config(config, values) == path
     assert json.loads(path.read_text()) == values
     load(path)
+
+
+def test_the_order_of_experiments_is_kept_and_makes_no_job_another(config_file: Path) -> None:
+    values = yaml.safe_load(config_file.read_text())
+    values["experiments"] = {"second": {}, "first": {"training": {"epochs": 3}}}
+    turned = {**values, "experiments": dict(reversed(values["experiments"].items()))}
+    traces = []
+    for given in (values, turned):
+        config_file.write_text(yaml.safe_dump(given, sort_keys=False))
+        config = load(publish_config(load(config_file), read(config_file)))
+        assert list(config.experiments) == list(given["experiments"])
+        traces.append(Dag(config, config.layout).trace("table", target="table"))
+    assert traces[0] == traces[1]
 
 
 def test_a_key_given_twice_is_refused_with_both_lines(config_file: Path) -> None:
