@@ -51,10 +51,11 @@ def summary(config: Config, layout: Layout) -> str:
 
 @dataclass(frozen=True)
 class Traces:
-    """What one job of the workflow leaves: its result, which Snakemake removes before it runs again, and its log."""
+    """What one job of the workflow leaves: its result, which Snakemake removes before it runs again, its log, and how long it took."""
 
     result: Path
     log: Path
+    benchmark: Path
 
     def state(self, held: set[Path]) -> str:
         """done, running, failed or waiting; `held` are the logs some process here writes to.
@@ -63,10 +64,14 @@ class Traces:
         """
         if self.result.exists():
             return "done"
-        if not self.log.exists():
+        if not self.log.exists() or self._ended_well():
             return "waiting"
         quiet = time.time() - self.log.stat().st_mtime
         return "running" if self.log.resolve() in held or (quiet < SILENCE and not self.complains()) else "failed"
+
+    def _ended_well(self) -> bool:
+        """Whether the log is of a job that came to its end, whose result is gone since: Snakemake times no other."""
+        return self.benchmark.exists() and self.benchmark.stat().st_mtime >= self.log.stat().st_mtime
 
     def tail(self) -> list[str]:
         """The last lines of the log."""
@@ -79,7 +84,9 @@ class Traces:
 def traces(dag: Dag) -> dict[str, list[Traces]]:
     """stage -> what each of its jobs leaves."""
     layout = dag.layout
-    left = {s.name: [Traces(s.manifest(layout, of), s.log(layout, of)) for of in s.jobs(dag)] for s in STAGES.values()}
+    left = {
+        s.name: [Traces(s.manifest(layout, of), s.log(layout, of), s.benchmark(layout, of)) for of in s.jobs(dag)] for s in STAGES.values()
+    }
     return {stage: jobs for stage, jobs in left.items() if jobs}
 
 

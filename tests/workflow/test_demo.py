@@ -71,7 +71,7 @@ def test_edited_code_of_the_world_renders_it_again(demo: Workspace, tmp_path: Pa
     work = demo.copy(tmp_path / "work")
     world = work.own_project() / "pipeline" / "demo" / "world.py"
     world.write_text(world.read_text() + "\nEDITED = 1\n")
-    stages = {"world", "annotations", "frames", "features", "text", "quarantine", "clips", "train", "evaluate", "table"}
+    stages = {"world", "annotations", "frames", "features", "text", "quarantine", "clips", "train", "evaluate", "table", "report"}
     assert set(work.planned()) == stages
 
 

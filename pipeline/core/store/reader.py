@@ -22,6 +22,9 @@ from pipeline.core.store.mapped import MappedRows
 from pipeline.core.store.ragged import Ragged, StoredRows, damaged
 from pipeline.core.store.text import READABLE, attributes, get
 
+# Arrow's strings, which pandas takes where pyarrow is installed, hold no file name that is not UTF-8.
+pd.set_option("mode.string_storage", "python")
+
 LISTING = ".contents"
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 CHECKED, UNCHECKED = (b"\2", b"\3"), (b"\0", b"\1")  # versions of a file's first block: with checksums throughout, and without
