@@ -328,7 +328,8 @@ def test_the_interface_is_described_offline(opened: Any, thousand: str) -> None:
 def test_nothing_was_refused_by_the_policy_or_broke_on_the_way(browser: Any) -> None:
     search(browser, "door 1", "door.mp4")
     complaints = [line["message"] for line in browser.get_log("browser") if line["level"] == "SEVERE"]
-    assert [line for line in complaints if "/video/3" not in line] == []
+    asked_for = ("/video/3", "shortest=60")  # a file no browser plays; a length no video has, which is a 400 with words
+    assert [line for line in complaints if not any(part in line for part in asked_for)] == []
 
 
 @pytest.mark.skipif("PRVR_SCREENSHOT" not in os.environ, reason="PRVR_SCREENSHOT names no file to write")
