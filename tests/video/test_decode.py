@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,13 @@ def read(*paths: Path, streams: dict[str, Stream] = STREAMS, **reading: object) 
 
 def numbers(decoded: Decoded, kept: Kept, stream: str = "still") -> list[int]:
     return [number(kept.frames[stream][i]) for i in decoded.streams[stream].windows[:, 0]]
+
+
+def test_an_encoder_leaves_this_thread_as_it_was_scheduled(tmp_path: Path) -> None:
+    """SVT-AV1, run by root, gives it real-time priority, which every job started afterwards would have."""
+    before = os.sched_getscheduler(0)
+    make(BY_FILE["av1.mp4"], tmp_path)
+    assert os.sched_getscheduler(0) == before
 
 
 @pytest.mark.parametrize("decoder", ["pyav", "decord"])
