@@ -38,8 +38,10 @@ class Filter:
 
     def __str__(self) -> str:
         named = [f"{what} {name!r}" for what, name in (("split", self.split), ("group", self.group)) if name]
-        if self.shortest > 0 or self.longest < math.inf:
+        if self.longest < math.inf:
             named.append(f"{self.shortest:g} to {self.longest:g} seconds")
+        elif self.shortest > 0:
+            named.append(f"{self.shortest:g} seconds or more")
         return " and ".join(named)
 
 

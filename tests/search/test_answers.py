@@ -67,7 +67,7 @@ def test_the_caption_shown_is_of_the_moment_found() -> None:
 
 def test_a_filter_is_told_in_words() -> None:
     assert str(Filter("test", "kitchen", 5, 60)) == "split 'test' and group 'kitchen' and 5 to 60 seconds"
-    assert str(Filter(shortest=5)) == "5 to inf seconds"
+    assert str(Filter(shortest=5)) == "5 seconds or more"
 
 
 def test_training_videos_are_marked_where_the_model_has_learnt_from_them() -> None:
