@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.core.errors import LibraryError
+from pipeline.core.provenance import flat
 
 PARAMS_AT_ONCE, LONGEST_PARAM = 100, 500  # what MLflow takes
 _QUIET = {
@@ -200,11 +201,3 @@ class _MLflow:
 
 
 _BACKENDS: dict[str, type[Any]] = {"tensorboard": _TensorBoard, "wandb": _Wandb, "trackio": _Trackio, "mlflow": _MLflow}
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values under dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found

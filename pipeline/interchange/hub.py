@@ -26,8 +26,7 @@ from pipeline.core.atomic import replacing, write_json, write_text
 from pipeline.core.errors import BundleError, LibraryError
 from pipeline.core.kept import run_hash
 from pipeline.core.layout import Layout
-from pipeline.core.provenance import canonical
-from pipeline.core.tracking import flat
+from pipeline.core.provenance import canonical, flat
 from pipeline.interchange.cards import model_card
 from pipeline.models.base import Dims, build
 from pipeline.models.checkpoint import load_model, save_model

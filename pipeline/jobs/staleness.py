@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pipeline.core.errors import StoreError
+from pipeline.core.provenance import flat
 from pipeline.core.store import open_store
 from pipeline.jobs.dag import Dag
 from pipeline.jobs.products import Product, product, products
@@ -55,16 +55,9 @@ def _differences(dag: Dag, experiment: str, seed: int) -> str:
     """The values of the experiment that were others when it was trained."""
     try:
         with open_store(dag.layout.checkpoint(experiment, seed), stage="checkpoint") as store:
-            before = _flat(store.attrs["config"])
+            before = flat(store.attrs["config"])
     except (StoreError, KeyError):
         return ""
-    now = _flat(dag.experiment(experiment).model_dump(mode="json"))
+    now = flat(dag.experiment(experiment).model_dump(mode="json"))
     changed = [f"{key} was {before[key]}, is {now[key]}" for key in now if key in before and before[key] != now[key]]
     return f" ({'; '.join(changed[:5])}{'; ...' if len(changed) > 5 else ''})" if changed else ""
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat

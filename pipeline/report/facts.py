@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline.core.errors import StoreError
 from pipeline.core.layout import Layout
+from pipeline.core.provenance import flat
 from pipeline.core.store import open_store
 from pipeline.datasets.table import Annotations
 from pipeline.report.pick import ROWS, cut
@@ -113,9 +114,9 @@ def recipes(layout: Layout, models: list[Model]) -> list[dict[str, Any]]:
         if config is None:
             made.append({"name": model.name, "differs": [], "text": "its checkpoint is not here"})
             continue
-        flat = _flat(config)
-        base = base or flat
-        changed = [f"{key}: {json.dumps(flat.get(key))}" for key in sorted({*flat, *base}) if flat.get(key) != base.get(key)]
+        values = flat(config)
+        base = base or values
+        changed = [f"{key}: {json.dumps(values.get(key))}" for key in sorted({*values, *base}) if values.get(key) != base.get(key)]
         made.append({"name": model.name, "differs": [cut(line, 120) for line in changed[:DIFFERENCES]], "text": _pretty(config)})
     used = dict.fromkeys(encoder for model in models for encoder in model.first["features"])
     for encoder in used:
@@ -135,10 +136,3 @@ def _stored(file: Any) -> str:
 
 def _pretty(value: Any) -> str:
     return cut(json.dumps(value, indent=1, sort_keys=True, default=str), RECIPE)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat

@@ -17,9 +17,8 @@ from pipeline.config.schema import Config
 from pipeline.core import kept
 from pipeline.core.errors import ConfigError, StoreError
 from pipeline.core.layout import KeptLayout, Layout
-from pipeline.core.provenance import canonical
+from pipeline.core.provenance import canonical, flat
 from pipeline.core.store import open_store
-from pipeline.core.tracking import flat
 from pipeline.evaluation.significance import randomisation, sumr_of_queries
 
 MEASURES = ("R@1", "R@5", "R@10", "R@100", "SumR")
