@@ -22,7 +22,7 @@ class Dag(Collection):
         """What is wrong with the weights of the encoders that have something left to encode; empty when all are here."""
         used = {e for e in self.encoders_to_run() if not all(self.current(e, s) for s in self.shards)}
         texts = {text for text in self.text_encoders() if not self.imported(text)}
-        used |= {t for t in texts if not self._made_by(self.layout.text(t), "text", encoder=t)}
+        used |= {t for t in texts if not self._stored("text", encoder=t)}
         return [needed.problem for needed in inventory(self.config) if needed.encoder in used and needed.problem]
 
     def params(self, stage: str, **of: str) -> dict[str, str]:
@@ -51,7 +51,7 @@ class Dag(Collection):
 
     def current(self, encoder: str, shard: str) -> bool:
         """Whether the features of a shard are stored and were made by exactly this job, so that no frames are needed."""
-        return self._made_by(self.layout.features(encoder, shard), "features", encoder=encoder, shard=shard)
+        return self._stored("features", encoder=encoder, shard=shard)
 
     def done(self, job: Job) -> bool:
         """Whether a job has run as it would run today."""
@@ -61,11 +61,9 @@ class Dag(Collection):
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return False
 
-    def _made_by(self, store: Path, stage: str, **of: str) -> bool:
-        manifest = store.with_suffix(".json")
-        if not manifest.exists() or not store.exists():
-            return False
-        return bool(json.loads(manifest.read_text()).get("trace") == self.trace(stage, **of))
+    def _stored(self, stage: str, **of: str) -> bool:
+        """The same, and what it made is there."""
+        return self.done(Job(stage, of)) and all(file.exists() for file in STAGES[stage].files(self.layout, of))
 
 
 def cuda_visible() -> bool:
