@@ -118,7 +118,7 @@ class Evaluate(Stage):
 
     def made_by(self, collection: Collection, of: Wildcards) -> MadeBy:
         given = collection.experiment(of["experiment"]).evaluation.relevance
-        data = relevance.content(collection.config, collection.layout, given)
+        data = relevance.content(collection.layout, given)
         before = [*all_features(collection), Job("train", of)]
         return MadeBy(recipes.evaluation(collection.config, of["experiment"]), data, before)
 

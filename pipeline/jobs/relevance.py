@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from pipeline.core.layout import Layout
 from pipeline.core.provenance import FileCache, sha256
 from pipeline.datasets import relevance
 from pipeline.datasets.readers import annotated
-from pipeline.demo.world import qrels, world
+from pipeline.demo.world import world
 
 
 def check(config: Config, layout: Layout, experiments: Iterable[str]) -> None:
@@ -35,13 +34,14 @@ def check(config: Config, layout: Layout, experiments: Iterable[str]) -> None:
         relevance.resolve(relevance.read(file), queries, videos, file)
 
 
-def content(config: Config, layout: Layout, given: str | None) -> str | None:
-    """The digest of a relevance file; None without one, or where it does not exist: there the job says so."""
-    if given is None:
+def content(layout: Layout, given: str | None) -> str | None:
+    """The digest of a relevance file; None without one, or where it does not exist: there the job says so.
+
+    `generated` needs none: every evaluation follows the rendering that writes it.
+    """
+    if given is None or given == "generated" or not Path(given).exists():
         return None
-    if given == "generated":  # known before it is written
-        return hashlib.sha256(qrels(config.demo).encode()).hexdigest()
-    return FileCache(layout.fingerprints).get(given, sha256) if Path(given).exists() else None
+    return FileCache(layout.fingerprints).get(given, sha256)
 
 
 def _ids(config: Config, layout: Layout) -> tuple[list[tuple[str, str]], set[str]]:
