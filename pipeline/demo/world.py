@@ -5,19 +5,27 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib import import_module
 
 from pipeline.config.inputs import Demo
-from pipeline.demo import demo_world, world_1
+from pipeline.core.plugins import module_of
 from pipeline.demo.scenes import VideoSpec
 
 SPLITS = ("train", "val", "test")
+# By name, so that one world's jobs do not depend on another one's code.
+_MODULES = {"demo": "demo_world", "world-1": "world_1", "world-1-noisy": "world_1"}
+
+
+def generator(demo: Demo) -> str:
+    """The module that makes up the world's videos."""
+    return module_of("demo", _MODULES[demo.world])
 
 
 @lru_cache(maxsize=4)
 def world(demo: Demo) -> tuple[VideoSpec, ...]:
     """Every video of the world the `demo` section describes, train, then val, then test; the same on every machine."""
-    made = demo_world.videos if demo.world == "demo" else world_1.videos
-    return tuple(video for split in SPLITS for video in made(demo, split))
+    module = import_module(generator(demo))
+    return tuple(video for split in SPLITS for video in module.videos(demo, split))
 
 
 def rows(demo: Demo) -> list[dict[str, str | float]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from pipeline.core.layout import Layout
 from pipeline.core.plugins import module_of
 from pipeline.core.provenance import FileCache, sha256
+from pipeline.demo.world import generator
 from pipeline.jobs import recipes
 from pipeline.jobs.collection import Collection, Targets
 from pipeline.jobs.estimates import PYTHON, Costs, Load, Needs
@@ -17,10 +18,13 @@ class World(Stage):
     """The demo's videos, rendered."""
 
     name, place, unit, alone = "world", "world", "videos", True
-    modules = ("pipeline.demo.stage",)
+    modules = ("pipeline.demo.stage",)  # and the generator
 
     def jobs(self, collection: Collection, targets: Targets = ("table",)) -> list[dict[str, str]]:
         return [{}] if collection.config.dataset.kind == "demo" else []
+
+    def code(self, collection: Collection, of: Wildcards) -> tuple[str, ...]:
+        return (*self.modules, generator(collection.config.demo))
 
     def manifest(self, layout: Layout, of: Wildcards) -> Path:
         return layout.world / "world.json"

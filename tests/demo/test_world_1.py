@@ -10,9 +10,13 @@ from itertools import groupby
 import pytest
 
 from pipeline.config.inputs import Demo
+from pipeline.config.reading import load
 from pipeline.demo.scenes import FPS, VideoSpec
 from pipeline.demo.vocabulary import MOTIONS
 from pipeline.demo.world import qrels, relevant, rows, world
+from pipeline.jobs.dag import Dag
+from pipeline.jobs.stages import STAGES
+from tests.workflow.workspace import ROOT
 
 SMALL = Demo(world="world-1", seed=1, train=40, val=10, test=30)
 NOISY = SMALL.model_copy(update={"world": "world-1-noisy"})
@@ -100,3 +104,14 @@ def test_noise_is_where_it_is_stated() -> None:
 def test_splits_share_no_look() -> None:
     looks = Counter(scene.look for video in world(SMALL) for scene in video.scenes)
     assert max(looks.values()) == 1
+
+
+def test_a_worlds_jobs_depend_on_its_own_generator_alone() -> None:
+    """And the measures of its truth follow the job that makes it."""
+    dags = [Dag.of(load(ROOT / name)) for name in ("config.yaml", "config/world.yaml")]
+    assert [STAGES["world"].code(dag, {})[-1] for dag in dags] == ["pipeline.demo.demo_world", "pipeline.demo.world_1"]
+    (generated,) = [dag for dag in dags if dag.experiment("main").evaluation.relevance == "generated"]
+    again = Dag.of(load(ROOT / "config/world.yaml"))
+    again.once(("params", "world"), lambda: {"code": "edited"})
+    of = {"experiment": "main", "seed": "1"}
+    assert generated.trace("evaluate", **of) != again.trace("evaluate", **of)
