@@ -108,11 +108,16 @@ def open_index(config: Config, layout: Layout, experiment: str, seed: int, model
     }
     folder = folder_of(layout, experiment, seed)
     recipes = {file: {**made_by, "clips": content_digest(file)} for file in files}
-    found = {file: _read(folder / file.name, recipe) for file, recipe in recipes.items()}
+    kept = {path.name: read for path in sorted(folder.glob("*.h5")) if (read := _read(path, made_by)) is not None}
+    found: dict[Path, EncodedShard | None] = dict.fromkeys(files)
+    for file in files:
+        shard, clips_of = kept.get(file.name, (None, ""))
+        if clips_of == recipes[file]["clips"]:
+            found[file] = shard
     todo = [file for file, shard in found.items() if shard is None]
     added = 0
     if todo:
-        known = _known(folder, made_by)
+        known = {digest: (shard, i) for shard, _ in kept.values() for i, digest in enumerate(shard.digests)}
         with leased(config.runtime.device, share=config.runtime.share_gpu) as device, Meter(len(todo), "encoding videos", "shard") as meter:
             model.to(device)
             for file in todo:
@@ -135,25 +140,20 @@ def folder_of(layout: Layout, experiment: str, seed: int) -> Path:
     return layout.run(experiment, seed) / "index"
 
 
-def _read(path: Path, recipe: Mapping[str, Any]) -> EncodedShard | None:
-    """A kept shard, when it is whole and made by all that `recipe` names; None when it is not."""
+def _read(path: Path, made_by: Mapping[str, Any]) -> tuple[EncodedShard, str] | None:
+    """A kept shard and the digest of the clips it was made from, when it is whole and of this model and code; None when it is not."""
     try:
         with open_store(path, stage=STAGE) as store:
-            if any(store.attrs["recipe"].get(key) != value for key, value in recipe.items()):
+            recipe = store.attrs["recipe"]
+            if any(recipe.get(key) != value for key, value in made_by.items()):
                 return None
             encoded = {name.removeprefix("gallery/"): store.mapped(name) for name in store.names("gallery")}
             for rows in encoded.values():
                 rows.check()
             ids, digests = ([str(text) for text in store.array(name)] for name in ("ids", "digests"))
-            return EncodedShard(ids, digests, encoded, *(store.array(name) for name in KEPT))
+            return EncodedShard(ids, digests, encoded, *(store.array(name) for name in KEPT)), str(recipe.get("clips", ""))
     except (StoreMissing, StoreSchema, StoreDamaged):
         return None
-
-
-def _known(folder: Path, made_by: Mapping[str, Any]) -> dict[str, tuple[EncodedShard, int]]:
-    """Every video that is kept of this model and code, by the digest of its clips."""
-    shards = [_read(path, made_by) for path in sorted(folder.glob("*.h5"))]
-    return {digest: (shard, i) for shard in shards if shard is not None for i, digest in enumerate(shard.digests)}
 
 
 def _shard(file: Path, model: Retriever, device: torch.device, known: Mapping[str, tuple[EncodedShard, int]]) -> tuple[EncodedShard, int]:
