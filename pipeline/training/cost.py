@@ -30,7 +30,8 @@ from pipeline.ranking.split import Split
 from pipeline.training.batches import Batches, Sampler
 from pipeline.training.loop import loss_of
 from pipeline.training.optimizer import BertAdam
-from pipeline.training.stage import prepare, train_split
+from pipeline.training.splits import train_split
+from pipeline.training.stage import prepare
 from pipeline.training.trainee import Trainee
 
 STEPS = 5  # timed after one that is not

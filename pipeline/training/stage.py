@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor
 
-from pipeline.clips.recipe import recipe as clips_recipe
-from pipeline.clips.recipe import recipe_name
 from pipeline.config.method import Experiment
 from pipeline.config.schema import Config
 from pipeline.core import kept, tracking
@@ -25,7 +21,6 @@ from pipeline.core.provenance import code_digest
 from pipeline.core.store import recipe_hash
 from pipeline.models.base import Dims, build
 from pipeline.models.checkpoint import save_model
-from pipeline.objectives.base import TEACHER
 from pipeline.objectives.total import Total
 from pipeline.ranking import data
 from pipeline.ranking.measure import measure
@@ -36,9 +31,9 @@ from pipeline.training.batches import Batches, Sampler
 from pipeline.training.checkpoint import State
 from pipeline.training.optimizer import BertAdam
 from pipeline.training.plot import learning_curves
+from pipeline.training.splits import digest, resident, splits
 from pipeline.training.trainee import Trainee
 
-MEMORY_SHARE = 0.6  # of the free memory that resident training data may take
 CHECK_EVERY = 16  # steps between two looks at the loss on a GPU
 
 
@@ -55,10 +50,10 @@ def run(config: Config, layout: Layout, experiment: str, seed: int, recipe: dict
     torch.set_num_threads(chosen.training.threads)  # whatever the job was given: sums split among other threads are other sums
     spill = layout.run(experiment, seed) / ".spill"
     try:
-        train, selection = _splits(chosen, layout, spill, texts)
+        train, selection = splits(chosen, layout, spill, texts)
         with leased(config.runtime.device, share=config.runtime.share_gpu) as device:
             deterministic(device)
-            _train(Run(config, layout, experiment, seed, chosen, {**recipe, "data": _digest(train)}, train, selection), device)
+            _train(Run(config, layout, experiment, seed, chosen, {**recipe, "data": digest(train)}, train, selection), device)
     finally:
         shutil.rmtree(spill, ignore_errors=True)
 
@@ -107,7 +102,7 @@ def _train(run: Run, device: torch.device) -> None:
     if settings.training.compile:
         for part in trainee.model.compiled():
             part.compile()
-    train, selection = (_resident(split, device) for split in (run.train, run.selection))
+    train, selection = (resident(split, device) for split in (run.train, run.selection))
     with tracking.started(run.config.tracking, run.layout.tracking, run.named, settings.model_dump(mode="json"), state.epoch) as tracker:
         state = loop.train(
             trainee,
@@ -211,59 +206,6 @@ def _finish(run: Run, trainee: Trainee, state: State, device: torch.device) -> N
     learning_curves(curves, state.history, state.best_epoch, run.selection.name, title, run.settings.objectives.hard_from)
     run.last.unlink(missing_ok=True)
     say(f"best SumR {state.best_sumr:.1f} on {run.selection.name!r}, epoch {state.best_epoch} of {state.epoch}")
-
-
-def _splits(chosen: Experiment, layout: Layout, spill: Any, texts: data.MadeBy | None) -> tuple[Split, Split]:
-    """The training split, and the one that chooses the epoch."""
-    clips = layout.clips(recipe_name(chosen), "*").parent
-    size = sum(path.stat().st_size for path in clips.glob("*.h5"))
-    free = psutil.virtual_memory().available
-    if size > MEMORY_SHARE * free:
-        say(f"warning: the clips ({size / 1e9:.1f} GB) do not fit into {free / 1e9:.1f} GB of free memory; they are read from {spill}")
-    spilled = spill if size > MEMORY_SHARE * free else None
-    files = _files(chosen, layout, texts)
-    selection = data.load(chosen.training.selection_split, **files, spill=spilled, training=False, needs_teacher=False)
-    return train_split(chosen, layout, spilled, texts), selection
-
-
-def train_split(chosen: Experiment, layout: Layout, spill: Any = None, texts: data.MadeBy | None = None) -> Split:
-    """The videos that are trained on, with what the objectives learn from."""
-    teaching = chosen.teaching
-    return data.load(
-        "train",
-        **_files(chosen, layout, texts),
-        spill=spill,
-        teacher=layout.text(chosen.teacher) if chosen.teacher else None,
-        needs_teacher=TEACHER in Total(chosen.objectives).needs,
-        teacher_clips=layout.clips(recipe_name(teaching), "*").parent if teaching else None,
-        teacher_made_by=recipe_hash(clips_recipe(teaching)) if teaching else None,
-    )
-
-
-def _files(chosen: Experiment, layout: Layout, texts: data.MadeBy | None) -> dict[str, Any]:
-    clips = layout.clips(recipe_name(chosen), "*").parent
-    made_by = recipe_hash(clips_recipe(chosen))
-    text = {"text": layout.text(chosen.text), "texts_made_by": texts}
-    return {"annotations": layout.annotations, "clips": clips, "made_by": made_by, **text}
-
-
-def _resident(split: Split, device: torch.device) -> Split:
-    """The split on the GPU when it fits there, so that a batch is gathered without a copy."""
-    if device.type != "cuda":
-        return split
-    free, _ = torch.cuda.mem_get_info(device)
-    return split.to(device) if split.bytes < MEMORY_SHARE * free else split
-
-
-def _digest(split: Split) -> str:
-    """What the split holds: its ids, how every video was merged, some of its rows, and [EOS] of every query, which has seen its words."""
-    videos, queries = split.videos, split.queries
-    digest = hashlib.sha256(repr((videos.ids, queries.ids)).encode())
-    of_videos = (videos.frames[:, 0], videos.frame_count, videos.clips[:, -1], videos.frame_to_clip, videos.context)
-    of_teacher = (videos.teacher[:, 0], queries.teacher_sentence) if videos.teacher is not None else ()
-    for rows in (*of_videos, *of_teacher, queries.words[queries.offsets[1:] - 1]):
-        digest.update(rows.contiguous().numpy().tobytes())
-    return digest.hexdigest()[:12]
 
 
 def deterministic(device: torch.device) -> None:

@@ -18,7 +18,7 @@ from pipeline.core.errors import StoreSchema, TrainingError
 from pipeline.core.store import create, open_store
 from pipeline.evaluation import inputs
 from pipeline.models.checkpoint import load_model
-from pipeline.training import loop, stage
+from pipeline.training import loop, splits, stage
 from tests.training import miniature
 
 
@@ -133,7 +133,7 @@ def test_no_selection_split(tmp_path: Path) -> None:
 def test_data_that_does_not_fit_is_read_from_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     world = miniature.make(tmp_path)
     whole = run(world)
-    monkeypatch.setattr(stage, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(splits, "MEMORY_SHARE", 0.0)
     assert run(world) == whole
     assert "do not fit" in capsys.readouterr().err
     assert not (world.layout.run("main", 3) / ".spill").exists()
@@ -200,7 +200,7 @@ def test_text_of_other_settings_is_refused_by_what_it_says(tmp_path: Path) -> No
         with create(file, stage="text", recipe={**stated["clip"], "weights": weights, "code": "any"}, **attrs) as writer:
             writer.ragged("tokens", tokens)
     assert files[0].stat().st_size == files[1].stat().st_size
-    stage.train_split(world.config.experiment("main"), world.layout, texts=stated)
+    splits.train_split(world.config.experiment("main"), world.layout, texts=stated)
     held = files[0].read_bytes()
     files[0].write_bytes(files[1].read_bytes())
     files[1].write_bytes(held)
