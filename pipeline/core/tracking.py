@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.core.errors import LibraryError
+from pipeline.core.notices import say
 from pipeline.core.provenance import flat
 
 PARAMS_AT_ONCE, LONGEST_PARAM = 100, 500  # what MLflow takes
@@ -85,7 +86,7 @@ class Tracker:
         except (Exception, SystemExit) as error:
             self._backend = None
             said = (str(error).splitlines() or [""])[0][:200]
-            print(f"warning: {self._library} failed, this run is not tracked any further: {type(error).__name__}: {said}", file=sys.stderr)
+            say(f"warning: {self._library} failed, this run is not tracked any further: {type(error).__name__}: {said}")
 
 
 @contextmanager

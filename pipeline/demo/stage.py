@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -14,6 +13,7 @@ from pathlib import Path
 from pipeline.config.schema import Config
 from pipeline.core.atomic import write_json, write_text
 from pipeline.core.layout import Layout
+from pipeline.core.notices import say
 from pipeline.core.progress import track
 from pipeline.demo import render
 from pipeline.demo.scenes import VideoSpec
@@ -48,7 +48,7 @@ def _render(specs: Sequence[VideoSpec], folder: Path, workers: int) -> Iterator[
     try:
         pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     except OSError as error:  # its semaphores lie in /dev/shm, which a container may lack
-        print(f"note: no shared memory here ({error.strerror}: /dev/shm): one process draws all videos", file=sys.stderr)
+        say(f"note: no shared memory here ({error.strerror}: /dev/shm): one process draws all videos")
         yield from map(draw, specs)
         return
     with pool:
