@@ -66,7 +66,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Speeds:
-    """What one machine was measured to take for one configuration (tools/speeds.py); what is not there is left to the arithmetic.
+    """What one machine was measured to take for one configuration (tools/trial.py); what is not there is left to the arithmetic.
 
     Seconds of one processor, or by the clock on a GPU: to start, with and without torch; to draw and to decode a second of video; to
     load an encoder of a kind with its library; for a row and a query of an encoder; for a step of a whole batch and for ranking one video
