@@ -48,15 +48,15 @@ class Running:
 
     @property
     def line(self) -> str:
-        """`features clip 000: 120/400 rows, 35.1 rows/s, 8 s left, 2/7 videos`."""
+        """`features clip 000: 120/400 rows, 35.1 rows/s, 0:08 left, 2/7 videos`: the remark last, for a narrow screen cuts the end."""
         name = " ".join([self.stage, *map(_short, self.of.values())])
         if not self.label:
             return f"{name}: {self.note or 'starting'}, {_clock(max(0.0, time.time() - self.began))}"
         unit = _many(self.unit)
-        parts = [self.note] if self.note else []
-        parts.append(f"{self.done:,}{'' if self.total is None else f'/{self.total:,}'} {unit}")
+        parts = [f"{self.done:,}{'' if self.total is None else f'/{self.total:,}'} {unit}"]
         parts += [f"{self.rate:,.1f} {unit}/s"] if self.rate else []
         parts += [f"{_clock(self.left)} left"] if self.left is not None else []
+        parts += [self.note] if self.note else []
         return f"{name}: {', '.join(parts)}"
 
 

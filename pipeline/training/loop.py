@@ -126,8 +126,8 @@ def train(
                 state.best = {name: value.detach().cpu().clone() for name, value in trainee.model.state_dict().items()}
             else:
                 state.stale += 1
-            best = f"best {state.best_sumr:.1f} of epoch {state.best_epoch}"
-            meter.note = f"epoch {state.epoch}/{options.epochs}, loss {row['loss']:.3f}, SumR {row['SumR']:.1f}, {best}"
+            sumr = f"SumR {row['SumR']:.1f} (best {state.best_sumr:.1f})"
+            meter.note = f"epoch {state.epoch}/{options.epochs}, {sumr}, loss {row['loss']:.3f}"
             if (warning := stuck(state.history, settings)) and warning not in state.notes:
                 state.notes.append(warning)
                 say(f"warning: {warning}")

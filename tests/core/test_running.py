@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -59,7 +60,7 @@ def shown(folder: Path) -> Running:
 def test_a_job_is_shown_while_it_works_and_not_after(tmp_path: Path) -> None:
     child = started(tmp_path / "r", 2)
     record = shown(tmp_path / "r")
-    assert record.line.startswith("train main 1: epoch 2/5, loss 0.5, 7/10 batches, ")
+    assert re.fullmatch(r"train main 1: 7/10 batches, [\d.]+ batches/s, \d:\d\d left, epoch 2/5, loss 0.5", record.line)
     assert (record.done, record.total, record.host, record.pid) == (7, 10, HOST, child.pid)
     assert record.rate > 0
     assert record.left == pytest.approx(3 / record.rate, rel=0.01)

@@ -23,16 +23,19 @@ from tests.workflow.workspace import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 COLUMNS = 120
+EPOCH = re.compile(
+    r"^train main 9527: \d+/240 batches, [\d.]+ batches/s, \d+:\d\d left, epoch \d+/240, SumR [\d.]+ \(best [\d.]+\), loss \d+\.\d+$", re.M
+)  # the whole line
 
 
 @pytest.fixture
 def work(finished: Workspace, tmp_path: Path) -> Workspace:
     """A copy in which training is to be done, and takes a while."""
     work = finished.copy(tmp_path / "work")
-    work.env["TERM"] = "xterm"
+    work.env |= {"TERM": "xterm", "COLUMNS": "", "LINES": ""}  # the size is the terminal's, whatever started the tests
     shutil.rmtree(work.results / "runs")
     (work.results / "table.md").unlink()
-    work.config["training"].update(epochs=120, patience=120, batch_videos=16)  # one batch holds all, which is a notice
+    work.config["training"].update(epochs=240, patience=240, batch_videos=16)  # one batch holds all, which is a notice
     work.write()
     return work
 
@@ -54,16 +57,22 @@ def last_line(terminal: Terminal) -> str:
     return terminal.screen.text.splitlines()[-1]
 
 
+def watched(work: Workspace) -> subprocess.Popen[str]:
+    """`prvr status --watch` beside a run."""
+    command, env = [sys.executable, "-m", "pipeline.cli", "status", "--watch"], {**os.environ, "PYTHONPATH": str(work.root)}
+    return subprocess.Popen(command, cwd=work.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
 def test_progress_is_live_and_notices_come_at_the_end(work: Workspace, start: Callable[..., subprocess.Popen]) -> None:
     run, terminal = at_terminal(start, work)
-    terminal.until(lambda: re.search(r"^train main \d+: epoch", terminal.screen.text, re.M), 600)
+    terminal.until(lambda: EPOCH.search(terminal.screen.text), 600)
     told = work.prvr("status").stdout
     assert re.search(r"^train +[01]/2 +[12]\b", told, re.M), told
     assert re.search(r"^train (main|no-motion) 9527: .*(batches|starting|finishing)", told, re.M), told
     terminal.ends(run, 600)
     assert run.returncode == 0, terminal.screen.text[-4000:]
     gone = live(terminal)
-    assert any(re.match(r"train main 9527: epoch \d+/120, loss \d+\.\d+, SumR .* batches/s, \d+:\d\d left", line) for line in gone), gone
+    assert any(map(EPOCH.match, gone)), gone
     assert max(map(len, gone)) < COLUMNS
     text = terminal.screen.text
     left = [line for line in text.splitlines() if re.match(r"(frames|features|train|evaluate|text|clips|world) .*: ", line)]
@@ -82,14 +91,7 @@ def test_the_last_line_of_an_interrupted_run_says_how_to_go_on(
     shutil.rmtree(work.results / "features" / "demo-clip-b16")
     run, terminal = at_terminal(start, work)
     terminal.until(lambda: re.search(r"^frames 00\d: .*\d+/\d+ videos", terminal.screen.text, re.M), 600)
-    watching = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.cli", "status", "--watch"],
-        cwd=work.folder,
-        env={**os.environ, "PYTHONPATH": str(work.root)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    watching = watched(work)
     if number == signal.SIGINT:
         os.write(terminal.master, b"\x03")
     else:
@@ -106,14 +108,7 @@ def test_the_last_line_of_an_interrupted_run_says_how_to_go_on(
 def test_ctrl_c_leaves_the_watching_and_not_the_run(work: Workspace, start: Callable[..., subprocess.Popen]) -> None:
     run = start(work)
     until(lambda: any((work.results / ".running").glob("*.json")), 600)
-    watching = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.cli", "status", "--watch"],
-        cwd=work.folder,
-        env={**os.environ, "PYTHONPATH": str(work.root)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    watching = watched(work)
     assert watching.stdout is not None
     assert "videos in" in watching.stdout.readline()
     watching.send_signal(signal.SIGINT)
