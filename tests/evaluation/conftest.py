@@ -19,6 +19,7 @@ from pipeline.encoders import stage as text
 from pipeline.jobs import recipes
 from pipeline.models.base import Dims, build
 from pipeline.models.checkpoint import save_model
+from tests.encoders.conftest import SIZE, clip_folder, tiny_clip
 
 VIDEOS, QUERIES_PER_VIDEO = 12, 3
 QUARANTINED = "test/03 b"  # white space and a slash, as ids of own videos may have
@@ -92,6 +93,12 @@ class World:
         chosen = self.config.experiment(experiment)
         attrs = {"experiment": experiment, "seed": seed, "epoch": 3, "selection_split": "test", **attrs}
         save_model(self.layout.checkpoint(experiment, seed), model.state_dict(), chosen, model.dims, **attrs)
+
+
+def typeable(folder: Path, **over: Any) -> World:
+    """The same with a real, tiny CLIP in `folder` as its encoder, so that any sentence can be asked."""
+    weights = clip_folder(folder / "tiny-clip", tiny_clip())
+    return World(folder, {"kind": "open_clip", "architecture": "tiny", "weights": str(weights), "size": SIZE}, **over)
 
 
 @pytest.fixture

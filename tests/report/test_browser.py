@@ -2,51 +2,31 @@
 
 from __future__ import annotations
 
-import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.chromium import NEEDED, chromium, until
 from tests.evaluation.conftest import World
 from tests.report.conftest import HOSTILE, report, sources
 
-webdriver = pytest.importorskip("selenium.webdriver")
-from selenium.webdriver.common.by import By  # noqa: E402
+pytest.importorskip("selenium")
+from selenium.webdriver.common.by import By
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (shutil.which("chromium") and shutil.which("chromedriver")), reason="no chromium here: `make browser` installs it"
-    ),
-]
+pytestmark = NEEDED
 SECTIONS = ("retrieved", "recall", "moments", "won", "failures", "training", "collapse", "aside", "time", "recipes")
 
 
 @pytest.fixture
 def browser() -> Iterator[Any]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,1000", "--allow-file-access-from-files"):
-        options.add_argument(word)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
-    opened.execute_cdp_cmd("Network.enable", {})
-    opened.execute_cdp_cmd(
-        "Network.emulateNetworkConditions", {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
-    )
-    yield opened
-    opened.quit()
-
-
-def until(holds: Callable[[], Any], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "it never came to that"
-        time.sleep(0.05)
+    with chromium("--window-size=1280,1000", "--allow-file-access-from-files", performance="ALL") as opened:
+        opened.execute_cdp_cmd("Network.enable", {})
+        opened.execute_cdp_cmd(
+            "Network.emulateNetworkConditions", {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+        )
+        yield opened
 
 
 def column(browser: Any, table: str, place: int) -> list[str]:

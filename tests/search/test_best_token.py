@@ -17,8 +17,7 @@ from pipeline.search.searcher import Searcher
 from pipeline.search.tokens import Query
 from pipeline.training.arrays import Arrays
 from pipeline.training.stage import prepare
-from tests.encoders.conftest import SIZE, clip_folder, tiny_clip
-from tests.evaluation.conftest import World
+from tests.evaluation.conftest import typeable
 from tests.models.test_hazards import DIM, TEXT, _settings
 
 BRANCHES = {"clip": BestOf("pooled", "clips"), "frame": BestOf("pooled", "frames")}
@@ -89,8 +88,7 @@ def test_a_model_that_answers_otherwise_than_its_tokens_is_asked_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It passed for one of best tokens on a few sentences; the first answer that is not what the model says shows it."""
-    folder = clip_folder(tmp_path / "tiny-clip", tiny_clip())
-    world = World(tmp_path, {"kind": "open_clip", "architecture": "tiny", "weights": str(folder), "size": SIZE})
+    world = typeable(tmp_path)
     world.train("main", 1, text_dim=64)
     searcher = Searcher(world.config, world.layout, "main", 1)
     plain = searcher.search("text 1", k=100)

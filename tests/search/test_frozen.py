@@ -18,8 +18,8 @@ from pipeline.search.engine import Engine
 from pipeline.search.frozen import Frozen
 from pipeline.search.opening import engine, engines
 from pipeline.video.picture import square
-from tests.encoders.conftest import SIZE, clip_folder, tiny_clip
-from tests.evaluation.conftest import QUARANTINED, World
+from tests.encoders.conftest import SIZE
+from tests.evaluation.conftest import QUARANTINED, World, typeable
 
 
 @pytest.fixture
@@ -170,8 +170,7 @@ def test_lengths_are_those_of_the_stored_rows(untrained: World) -> None:
 
 
 def test_a_picture_is_seen_as_a_frame_of_a_video_is(tmp_path: Path) -> None:
-    folder = clip_folder(tmp_path / "tiny-clip", tiny_clip())
-    world = World(tmp_path, {"kind": "open_clip", "architecture": "tiny", "weights": str(folder), "size": SIZE})
+    world = typeable(tmp_path)
     frozen, rgb = Frozen(world.config), np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
     stored = frozen.encoder.encode(square(rgb, SIZE)[None])[0]  # type: ignore[attr-defined]
     assert frozen.of_picture(rgb) == pytest.approx(F.normalize(stored, dim=-1), abs=1e-6)

@@ -16,15 +16,13 @@ from pipeline.interchange.checkpoints import import_checkpoint
 from pipeline.models.checkpoint import load_model
 from pipeline.search.lent import lent
 from pipeline.search.searcher import Searcher
-from tests.encoders.conftest import SIZE, clip_folder, tiny_clip
-from tests.evaluation.conftest import World
+from tests.evaluation.conftest import World, typeable
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     """A run whose checkpoint was moved away, as if it had been trained elsewhere."""
-    folder = clip_folder(tmp_path / "tiny-clip", tiny_clip())
-    made = World(tmp_path, {"kind": "open_clip", "architecture": "tiny", "weights": str(folder), "size": SIZE})
+    made = typeable(tmp_path)
     made.train("main", 1, text_dim=64)
     return made
 

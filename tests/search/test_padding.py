@@ -12,8 +12,7 @@ from pipeline.core.store import open_store
 from pipeline.evaluation import inputs, stage
 from pipeline.jobs import recipes
 from pipeline.search.searcher import Searcher
-from tests.encoders.conftest import SIZE, clip_folder, tiny_clip
-from tests.evaluation.conftest import QUARANTINED, World
+from tests.evaluation.conftest import QUARANTINED, World, typeable
 
 MODELS = {
     "ms_sl": {"kind": "ms_sl", "hidden": 16, "heads": 2, "max_words": 8},
@@ -24,10 +23,8 @@ MODELS = {
 @pytest.fixture(params=MODELS)
 def padded(request: pytest.FixtureRequest, tmp_path: Path) -> World:
     """Videos of 3 to 39 rows, none of which fills the 128 frames."""
-    folder = clip_folder(tmp_path / "tiny-clip", tiny_clip())
-    encoder = {"kind": "open_clip", "architecture": "tiny", "weights": str(folder), "size": SIZE}
     clips = {"dtype": "float32", "frame_rows": "capped", "method": "rows"}
-    world = World(tmp_path, encoder, model=MODELS[request.param], clips=clips)
+    world = typeable(tmp_path, model=MODELS[request.param], clips=clips)
     world.train("main", 1, text_dim=64)
     return world
 

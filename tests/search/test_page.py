@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 import os
 import re
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -21,21 +20,17 @@ from pipeline.config import reading
 from pipeline.search.answers import Known
 from pipeline.search.opening import engines
 from pipeline.search.server import application  # noqa: F401 - what is driven
+from tests.chromium import NEEDED, chromium, until
 from tests.datasets.miniature import FPS
 from tests.search.served import Typed, config, picture, read, serving, videos
 
-webdriver = pytest.importorskip("selenium.webdriver")
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-from selenium.webdriver.support.ui import Select  # noqa: E402
+pytest.importorskip("selenium")
+from selenium.webdriver import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (shutil.which("chromium") and shutil.which("chromedriver")), reason="no chromium here: `make browser` installs it"
-    ),
-]
+pytestmark = NEEDED
 SECONDS = 6
 
 
@@ -62,20 +57,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def opened() -> Iterator[Any]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for word in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--window-size=1200,1000",
-        "--autoplay-policy=no-user-gesture-required",
-    ):
-        options.add_argument(word)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
-    yield browser
-    browser.quit()
+    with chromium("--window-size=1200,1000", "--autoplay-policy=no-user-gesture-required") as browser:
+        yield browser
 
 
 @pytest.fixture
@@ -83,19 +66,6 @@ def browser(opened: Any, address: str) -> Any:
     opened.get(address)
     until(lambda: "served" in opened.find_element(By.ID, "dataset").text)
     return opened
-
-
-def until(holds: Callable[[], Any], seconds: float = 20) -> None:
-    """Wait for what a person would wait for. Errors: AssertionError when it does not come."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            if holds():
-                return
-        except Exception:
-            pass
-        time.sleep(0.05)
-    raise AssertionError("it never came to that")
 
 
 def shown(browser: Any) -> list[str]:
@@ -148,7 +118,7 @@ def test_keys_move_and_the_strip_seeks(browser: Any) -> None:
     assert ["chosen" in hit.get_attribute("class") for hit in hits] == [False, True, False, False]
     body.send_keys(Keys.ARROW_UP)
     strip = hits[0].find_element(By.CLASS_NAME, "strip")
-    webdriver.ActionChains(browser).move_to_element_with_offset(strip, int(strip.size["width"] * 0.3), 0).click().perform()
+    ActionChains(browser).move_to_element_with_offset(strip, int(strip.size["width"] * 0.3), 0).click().perform()
     until(lambda: abs(video(browser, "currentTime") - 0.8 * SECONDS) < 1.0)
     body.send_keys("/")
     assert browser.switch_to.active_element.get_attribute("id") == "query"

@@ -21,15 +21,13 @@ from pipeline.ranking import gallery
 from pipeline.search import index
 from pipeline.search import searcher as search
 from pipeline.search.searcher import Searcher
-from tests.encoders.conftest import SIZE, clip_folder, tiny_clip
-from tests.evaluation.conftest import QUARANTINED, World
+from tests.evaluation.conftest import QUARANTINED, World, typeable
 
 
 @pytest.fixture
 def searchable(tmp_path: Path) -> World:
     """The tiny dataset with a real text encoder behind its queries."""
-    folder = clip_folder(tmp_path / "tiny-clip", tiny_clip())
-    world = World(tmp_path, {"kind": "open_clip", "architecture": "tiny", "weights": str(folder), "size": SIZE})
+    world = typeable(tmp_path)
     world.train("main", 1, text_dim=64)
     return world
 
@@ -189,9 +187,8 @@ def test_the_model_is_left_as_it_was(searchable: World) -> None:
 
 @pytest.mark.parametrize("kind", ["msc", "ms_sl", "gmmformer", "dl_dkd", "amdnet"])
 def test_a_moment_as_a_query_is_compared_in_the_models_own_space(tmp_path: Path, kind: str) -> None:
-    folder = clip_folder(tmp_path / "tiny-clip", tiny_clip())
     model = {"kind": kind, "hidden": 16, "heads": 2, "max_words": 8}
-    world = World(tmp_path, {"kind": "open_clip", "architecture": "tiny", "weights": str(folder), "size": SIZE}, model=model)
+    world = typeable(tmp_path, model=model)
     world.train("main", 1, text_dim=64)
     searcher = Searcher(world.config, world.layout, "main", 1)
     for video in (0, 5):

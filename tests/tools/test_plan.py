@@ -18,22 +18,9 @@ from pipeline.tools.dryrun import dry_run, planned_jobs
 from pipeline.tools.forecast import Row
 from pipeline.tools.plan import plan
 from tests.datasets.miniature import build
-from tests.workflow.conftest import finished  # noqa: F401  (a fixture)
 from tests.workflow.workspace import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
-
-
-@pytest.fixture
-def work(
-    finished: Workspace,  # noqa: F811
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Workspace:
-    """A finished run of 13 videos in two shards, in which a test may change things."""
-    work = finished.copy(tmp_path / "work")
-    monkeypatch.chdir(work.folder)
-    return work
 
 
 def caption_changed(work: Workspace) -> None:

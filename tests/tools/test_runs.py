@@ -16,16 +16,14 @@ from pipeline.core.errors import ConfigError
 from pipeline.evaluation import stage
 from pipeline.jobs import recipes
 from pipeline.tools import runs
-from tests.encoders.conftest import SIZE, clip_folder, tiny_clip
-from tests.evaluation.conftest import World
+from tests.evaluation.conftest import World, typeable
 
 
 @pytest.fixture(scope="module")
 def twice(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, str, str]:
     """A searchable run, and the one it took the place of: evaluated both; their hashes, the present one first."""
     tmp_path = tmp_path_factory.mktemp("twice")
-    folder = clip_folder(tmp_path / "tiny-clip", tiny_clip())
-    world = World(tmp_path, {"kind": "open_clip", "architecture": "tiny", "weights": str(folder), "size": SIZE})
+    world = typeable(tmp_path)
     hashes = []
     for rate, weights in ((1e-3, 1), (2e-3, 2)):
         chosen = world.config.experiment("main").model_dump(exclude={"evaluation"})

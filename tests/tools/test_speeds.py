@@ -19,25 +19,11 @@ from pipeline.jobs.lengths import Lengths, sampled
 from pipeline.jobs.stages import STAGES
 from pipeline.tools import speeds
 from pipeline.tools.plan import plan
-from tests.workflow.conftest import finished  # noqa: F401  (a fixture)
 from tests.workflow.workspace import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 FACTOR = 2.0  # between what a run is said to take and what it took
 COMPUTING = ("frames", "features", "text", "train")  # stages that were tried
-
-
-@pytest.fixture
-def work(
-    finished: Workspace,  # noqa: F811
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Workspace:
-    """A finished run, and a user's cache of its own."""
-    work = finished.copy(tmp_path / "work")
-    monkeypatch.chdir(work.folder)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return work
 
 
 def test_measured_once_and_within_a_factor_of_two_of_the_run(work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
