@@ -21,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks.objectives import TUNED
@@ -57,10 +58,7 @@ def child(side: str, options: argparse.Namespace) -> dict[str, Any]:
     from pipeline.config.method import Experiment
     from pipeline.models.base import Dims
     from pipeline.models.msc import DualBranch
-    from pipeline.objectives.total import Total
     from pipeline.training.checkpoint import seed_everything
-    from pipeline.training.loop import loss_of
-    from pipeline.training.trainee import Trainee
 
     torch.set_num_threads(options.threads)
     seed_everything(0)
@@ -93,17 +91,9 @@ def child(side: str, options: argparse.Namespace) -> dict[str, Any]:
         terms = {"margin": 0.2, "hard": True, "pool": 20, "nce": (0.02, 0.04), "tau": 0.8}
         compute = lambda batch: literal_model.loss(model, batch, **terms)  # noqa: E731
     else:
-        from pipeline.training.batches import Batches
-        from pipeline.training.optimizer import BertAdam
-
         model.recompute(side == "recompute")
-        trainee = Trainee(model, Total(settings.objectives)).to(device)
-        optimizer = BertAdam(trainee.named_parameters(), trainee.decays, **rate)
-        batches = Batches(stored(videos, captions), settings.model.max_words, device)
+        optimizer, load, compute = ours(model, settings, stored(videos, captions), device, rate)
         videos.clear()  # ours keeps the stored clips only
-        order = torch.arange(options.videos)
-        load = lambda: batches.gather(order)  # noqa: E731
-        compute = lambda batch: loss_of(trainee, batch, settings, settings.objectives.triplet.hard_start_epoch)[0]  # noqa: E731
     for _ in range(options.steps + 1):
         marks = [now()]
         for parameter in model.parameters():
@@ -127,6 +117,24 @@ def child(side: str, options: argparse.Namespace) -> dict[str, Any]:
             compute(load()).backward()
         found["share"] = counter.get_total_flops() / statistics.median(sum(part.values()) for part in seconds[1:]) / matrix_peak(device)
     return found
+
+
+def ours(model: Any, settings: Any, split: Any, device: Any, rate: dict[str, float]) -> tuple[Any, Callable[[], Any], Callable[[Any], Any]]:
+    """The project's own optimiser, loading of a batch of all videos, and its loss with hard negatives."""
+    import torch
+
+    from pipeline.objectives.total import Total
+    from pipeline.training.batches import Batches
+    from pipeline.training.loop import loss_of
+    from pipeline.training.optimizer import BertAdam
+    from pipeline.training.trainee import Trainee
+
+    trainee = Trainee(model, Total(settings.objectives)).to(device)
+    optimizer = BertAdam(trainee.named_parameters(), trainee.decays, **rate)
+    batches = Batches(split, settings.model.max_words, device)
+    order = torch.arange(len(split.videos.ids))
+    hard = settings.objectives.triplet.hard_start_epoch
+    return optimizer, lambda: batches.gather(order), lambda batch: loss_of(trainee, batch, settings, hard)[0]
 
 
 def matrix_peak(device: Any) -> float:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from pipeline.config.schema import Config
 from pipeline.core.errors import DatasetError, StoreError, StoreMissing, StoreSchema, TrainingError
 from pipeline.core.store import open_store
+from pipeline.datasets import table as table_of_annotations
 from pipeline.evaluation import inputs, stage, table
 from pipeline.jobs import recipes
 from pipeline.models.base import Words
@@ -113,6 +114,27 @@ def test_moments_of_ours_and_of_zero_shot(world: World) -> None:
     # A sentence is a copy of the row its moment covers.
     assert metrics["moments"]["zero_shot"]["inside"] == 100.0
     assert sum(row["queries"] for row in metrics["moments"]["by_ratio"]) == 22
+
+
+def test_times_that_are_no_seconds_are_named_and_hit_by_no_chance(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Milliseconds: a moment that begins after its video's end is none, and one that merely ends there is cut."""
+    known = table_of_annotations.load(world.layout.annotations)
+    asked = [f"{video}#1" for video in world.ids if video != QUARANTINED]
+    wrong, late = asked[:6], asked[6]
+    before, _ = evaluated(world)
+    capsys.readouterr()
+    for query in wrong:
+        known.moments[query] = known.moments[query] * 1000 + 1000
+    known.moments[late] = np.array([[0.0, 900.0]])
+    table_of_annotations.save(world.layout.annotations, known)
+    metrics, found = evaluated(world)
+    assert metrics["excluded"]["moments"] == wrong
+    some = ", ".join(wrong[:5])
+    assert f"moments after the end of the video are left out: 6 queries ({some}, ...); are their times seconds?" in capsys.readouterr().out
+    ratio = found.set_index("query_id")["ratio"]
+    assert np.isnan(ratio[wrong]).all()
+    assert ratio[late] == 1.0
+    assert metrics["moments"]["frame"]["queries"] == before["moments"]["frame"]["queries"] - 6
 
 
 def test_collapse_measures_are_there_and_json_holds_no_nan(world: World) -> None:
