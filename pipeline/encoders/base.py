@@ -69,11 +69,16 @@ def load(settings: Encoder, device: torch.device | str = "cpu", name: str = "") 
     return encoder
 
 
-def load_text(settings: Any, device: torch.device | str = "cpu", name: str = "") -> TextEncoder:
-    """The same, to read captions with. Errors: also EncoderError when it cannot."""
+def load_text(settings: Any, device: torch.device | str = "cpu", name: str = "", *, at_once: int = 0) -> TextEncoder:
+    """The same, to read captions with. Errors: also EncoderError when it cannot.
+
+    `at_once`: captions computed together by an encoder that always takes as many (`text_batch`). 1 answers a query many times sooner.
+    """
     encoder = load(settings, device, name) if isinstance(settings, Encoder) and settings.reads_text else None
     if not isinstance(encoder, TextEncoder):
         raise no_text(settings, name)
+    if at_once and hasattr(encoder, "text_batch"):
+        encoder.text_batch = at_once
     return encoder
 
 

@@ -19,14 +19,14 @@ from pipeline.encoders.preprocess import Normalisation
 from pipeline.encoders.text import Tokenizer
 from pipeline.encoders.weights import Weights, resolve
 
-TEXT_BATCH = {"cpu": 16, "cuda": 256}  # captions computed at once, always as many: see OpenClipEncoder.encode_texts
+TEXT_BATCH = {"cpu": 16, "cuda": 256}
 
 
 class OpenClipEncoder:
     """A loaded model: frames to projected image vectors, captions to token states and sentence vectors (none normalised).
 
     `dim`: E of images and sentences; `text_dim`: D of token states; `context_length`: most tokens of a caption; `weights`: what was
-    loaded; `preprocessing`: mean, std, size, interpolation, resize_mode.
+    loaded; `preprocessing`: mean, std, size, interpolation, resize_mode; `text_batch`: captions computed at once, always as many.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class OpenClipEncoder:
         self.weights, self.preprocessing, self.device, self._cfg, self._config = weights, preprocessing, device, cfg, config
         self.context_length = int(getattr(model, "text", model).context_length)
         self.normalise = Normalisation(preprocessing["mean"], preprocessing["std"])
-        self._dtype = PRECISIONS[config.precision]
+        self._dtype, self.text_batch = PRECISIONS[config.precision], TEXT_BATCH[device.type]
         with torch.inference_mode():
             self.dim = int(self.encode(np.zeros((1, config.size, config.size, 3), np.uint8)).shape[-1])
         if config.compile:
@@ -84,7 +84,7 @@ class OpenClipEncoder:
         tokens, whole = self.tokenizer(texts), text.reads_padding(self.tower)
         ids = [text.padded(row.ids, self.tokenizer) if whole else row.ids for row in tokens]
         captions: dict[int, Caption] = {}
-        batch = TEXT_BATCH[self.device.type]
+        batch = self.text_batch
         for group in text.by_length(ids, batch):
             # The batch always has the same size: what a caption gets does not depend on which others are computed with it.
             rows = torch.stack([ids[i] for i in group] + [ids[group[0]]] * (batch - len(group))).to(self.device)

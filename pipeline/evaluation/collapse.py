@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
-from scipy.stats import rankdata
 from torch import Tensor
 
 RELEASED_TOKENS = 32  # tokens per video in the released `total`
@@ -92,7 +92,7 @@ def spearman(student: Tensor, teacher: Tensor, *, limit: int = SPEARMAN_QUERIES)
     ranked = []
     for rows in (student, teacher):
         unit = _unit(rows).float().cpu()
-        ranked.append(rankdata((unit @ unit.T)[above[0], above[1]].numpy()))
+        ranked.append(pd.Series((unit @ unit.T)[above[0], above[1]].numpy()).rank().to_numpy())  # scipy.stats takes 1.6 s to import
     rho = float(np.corrcoef(*ranked)[0, 1]) if len(student) > 2 else float("nan")
     return {"spearman": rho, "queries": len(student)}
 

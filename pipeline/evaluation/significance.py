@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import permutation_test
 
 from pipeline.ranking.metrics import CUTOFFS
 
@@ -33,6 +32,8 @@ def randomisation(ours: np.ndarray, theirs: np.ndarray, video: Sequence[str], *,
         return 1.0
     if len(differences) < 2:
         return float("nan")  # one video: both signs are alike
+    from scipy.stats import permutation_test  # which takes 1.6 s to import
+
     test = permutation_test(
         (differences,),
         lambda values, axis: values.sum(axis),

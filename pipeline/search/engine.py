@@ -55,7 +55,7 @@ class Engine:
     @cached_property
     def encoder(self) -> TextEncoder:
         """The text encoder, loaded for the first query."""
-        return load_text(self.config.encoders[self._text], "cpu", self._text)
+        return load_text(self.config.encoders[self._text], "cpu", self._text, at_once=1)
 
     @cached_property
     def known(self) -> Known:

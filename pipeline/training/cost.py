@@ -37,7 +37,7 @@ from pipeline.training.trainee import Trainee
 STEPS = 5  # timed after one that is not
 STEP_SECONDS = 60.0  # no further step is begun after so long
 QUERIES = 5  # asked one at a time, of every gallery
-QUERY_SECONDS = 5.0  # of a gallery, after which no further query is asked
+QUERY_SECONDS = 2.0  # of a gallery, after which no further query is asked
 LONGEST = 120.0  # a gallery that would take longer for one query is left out
 MEMORY_SHARE = 0.2  # of the free memory that encoded videos take; a larger gallery is scanned block after block
 TOP = 100
