@@ -93,7 +93,7 @@ def spearman(student: Tensor, teacher: Tensor, *, limit: int = SPEARMAN_QUERIES)
     for rows in (student, teacher):
         unit = _unit(rows).float().cpu()
         ranked.append(pd.Series((unit @ unit.T)[above[0], above[1]].numpy()).rank().to_numpy())  # scipy.stats takes 1.6 s to import
-    rho = float(np.corrcoef(*ranked)[0, 1]) if len(student) > 2 else float("nan")
+    rho = float(np.corrcoef(np.stack(ranked))[0, 1]) if len(student) > 2 else float("nan")
     return {"spearman": rho, "queries": len(student)}
 
 
