@@ -92,8 +92,8 @@ def spearman(student: Tensor, teacher: Tensor, *, limit: int = SPEARMAN_QUERIES)
     ranked = []
     for rows in (student, teacher):
         unit = _unit(rows).float().cpu()
-        ranked.append(pd.Series((unit @ unit.T)[above[0], above[1]].numpy()).rank().to_numpy())  # scipy.stats takes 1.6 s to import
-    rho = float(np.corrcoef(np.stack(ranked))[0, 1]) if len(student) > 2 else float("nan")
+        ranked.append(pd.Series((unit @ unit.T)[above[0], above[1]].numpy()).rank())  # as scipy.stats, which takes 1.6 s to import
+    rho = ranked[0].corr(ranked[1]) if len(student) > 2 else float("nan")
     return {"spearman": rho, "queries": len(student)}
 
 
