@@ -52,7 +52,7 @@ class Search(Section):
         description="exact: every video is scored. faiss: compressed tokens in memory name the videos that are; qdrant: a server names "
         "them. auto: exact below `faiss_from` videos, faiss from there on.",
     )
-    faiss_from: PositiveInt = Field(20_000, description="Videos from which `auto` takes faiss.")
+    faiss_from: PositiveInt = Field(10_000, description="Videos from which `auto` takes faiss.")
     url: str = Field("http://127.0.0.1:6333", description="The Qdrant server; its key, if it asks for one, in PRVR_QDRANT_API_KEY.")
 
 
