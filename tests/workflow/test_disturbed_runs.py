@@ -24,11 +24,12 @@ from tests.workflow.conftest import own_config
 from tests.workflow.interrupting import digests, leftovers, processes, until, whole
 from tests.workflow.workspace import Workspace, demo_config, small
 
-pytestmark = [pytest.mark.slow, pytest.mark.disturbed, pytest.mark.timeout(7200)]
 KILLS, SIGNALS, LOAD, DISKS, SEED = (
     int(os.environ.get(name, default))
     for name, default in (("PRVR_KILLS", 4), ("PRVR_SIGNALS", 3), ("PRVR_LOAD", 4), ("PRVR_DISKS", 2), ("PRVR_SEED", 11))
 )
+pytestmark = [pytest.mark.slow, pytest.mark.disturbed, pytest.mark.timeout(7200 + 300 * max(KILLS, SIGNALS, DISKS))]
+HANGS = 600  # seconds after which something hangs, however busy the machine is with other work
 BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    sum(range(10**5))"
 
 
@@ -82,7 +83,7 @@ def disturb(
         except subprocess.TimeoutExpired:
             how(run)
             done += 1
-            until(lambda: processes(work) == [], 60)  # the kernel takes its time on a busy machine
+            until(lambda: processes(work) == [], HANGS)  # the kernel takes its time on a busy machine
             whole(work)
         else:
             assert digests(work) == expected
@@ -100,7 +101,7 @@ def test_killed(tiny: Workspace, work: Workspace, start: Callable[..., subproces
     def kill(run: subprocess.Popen) -> None:
         os.killpg(run.pid, signal.SIGKILL)
         run.wait()
-        until(lambda: processes(work) == [], 60)
+        until(lambda: processes(work) == [], HANGS)
         work.prvr("unlock")
 
     ended = disturb(work, digests(tiny), KILLS, start, kill)
@@ -130,9 +131,9 @@ def test_asked_to_end_under_load(tiny: Workspace, work: Workspace, load: None, s
         asked = time.monotonic()
         with contextlib.suppress(ProcessLookupError):  # it came to its end just now
             deliver(run.pid, chosen.choice(threads(run.pid)), signal.SIGTERM)
-        run.wait(timeout=120)
+        run.wait(timeout=HANGS)
         took.append(time.monotonic() - asked)
-        until(lambda: processes(work) == [], 60)
+        until(lambda: processes(work) == [], HANGS)
         assert not list((work.folder / ".snakemake").glob("locks/*"))
         assert not list(work.results.rglob(".*.tmp"))
 
@@ -142,7 +143,7 @@ def test_asked_to_end_under_load(tiny: Workspace, work: Workspace, load: None, s
         f"\n{SIGNALS} times SIGTERM beside {LOAD} busy processes, {ended} runs to the end, all with the results of the undisturbed one "
         f"({work.seconds:.0f} s); ended after {took[len(took) // 2]:.1f} s (median), {took[-1]:.1f} s at most"
     )
-    assert took[-1] < 60
+    assert took[-1] < max(60, work.seconds)  # a whole run took as long beside this load: what waited for a job to end took more
 
 
 @pytest.fixture
