@@ -82,6 +82,7 @@ site: env
 world: env
 	$(BIN)/snakemake --configfile config/world.yaml --cores all --resources gpu=1
 	$(BIN)/snakemake compare --configfile config/world.yaml --cores all --resources gpu=1
+	$(BIN)/python -m benchmarks.world_checksums --configfile config/world.yaml
 	$(BIN)/python -m benchmarks.world --configfile config/world.yaml
 
 # After constraints.txt or the dependencies change. uv is needed for this alone: it asks the index for the files of every platform.
