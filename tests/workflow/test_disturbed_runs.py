@@ -131,7 +131,7 @@ def test_asked_to_end_under_load(tiny: Workspace, work: Workspace, load: None, s
         asked = time.monotonic()
         with contextlib.suppress(ProcessLookupError):  # it came to its end just now
             deliver(run.pid, chosen.choice(threads(run.pid)), signal.SIGTERM)
-        run.wait(timeout=HANGS)
+        run.wait(timeout=120)
         took.append(time.monotonic() - asked)
         until(lambda: processes(work) == [], HANGS)
         assert not list((work.folder / ".snakemake").glob("locks/*"))
@@ -143,7 +143,7 @@ def test_asked_to_end_under_load(tiny: Workspace, work: Workspace, load: None, s
         f"\n{SIGNALS} times SIGTERM beside {LOAD} busy processes, {ended} runs to the end, all with the results of the undisturbed one "
         f"({work.seconds:.0f} s); ended after {took[len(took) // 2]:.1f} s (median), {took[-1]:.1f} s at most"
     )
-    assert took[-1] < max(60, work.seconds)  # a whole run took as long beside this load: what waited for a job to end took more
+    assert took[-1] < 60
 
 
 @pytest.fixture
