@@ -14,7 +14,7 @@ from pipeline.core.names import choice
 from pipeline.encoders.base import TextEncoder, load_text
 from pipeline.evaluation import moments
 from pipeline.search.answers import EVERY, Answer, Filter, Hit, Known, Moment, known
-from pipeline.search.nearest import Approximate, Found, Index
+from pipeline.search.nearest import Approximate, Exact, Found, Index
 from pipeline.search.tokens import Query
 from pipeline.search.unrelated import sentences
 
@@ -33,6 +33,7 @@ class _Question(NamedTuple):
     first: int
     against: str = "unrelated sentences"
     own: int = -1  # the video it was taken from
+    scanned: np.ndarray | None = None  # the score of every video, where many queries were compared in one pass
 
 
 class Engine:
@@ -51,6 +52,7 @@ class Engine:
         self.config, self._text = config, text
         self._matrices: dict[str, np.ndarray] = {}
         self._remembered: dict[tuple[str, int], list[tuple[Found, int]]] = {}
+        self._ready: dict[str, tuple[Any, np.ndarray | None]] = {}
 
     @cached_property
     def encoder(self) -> TextEncoder:
@@ -110,9 +112,22 @@ class Engine:
         """The answer from rank `first` on, and the query as `asked` gives it, for who looks further. Errors: those of `answer`."""
         if not query.strip():
             raise EncoderError("the query is empty", fix="type a sentence about what happens in the video")
-        among = self._among(wanted)
-        asked = self.asked(" ".join(query.split()))
-        return self._answered(_Question(query, asked, k, moments, first), among), asked
+        among, words = self._among(wanted), _plain(query)
+        asked, scanned = self._ready.get(words) or (self.asked(words), None)
+        return self._answered(_Question(query, asked, k, moments, first, scanned=scanned), among), asked
+
+    def ahead(self, queries: Sequence[str]) -> None:
+        """Do at once what several sentences need: encode them, and compare them with all tokens in one pass. The next `ask` of one finds
+        that done, and answers as it would without. Errors: those of `asked`, for any of them.
+        """
+        words = list(dict.fromkeys(filter(None, map(_plain, queries))))
+        if not words:
+            return
+        asked = self.asked_all(words)
+        scanned: Sequence[np.ndarray | None] = [None] * len(words)
+        if isinstance(self.index, Exact):
+            scanned = list(self.index.tokens.scan([self.query(one) for one in asked]))
+        self._ready = dict(zip(words, zip(asked, scanned, strict=True), strict=True))
 
     def like(
         self, video: int, seconds: float, k: int = 10, *, moments: int = 3, wanted: Filter = EVERY, first: int = 0
@@ -130,16 +145,16 @@ class Engine:
     def _answered(self, question: _Question, among: np.ndarray) -> Answer:
         """The best of the videos `among`, and how far the best one stands out. Shapes: `among` [n] indices of videos."""
         first, last = question.first, question.first + max(1, question.k)
-        best = self._best(question.asked, among, max(2, last))
+        best = self._best(question.asked, among, max(2, last), question.scanned)
         hits = self._hits(question.asked, Found(best.videos[first:last], best.scores[first:last]), question.moments)
         standing, learnt = self._standing(best, among, question), self.trained is not None
         return Answer(question.query, self.name, tuple(hits), standing, question.against, first, len(among), learnt)
 
-    def _best(self, asked: Any, among: np.ndarray, k: int) -> Found:
-        """The k best of the videos `among`, ties in their order."""
+    def _best(self, asked: Any, among: np.ndarray, k: int, scanned: np.ndarray | None = None) -> Found:
+        """The k best of the videos `among`, ties in their order. Shapes: `scanned` as in `Query`."""
         index = self._index_for(asked)
         if index is not None:
-            return index.search(self.query(asked), k, None if len(among) == len(self.ids) else among)
+            return index.search(self.query(asked)._replace(scanned=scanned), k, None if len(among) == len(self.ids) else among)
         scores = self.scores(asked)
         best = among[np.argsort(-scores[among], kind="stable")][:k]
         return Found(best, scores[best])
@@ -223,3 +238,7 @@ class Engine:
             )
             for video, score, best, instant in zip(chosen.tolist(), found.scores, spans, middle, strict=True)
         ]
+
+
+def _plain(query: str) -> str:
+    return " ".join(query.split())

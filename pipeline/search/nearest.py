@@ -88,7 +88,7 @@ class Exact(Index):
 
     def candidates(self, query: Query, k: int, among: np.ndarray | None) -> np.ndarray:
         """Those that score as high as the k best in one pass, up to what a pass rounds."""
-        scores = self.tokens.scan([query])[0]
+        scores = self.tokens.scan([query])[0] if query.scanned is None else query.scanned
         some = scores if among is None else scores[among]
         least = np.partition(some, len(some) - k)[len(some) - k] if k < len(some) else -np.inf
         kept = np.flatnonzero(some >= least - CLOSE)

@@ -108,9 +108,9 @@ class Searcher(Engine):
         """A moment is compared with frames, whatever the model's branches are."""
         return None if isinstance(asked, Tensor) else self.index
 
-    def _best(self, asked: Encoded | Tensor, among: np.ndarray, k: int) -> Found:
+    def _best(self, asked: Encoded | Tensor, among: np.ndarray, k: int, scanned: np.ndarray | None = None) -> Found:
         """As `Engine._best`; the first of the answers are compared with what the model itself says of them."""
-        found = super()._best(asked, among, k)
+        found = super()._best(asked, among, k, scanned)
         if isinstance(asked, Tensor) or self.index is None or not len(found.videos):
             return found
         own = gallery.score(self.model, asked, self.videos.part(found.videos[:COMPARED].tolist()), self._weights).fused[0].numpy()

@@ -119,7 +119,7 @@ async def _search(request: Request) -> Response:
     query = request.query_params.get("q", "")
     if len(query) > MOST_CHARACTERS:
         raise ConfigError("the query is too long", where="q", fix=f"at most {MOST_CHARACTERS:,} characters")
-    return await _asked(request, lambda engine, wanted: engine.ask(query, **wanted))
+    return await _asked(request, lambda engine, wanted: engine.ask(query, **wanted), query)
 
 
 async def _similar(request: Request) -> Response:
@@ -165,8 +165,8 @@ async def _body(request: Request) -> bytes:
     return bytes(read)
 
 
-async def _asked(request: Request, work: Callable[[Engine, dict[str, Any]], tuple[Answer, Any]]) -> Response:
-    """What an engine answers, with the filters and the stretch of ranks that the request names."""
+async def _asked(request: Request, work: Callable[[Engine, dict[str, Any]], tuple[Answer, Any]], query: str = "") -> Response:
+    """What an engine answers, asked for the sentence `query` if any, with the filters and the stretch of ranks that the request names."""
     given = request.query_params
     wanted = {
         "wanted": Filter(
@@ -180,7 +180,7 @@ async def _asked(request: Request, work: Callable[[Engine, dict[str, Any]], tupl
     def plain(engine: Engine) -> dict[str, Any]:
         return shown.plain(engine, *work(engine, wanted), model, MOST_HITS)
 
-    return JSONResponse(await run_in_threadpool(request.app.state.catalogue.ask, model, plain))
+    return JSONResponse(await run_in_threadpool(request.app.state.catalogue.ask, model, plain, query))
 
 
 def _number(request: Request, name: str, otherwise: float) -> float:

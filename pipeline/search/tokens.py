@@ -21,10 +21,14 @@ TINY = 1e-12  # smallest norm divided by: a token of zeros scores 0
 
 
 class Query(NamedTuple):
-    """A query as tokens are compared with it, and what each branch counts. Shapes: `vectors[branch]` float32 [H], of any length."""
+    """A query as tokens are compared with it, and what each branch counts. Shapes: `vectors[branch]` float32 [H], of any length.
+
+    `scanned`: the fused score of every video as `Tokens.scan` has it, where that is known already. Shapes: float32 [V].
+    """
 
     vectors: Mapping[str, np.ndarray]
     weights: Mapping[str, float]
+    scanned: np.ndarray | None = None
 
     def unit(self, branch: str) -> np.ndarray:
         """The vector of a branch at unit length. Shapes: float32 [H]."""
