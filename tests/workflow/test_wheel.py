@@ -19,6 +19,7 @@ import yaml
 
 from tests.datasets.miniature import encode
 from tests.datasets.test_own_videos_doc import small_encoder
+from tests.search.served import get, read
 from tests.workflow.workspace import ROOT
 
 SOURCES = ("pipeline", "prvr", "workflow", "profiles", "config", "envs")
@@ -117,6 +118,35 @@ def test_a_folder_of_videos_to_a_search_result(installed: Installed, own: Path) 
     # 1: the configuration names a SlowFast too, whose weights nobody has here.
     assert "✓ Snakefile" in installed.run(own, "prvr", "doctor", "--config", "my-videos.yaml", code=1)
     assert "up to date" in installed.run(own, "prvr", "plan", "--config", "my-videos.yaml").lower()
+
+
+@pytest.mark.long
+def test_a_folder_without_a_caption_to_the_page(installed: Installed, tmp_path: Path) -> None:
+    """`prvr index`, `prvr serve`, one query over HTTP: the page's own files come with the wheel."""
+    for i, name in enumerate("abc"):
+        encode(tmp_path / "clips" / f"{name}.mp4", 3, i)
+    installed.run(tmp_path, "prvr", "init", "clips")
+    small_encoder(tmp_path / "clips.yaml", Path())
+    assert "ask it: prvr search" in installed.run(tmp_path, "prvr", "index", "clips")
+    command, said = ["prvr", "serve", "--config", "clips.yaml", "--port", "0"], tmp_path / "said"
+    with said.open("w") as stderr:
+        page = subprocess.Popen(command, cwd=tmp_path, env=installed.env, stdout=subprocess.PIPE, stderr=stderr, text=True)
+    try:
+        assert page.stdout is not None
+        address = next((line.split()[0] for line in page.stdout if "shows the search page" in line), "")
+        assert address, said.read_text()
+        port = int(address.strip("/").rpartition(":")[2])
+        assert {hit["id"] for hit in read(port, "/api/search?q=a+red+box")["hits"]} == {"a", "b", "c"}
+        kinds = {"/": "text/html", "/static/page.js": "text/javascript", "/api": "text/html", "/still/0?t=1": "image/webp"}
+        for path, kind in kinds.items():
+            status, headers, _ = get(port, path)
+            assert (status, headers["content-type"].split(";")[0]) == (200, kind), path
+        page.send_signal(signal.SIGINT)
+        assert page.wait(120) == 130  # as every command that Ctrl-C ends (pipeline/cli/main.py)
+        assert said.read_text() == ""
+    finally:
+        page.kill()
+        page.wait()
 
 
 @pytest.fixture
