@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.threads import BUSY
 from tests.signals import deliver, threads
 from tests.workflow.conftest import own_config
 from tests.workflow.interrupting import digests, leftovers, processes, until, whole
@@ -29,7 +30,6 @@ KILLS, SIGNALS, LOAD, DISKS, SEED = (
     for name, default in (("PRVR_KILLS", 4), ("PRVR_SIGNALS", 3), ("PRVR_LOAD", 4), ("PRVR_DISKS", 2), ("PRVR_SEED", 11))
 )
 pytestmark = [pytest.mark.slow, pytest.mark.disturbed, pytest.mark.timeout(7200 + 300 * max(KILLS, SIGNALS, DISKS))]
-BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    sum(range(10**5))"
 
 
 @pytest.fixture(scope="module")
