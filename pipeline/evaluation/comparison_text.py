@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.evaluation import judged
+from pipeline.evaluation import judged_text
 from pipeline.evaluation.markdown import markdown
 from pipeline.evaluation.methods import Comparison
 from pipeline.evaluation.published import COLUMNS, NOTES, beside, elsewhere
@@ -32,7 +32,7 @@ def render(tables: Sequence[Comparison], kind: str, absent: Sequence[str] = ()) 
         if len(tables) > 1:
             sections.append(f"## Table {number} of {len(tables)}: not to be compared with the others")
         sections += [_head(table), _main(fused), _branches(table.rows), _groups(fused), _costs(fused)]
-        sections.append(judged.section({method.name: method.runs for method in table.methods}))
+        sections.append(judged_text.section({method.name: method.runs for method in table.methods}))
         sections.append(_published(kind, table.videos))
     if any(len(table.methods) > 1 for table in tables):
         sections.append(TEST)

@@ -1,4 +1,4 @@
-"""Queries that several videos answer: what a file says of a split, the measures, and their part of the table."""
+"""Queries that several videos answer: what a file says of a split, and the measures."""
 
 from __future__ import annotations
 
@@ -11,12 +11,9 @@ from torch import Tensor
 
 from pipeline.datasets import relevance as files
 from pipeline.datasets.table import Annotations
-from pipeline.evaluation.markdown import Row, markdown, spread
 from pipeline.ranking import relevance
 from pipeline.ranking.metrics import recalls
 from pipeline.ranking.split import Split
-
-COLUMNS = ("R@1", "SumR", "any R@1", "any R@5", "any R@10", "any R@100", "any SumR", "coverage@1", "coverage@10", "coverage@100", "mAP")
 
 
 @dataclass(frozen=True)
@@ -68,41 +65,3 @@ def measures(given: Judgements | None, scores: dict[str, Tensor], by_branch: dic
         measured = relevance.per_query(relevance.relevant_ranks(matrix, given.pairs), owner, queries)
         result["measures"][name] = {**recalls(by_branch[name][judged]), **relevance.summary(measured)}
     return result
-
-
-def lines(about: dict[str, Any] | None) -> list[str]:
-    """What is printed of the queries that several videos answer."""
-    if not about:
-        return []
-    said = [
-        f"  {about['file']}: {about['queries']} queries, {about['mean']:.2f} relevant videos each, {about['several']} with several; "
-        f"{about['own_not_relevant']} whose own video is not among them, {about['without']} without any in the gallery"
-    ]
-    for branch, values in about["measures"].items():
-        said.append(f"  {branch:<17}" + "".join(f"{key} {values[key]:6.2f}  " for key in ("any R@1", "any SumR", "coverage@10", "mAP")))
-    return said
-
-
-def section(runs: dict[str, list[dict[str, Any]]]) -> str:
-    """The queries several videos answer: recall of the own video, of any relevant one, the share of them found, average precision."""
-    measured = {name: [run for run in seeds if (run.get("relevance") or {}).get("measures")] for name, seeds in runs.items()}
-    tables: dict[tuple[Any, ...], list[Row]] = {}
-    for experiment, seeds in measured.items():
-        for run in seeds[:1]:
-            about = run["relevance"]
-            key = (about["file"], about["queries"], about["mean"], about["own_not_relevant"])
-            of_file = [other["relevance"]["measures"]["fused"] for other in seeds if other["relevance"]["file"] == about["file"]]
-            row = [experiment, *(spread(values[column] for values in of_file) for column in COLUMNS)]
-            tables.setdefault(key, []).append(row)
-    parts = []
-    for (file, queries, mean, without), rows in tables.items():
-        head = (
-            f"Several videos may answer a query ({file}: {queries} queries, {mean:.2f} videos each; the own video of {without} is not "
-            "among them):"
-        )
-        parts.append(f"{head}\n\n{markdown(['model', *COLUMNS], rows)}")
-    if parts:
-        parts.append(
-            "R@K and SumR: the own video alone; any: the best relevant one; coverage@K: share of a query's relevant videos in the first K."
-        )
-    return "\n\n".join(parts)

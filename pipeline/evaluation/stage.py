@@ -17,7 +17,7 @@ from pipeline.core.layout import Layout
 from pipeline.core.lease import device as leased
 from pipeline.core.progress import track
 from pipeline.core.store import create
-from pipeline.evaluation import formats, inputs, judged, moments, report, time_line, zero_shot
+from pipeline.evaluation import formats, inputs, judged_text, moments, report, time_line, zero_shot
 from pipeline.evaluation.inputs import Inputs
 from pipeline.evaluation.plot import recall_curves
 from pipeline.evaluation.report import Ranked
@@ -204,7 +204,7 @@ def summary(metrics: dict[str, Any]) -> list[str]:
             f"  best frame inside the moment: {frame['inside']:.1f} % of {frame['queries']} queries, chance {frame['chance']:.1f} %"
         )
         lines += [f"  {line}" for line in time_line.words(metrics["moments"]["time_line"])]
-    lines += judged.lines(metrics["relevance"])
+    lines += judged_text.lines(metrics["relevance"])
     excluded = metrics["excluded"]
     if excluded["videos"] or excluded["queries"]:
         lines.append(f"  left out: {len(excluded['videos'])} videos without clips, {len(excluded['queries'])} queries about them")

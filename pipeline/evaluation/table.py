@@ -14,7 +14,7 @@ from pipeline.core import install
 from pipeline.core.atomic import write_text
 from pipeline.core.errors import StoreError, StoreMissing
 from pipeline.core.layout import Layout
-from pipeline.evaluation import judged, time_line
+from pipeline.evaluation import judged_text, time_line
 from pipeline.evaluation.markdown import Row, markdown, spread
 from pipeline.evaluation.published import COLUMNS, NOTES, beside, elsewhere
 
@@ -89,7 +89,7 @@ def render(runs: dict[str, list[dict[str, Any]]], kind: str, absent: Sequence[st
             for label, features, key, group_runs in _measured(runs, group)
         ]
         sections.append(f"Queries of group {group} ({count}):\n\n" + markdown(["model", "features", *COLUMNS], rows))
-    sections.append(judged.section(runs))
+    sections.append(judged_text.section(runs))
     sections.append(_details(runs))
     if absent:
         sections.append(f"Not evaluated yet: {', '.join(absent)}.")
@@ -213,7 +213,7 @@ def _flat(seeds: Sequence[dict[str, Any]]) -> dict[str, float]:
         "video diff norm": [run["collapse"]["video"].get("model", {}).get("diff_norm") for run in seeds],
         "spearman": [run["collapse"]["text"].get("agreement_with_foundation", {}).get("spearman") for run in seeds],
     }
-    for column in judged.COLUMNS[2:] if all((run.get("relevance") or {}).get("measures") for run in seeds) else ():
+    for column in judged_text.COLUMNS[2:] if all((run.get("relevance") or {}).get("measures") for run in seeds) else ():
         picked[column] = [run["relevance"]["measures"]["fused"][column] for run in seeds]
     for group in seeds[0]["groups"]:
         picked |= {f"{column} {group}": [run["groups"][group]["fused"][column] for run in seeds] for column in COLUMNS}

@@ -213,7 +213,7 @@ def train(
 def _caller_kept() -> Iterator[None]:
     """Put the caller's random generators and torch's determinism back afterwards."""
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    strict, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    strictness = torch.get_deterministic_debug_mode()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     benchmark, threads = torch.backends.cudnn.benchmark, torch.get_num_threads()
     with torch.random.fork_rng():
@@ -222,7 +222,7 @@ def _caller_kept() -> Iterator[None]:
         finally:
             random.setstate(python)
             np.random.set_state(legacy)  # noqa: NPY002
-            torch.use_deterministic_algorithms(strict, warn_only=warns)
+            torch.set_deterministic_debug_mode(strictness)
             torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
             torch.backends.cudnn.benchmark = benchmark
             torch.set_num_threads(threads)

@@ -100,6 +100,7 @@ def _train(run: Run, device: torch.device) -> None:
         sampler.state = checkpoint.restore_random(states)
         say(f"going on after epoch {state.epoch} (best SumR {state.best_sumr:.1f} of epoch {state.best_epoch})")
     if settings.training.compile:
+        torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")  # tells the compiler
         for part in trainee.model.compiled():
             part.compile()
     train, selection = (resident(split, device) for split in (run.train, run.selection))
@@ -210,7 +211,8 @@ def _finish(run: Run, trainee: Trainee, state: State, device: torch.device) -> N
 
 def deterministic(device: torch.device) -> None:
     """The same result for the same seed: on a CPU to the last bit, on a GPU as far as its kernels allow."""
-    torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
+    # Not `use_deterministic_algorithms`, which loads the whole compiler to tell it too: half of a short job's start.
+    torch.set_deterministic_debug_mode("error" if device.type == "cpu" else "warn")
     # A debugging aid that costs a pass over every new tensor.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if device.type == "cuda":

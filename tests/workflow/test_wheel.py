@@ -115,8 +115,8 @@ def test_a_folder_of_videos_to_a_search_result(installed: Installed, own: Path) 
     hits = installed.run(own, "prvr", "search", "the colours of g", "--config", "my-videos.yaml", "--top", "3")
     assert len([line for line in hits.splitlines() if line.split()[:1] in (["1"], ["2"], ["3"])]) == 3, hits
     assert "Nothing to be done" in installed.run(own, "prvr", "run", "--config", "my-videos.yaml")
-    # 1: the configuration names a SlowFast too, whose weights nobody has here.
-    assert "✓ Snakefile" in installed.run(own, "prvr", "doctor", "--config", "my-videos.yaml", code=1)
+    # The SlowFast that the configuration names too has no weights here; nothing uses it, so it is not judged.
+    assert "✓ Snakefile" in installed.run(own, "prvr", "doctor", "--config", "my-videos.yaml")
     assert "up to date" in installed.run(own, "prvr", "plan", "--config", "my-videos.yaml").lower()
 
 
