@@ -84,6 +84,7 @@ world: env
 	$(BIN)/snakemake compare --configfile config/world.yaml --cores all --resources gpu=1
 	$(BIN)/python -m benchmarks.world_checksums --configfile config/world.yaml
 	$(BIN)/python -m benchmarks.world --configfile config/world.yaml
+	$(BIN)/python -m benchmarks.world_queries --configfile config/world.yaml
 
 # After constraints.txt or the dependencies change. uv is needed for this alone: it asks the index for the files of every platform.
 lock:

@@ -1,4 +1,4 @@
-"""A small world-1 through the workflow: the truth the generator knows is measured beside R@K, and nothing runs twice."""
+"""A small world-1 through the workflow: the truth the generator knows is measured beside R@K and shown, and nothing runs twice."""
 
 from __future__ import annotations
 
@@ -8,16 +8,26 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from benchmarks import world_queries
 from pipeline.config.inputs import Demo
-from pipeline.demo.world import relevant
+from pipeline.config.reading import load
+from pipeline.core.store import open_store
+from pipeline.demo.render import draw
+from pipeline.demo.scenes import FPS
+from pipeline.demo.world import relevant, world
+from pipeline.report.pick import read
 from tests.workflow.workspace import ROOT, Workspace, demo_config, small
 
 pytestmark = pytest.mark.slow
 
 
-def test_from_a_seed_to_complete_relevance(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def finished_world(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The small world-1 taken to the end. Do not change it: copy it."""
     config = small(demo_config(), demo={"world": "world-1", "seed": 1, "train": 4, "val": 2, "test": 3})
     config["evaluation"]["relevance"] = "generated"
     config |= {
@@ -25,9 +35,13 @@ def test_from_a_seed_to_complete_relevance(tmp_path: Path) -> None:
         "features": ["demo-clip-b16"],
         "experiments": {"main": {}},
     }
-    work = Workspace(tmp_path / "work", config)
+    work = Workspace(tmp_path_factory.mktemp("world") / "work", config)
     work.snakemake()
+    return work
 
+
+def test_from_a_seed_to_complete_relevance(finished_world: Workspace) -> None:
+    work, config = finished_world, finished_world.config
     answers = {query: videos for query, videos in relevant(Demo(**config["demo"])).items() if query.startswith("test/")}
     measured = json.loads((work.results / "runs/main/seed9527/metrics.json").read_text())["relevance"]
     assert measured["queries"] == len(answers)
@@ -46,3 +60,37 @@ def test_from_a_seed_to_complete_relevance(tmp_path: Path) -> None:
     assert float(rows["chance"][0]) < float(rows["oracle"][0]) <= 100
     assert float(rows["one video's queries"][0].split()[0]) <= 1
     assert 0 < float(rows["clip borders, F1"][0].split()[0]) <= 1
+
+
+def test_the_picture_of_queries_marks_what_is_true(finished_world: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(finished_world.folder)
+    config, answers = load("config.yaml"), relevant(Demo(**finished_world.config["demo"]))
+    asked = {row["query_id"]: row for row in map(json.loads, (config.layout.run("main", 9527) / "queries.jsonl").read_text().splitlines())}
+    with open_store(config.layout.evaluation("main", 9527), stage="evaluation") as store:
+        ranking, ids = read(store), store.array("queries/query_id").tolist()
+    chosen = world_queries.some_queries(config, asked, 0)
+    assert len({query.query_id for query in chosen}) == 12
+    assert chosen != world_queries.some_queries(config, asked, 1)
+    kinds = set()
+    for query in chosen:
+        moment, *found = world_queries.shots(config, query, ids.index(query.query_id), ranking)
+        own = query.query_id.partition("#")[0]
+        assert (moment.video, moment.kind) == (own, "asked")
+        assert query.start < moment.seconds < query.end
+        assert [shot.video for shot in found] == [video for video, _ in asked[query.query_id]["top"][:3]]
+        for shot in found:
+            assert shot.kind == ("right" if shot.video == own else "also true" if shot.video in answers[query.query_id] else "wrong")
+        kinds |= {shot.kind for shot in found}
+    assert kinds >= {"right", "wrong"}
+
+    page = world_queries.picture(config, "main", 9527)
+    world_queries.save(page, tmp_path / "queries.png")
+    assert (tmp_path / "queries.png").stat().st_size < 400_000
+    # the frame of the first query's moment is what its scene shows
+    first = chosen[0]
+    (spec,) = (video for video in world(config.demo) if first in video.queries)
+    (scene,) = (scene for scene in spec.scenes if round(scene.start / FPS, 3) == first.start)
+    drawn = Image.fromarray(draw(scene)[(scene.end - scene.start) // 2]).resize((world_queries.WIDE, world_queries.HIGH))
+    left, top = world_queries.MARGIN + world_queries.EDGE, world_queries.MARGIN + 2 * world_queries.LINE + 4 + world_queries.EDGE
+    shown = page.crop((left, top, left + world_queries.WIDE, top + world_queries.HIGH))
+    assert np.abs(np.asarray(shown, int) - np.asarray(drawn, int)).mean() < 12
