@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import exchange, report, run, runs, stages, tools
+from pipeline.cli import configuration, demo, exchange, report, run, runs, searching, stages, tools
 from pipeline.cli.opening import load
 from pipeline.cli.panels import arrange
 from pipeline.core.errors import PrvrError, system_error
@@ -26,12 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-run.register(app)
-stages.register(app)
-tools.register(app)
-report.register(app)
-runs.register(app)
-exchange.register(app)
+for commands in (run, stages, tools, searching, configuration, demo, report, runs, exchange):
+    commands.register(app)
 arrange(app)
 
 
