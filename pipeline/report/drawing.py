@@ -62,11 +62,12 @@ def drawn(width: float = WIDTH, height: float = HEIGHT, columns: int = 1) -> Ite
 
 
 def decades(axes: Axes, highest: int) -> None:
-    """A logarithmic axis of whole numbers from 1 on, named at round ones only."""
+    """A logarithmic axis of whole numbers from 1 on, named at round ones only; below ten at each."""
     axes.set_xscale("log")
-    ticks = [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 100000) if k <= highest]
-    if len(ticks) > 7:
-        ticks = [k for k in ticks if str(k)[0] in "15"]
+    round_ones = [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 100000) if k <= highest]
+    if len(round_ones) > 7:
+        round_ones = [k for k in round_ones if str(k)[0] in "15"]
+    ticks = list(range(1, highest + 1)) if highest < 10 else round_ones
     axes.set_xticks(ticks, [f"{k:,}" for k in ticks])
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.minorticks_off()
