@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.ranking.metrics import CUTOFFS
+from pipeline.ranking.cutoffs import CUTOFFS
 
 DRAWS = 9999
 _AT_ONCE = 200

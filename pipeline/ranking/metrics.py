@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-CUTOFFS = (1, 5, 10, 100)
+from pipeline.ranking.cutoffs import CUTOFFS
 
 
 def ranks(scores: Tensor | np.ndarray, truth: Tensor | np.ndarray, *, chunk: int = 512) -> Tensor:

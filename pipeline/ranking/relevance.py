@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.ranking.metrics import CUTOFFS, ranks
+from pipeline.ranking.cutoffs import CUTOFFS
+from pipeline.ranking.metrics import ranks
 
 PAIRS = 4096  # pairs of a query and a relevant video that are ranked at once
 

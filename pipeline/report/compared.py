@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.evaluation import significance
 from pipeline.evaluation.markdown import spread
 from pipeline.evaluation.published import COLUMNS, beside
-from pipeline.ranking.metrics import CUTOFFS
+from pipeline.ranking.cutoffs import CUTOFFS
 from pipeline.report import pick
 from pipeline.report.pick import cut
 from pipeline.report.runs import ZERO_SHOT, Bench, Model

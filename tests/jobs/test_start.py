@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-TORCH_FREE = ("datasets.stage", "datasets.table", "video.stage", "evaluation.table", "jobs.dag", "jobs.stages")
+TORCH_FREE = (
+    "datasets.stage",
+    "datasets.table",
+    "video.stage",
+    "evaluation.table",
+    "evaluation.compare",
+    "report.stage",
+    "jobs.dag",
+    "jobs.stages",
+)
 TRAINS = """
 import sys, torch
 from pipeline.training import cost, stage
