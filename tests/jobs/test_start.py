@@ -13,7 +13,6 @@ TORCH_FREE = (
     "datasets.table",
     "video.stage",
     "evaluation.table",
-    "evaluation.compare",
     "report.stage",
     "jobs.dag",
     "jobs.stages",
