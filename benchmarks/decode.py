@@ -18,6 +18,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,8 @@ import numpy as np
 from benchmarks.extraction import NAMES, timed
 from pipeline.config.streams import Stream
 from pipeline.video.choose import choose
+from pipeline.video.decode import decode, inspect
+from pipeline.video.opening import one_thread, open_container
 from pipeline.video.pool import Job, Pool
 from pipeline.video.probe import probe
 
@@ -69,6 +72,41 @@ def ours(files: list[Path], stream: Stream, cores: int, decoder: str) -> int:
             total += len(np.load(outcome.job.folder / f"{stream.name}.time.npy"))
             shutil.rmtree(outcome.job.folder)
     return total
+
+
+class Counted:
+    """A sink that keeps nothing but the number of bytes."""
+
+    bytes = 0
+
+    def add(self, _: str, frame: np.ndarray) -> None:
+        self.bytes += frame.nbytes
+
+    def clear(self) -> None:
+        self.bytes = 0
+
+
+def made(path: str, stream: Stream, decoder: str) -> int:
+    """Read one file as a worker of the frames stage does, without writing; returns the bytes of its frames."""
+    sink = Counted()
+    decode(inspect([path], decoder=decoder), {"x": stream}, sink)
+    return sink.bytes
+
+
+def bare(path: str) -> None:
+    """Decode a file from end to end and look at nothing. decord has no such loop: what it is asked to skip it does not decode."""
+    with open_container(path) as container:
+        stream = container.streams.video[0]
+        one_thread(stream)
+        for packet in container.demux(stream):
+            packet.decode()
+
+
+def used(work: Callable[..., object], *given: object) -> float:
+    """Processor seconds of some work."""
+    before = time.process_time()
+    work(*given)
+    return time.process_time() - before
 
 
 def race(title: str, runs: dict[str, Callable[[], int]], repeats: int) -> None:

@@ -17,15 +17,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.peaks import operations, product_peak
 from pipeline.config.schema import Config
 from pipeline.core.atomic import write_json
 from pipeline.core.layout import Layout
 from pipeline.core.source import Source
 from pipeline.core.store import create
 from pipeline.encoders import architecture, slowfast, stage
-from pipeline.encoders.base import PRECISIONS, load
+from pipeline.encoders.base import load
 from pipeline.encoders.batch_size import find_batch
 from pipeline.jobs import recipes
 
@@ -114,13 +114,8 @@ def main() -> None:
         batch = find_batch(encode, shape, device)
         ready = torch.randint(0, 256, (batch, *shape), dtype=torch.uint8, device=device)
         seconds = clock(lambda: encode(ready), device)
-        with FlopCounterMode(display=False) as counter:
-            encode(ready)
-        dtype = PRECISIONS[arguments.precision]
-        side = 8192 if device.type == "cuda" else 1024
-        a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-        peak = 2 * side**3 / clock(lambda: a @ b, device)
-        used = counter.get_total_flops() / seconds
+        peak = product_peak(device, arguments.precision)
+        used = operations(lambda: encode(ready)) / seconds
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
     print(f"device            {name}, {arguments.precision}")
     print(f"stage / ready     {stats['rows_per_second'] * seconds / batch:.3f}")

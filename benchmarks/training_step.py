@@ -110,12 +110,11 @@ def child(side: str, options: argparse.Namespace) -> dict[str, Any]:
         seconds.append({name: b - a for name, a, b in zip(names, marks, marks[1:], strict=False)})
     found = {"seconds": seconds[1:], "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}
     if device.type == "cuda":
-        from torch.utils.flop_counter import FlopCounterMode
+        from benchmarks.peaks import operations, product_peak
 
         found["peak_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
-        with FlopCounterMode(display=False) as counter:
-            compute(load()).backward()
-        found["share"] = counter.get_total_flops() / statistics.median(sum(part.values()) for part in seconds[1:]) / matrix_peak(device)
+        counted = operations(lambda: compute(load()).backward())
+        found["share"] = counted / statistics.median(sum(part.values()) for part in seconds[1:]) / product_peak(device, "bf16")
     return found
 
 
@@ -135,20 +134,6 @@ def ours(model: Any, settings: Any, split: Any, device: Any, rate: dict[str, flo
     order = torch.arange(len(split.videos.ids))
     hard = settings.objectives.triplet.hard_start_epoch
     return optimizer, lambda: batches.gather(order), lambda batch: loss_of(trainee, batch, settings, hard)[0]
-
-
-def matrix_peak(device: Any) -> float:
-    """Operations a second of a large bf16 matrix product here."""
-    import torch
-
-    left, right = (torch.randn(8192, 8192, device=device, dtype=torch.bfloat16) for _ in range(2))
-    for repeats in (3, 20):  # the first ones warm up
-        torch.cuda.synchronize(device)
-        start = time.perf_counter()
-        for _ in range(repeats):
-            left @ right
-        torch.cuda.synchronize(device)
-    return 2 * 8192**3 * repeats / (time.perf_counter() - start)
 
 
 def stored(videos: list, captions: list) -> Any:
