@@ -70,7 +70,7 @@ CASES: dict[str, dict[str, str]] = {
     "jobs.checks:lost_videos": {"mount their disk": f"{BEFORE}::test_a_disk_that_is_not_mounted"},
     "jobs.checks:claim": {"run it there": f"{BEFORE}::test_two_folders_on_one_results"},
     "jobs.collection:Collection.imported_content": {"put it there": IMPORTS},
-    "jobs.collection:Collection.check_division": {
+    "jobs.divided:DividedVideos.check_division": {
         "run the workflow again": "tests/jobs/test_resharding.py::test_changed_again_before_the_jobs_were_done"
     },
     "jobs.interruption:unlock": {

@@ -276,7 +276,7 @@ def collect(config: Config = "config.yaml") -> None:
 def _collect(dag: Dag, encoders: list[str]) -> int:
     from pipeline.video.quarantine import collect as gather
 
-    return len(gather(dag.config, dag.layout, list(dag.shards), [name for name in encoders if not dag.imported(name)]))
+    return len(gather(dag.config, dag.layout, dag.shard_names, [name for name in encoders if not dag.imported(name)]))
 
 
 @quarantine.command("list")
@@ -296,6 +296,6 @@ def retry(config: Config = "config.yaml", ids: Annotated[list[str] | None, typer
     dag = open_dag(config)
     from pipeline.video.quarantine import retry as again
 
-    for shard, members in again(dag.layout, list(dag.shards), ids or ()).items():
+    for shard, members in again(dag.layout, dag.shard_names, ids or ()).items():
         print(f"shard {shard}: {', '.join(members)}")
     print(f"next: {run_command(dag.config.source)}")

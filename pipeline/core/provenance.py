@@ -68,7 +68,7 @@ class FileCache:
     def get(self, path: str | Path, digest: Callable[[Path], str], status: os.stat_result | None = None) -> str:
         """`digest(path)`, or the remembered value; `status` where the caller has it. FileNotFoundError when there is no such file."""
         status = status or os.stat(path)
-        key, state = f"{digest.__name__}:{path}", [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+        key, state = f"{digest.__name__}:{path}", _state(status)
         known = self._known.get(key)
         if known is None or known[:-1] != state:
             known = [*state, digest(Path(path))]
@@ -76,12 +76,26 @@ class FileCache:
             self._changed = True
         return str(known[-1])
 
+    def seen(self, path: str) -> str:
+        """The `file_state` of a video when its fingerprint was made; empty where none is remembered."""
+        known = self._known.get(f"{content.__name__}:{path}") or self._known.get(f"{listing.__name__}:{path}") or [""]
+        return " ".join(map(str, known[:-1]))
+
     def save(self) -> None:
         """Keep what is known now; where that cannot be written (a home that is read-only, or is none) it costs time alone."""
         if self._changed and self._path is not None:
             with contextlib.suppress(DiskError, OSError):
                 write_json(self._path, self._known)
             self._changed = False
+
+
+def _state(status: os.stat_result) -> list[int]:
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def file_state(path: str) -> str:
+    """What changes with a file's content: its size, its times and its place on the disk. Errors: OSError."""
+    return " ".join(map(str, _state(os.stat(path))))
 
 
 def content(path: Path) -> str:

@@ -17,7 +17,7 @@ def too_long(collection: Collection) -> list[str]:
         long = [(count, query) for count, query in zip(counts or [], queries, strict=False) if count > limit]
         if long:
             most, (query_id, text) = max(long)
-            asked = sum(collection.listing.queries.values())
+            asked = sum(collection.queries.values())
             lines.append(
                 f"{len(long):,} of {asked:,} queries are longer than the {limit} tokens, start and end among them, that {name} and "
                 f"model.max_words let through: their ends are cut off. The longest has {most}: {query_id} {text[:60]!a}"

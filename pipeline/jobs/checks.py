@@ -17,9 +17,8 @@ from pipeline.core.source import Source
 from pipeline.core.store import open_store
 from pipeline.datasets import splits
 from pipeline.datasets.rows import LISTED
-from pipeline.jobs import relevance, sentences
+from pipeline.jobs import relevance, saved, sentences
 from pipeline.jobs.collection import Collection, Targets
-from pipeline.jobs.videos import Listing
 
 
 def check(collection: Collection, *, training: bool = True, targets: Targets = ("table",)) -> list[str]:
@@ -32,7 +31,7 @@ def check(collection: Collection, *, training: bool = True, targets: Targets = (
     imported_features(collection)
     if training:
         tracking.check(collection.config.tracking)
-    notes = splits.check(collection.config, collection.listing.queries) if training else []
+    notes = splits.check(collection.config, collection.queries) if training else []
     if training and not collection.started:
         relevance.check(collection.config, collection.layout, collection.names(targets))
     if training:
@@ -66,9 +65,9 @@ def imported_features(collection: Collection) -> None:
     for encoder in filter(collection.imported, collection.video_encoders):
         folder = collection.layout.features(encoder, "*").parent
         stored = sorted(path.stem for path in folder.glob("*.h5"))
-        if stored and stored != list(collection.shards):
+        if stored and stored != collection.shard_names:
             raise DatasetError(
-                f"imported features in {len(stored)} shards, where the collection has {len(collection.shards)}",
+                f"imported features in {len(stored)} shards, where the collection has {len(collection.shard_names)}",
                 where=folder,
                 fix="import them again with `prvr import`, or set video.shard_size back",
             )
@@ -173,7 +172,7 @@ def lost_videos(collection: Collection) -> None:
     config, before, now = collection.config, collection.layout.listing, collection.listing
     if not before.exists() or config.dataset.kind in ("demo", "bundle"):
         return
-    former = [source for source in Listing.load(before).videos if source.paths and not source.fingerprint.startswith(UNUSABLE)]
+    former = [source for source in saved.videos(before) if source.paths and not source.fingerprint.startswith(UNUSABLE)]
     known = {source.video_id: source for source in now.videos}
     # What the annotations name is asked for; of a folder without annotations, what lay in a folder that is empty now.
     whole_folder = not config.dataset.annotations or config.dataset.include_unlabelled

@@ -3,98 +3,43 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from pipeline.clips.recipe import recipe_name
 from pipeline.config.method import Experiment
-from pipeline.config.schema import Config
 from pipeline.config.streams import Stream
 from pipeline.core.errors import DatasetError
-from pipeline.core.layout import Layout
-from pipeline.core.provenance import FileCache, content
-from pipeline.core.shards import ShardStore, assign, key
-from pipeline.core.source import Source
+from pipeline.core.provenance import content
+from pipeline.core.shards import ShardStore, key
 from pipeline.jobs import recipes, resharding
-from pipeline.jobs.videos import Listing, listing, refreshed
+from pipeline.jobs.divided import DividedVideos
 
 Targets = Sequence[str]
 TARGETS: Targets = ("table", "ablation", "sweeps", "compare")
 
 
 @dataclass(frozen=True)
-class Collection:
+class Collection(DividedVideos):
     """One configuration's videos, divided into shards, and what is stored of them."""
-
-    config: Config
-    layout: Layout
-    started: bool = False  # the workflow runs, and this is one of its jobs
-
-    @classmethod
-    def of(cls, config: Config, *, started: bool = False) -> Self:
-        return cls(config, config.layout, started)
-
-    @functools.cached_property
-    def listing(self) -> Listing:
-        """The videos, and the number of queries per split: of a job, as the workflow found them when it started."""
-        if self.started and self.layout.listing.exists():
-            return Listing.load(self.layout.listing)
-        return listing(self.config, self.layout)
 
     def runs(self, target: str) -> list[tuple[str, int]]:
         """The runs of a target that can be had: without training queries, those whose checkpoint was imported and whose split has any."""
-        queries, runs = self.listing.queries, self.config.group(target)
+        queries, runs = self.queries, self.config.group(target)
         if queries.get("train"):
             return runs
         return [run for run in runs if self.imported_run(*run) and queries.get(self.experiment(run[0]).evaluation.split)]
 
-    def sources(self, shard: str) -> list[Source]:
-        """The videos of a shard with the content they have now: what is decoded now is stored under it."""
-        if self.config.dataset.kind == "demo":  # known by their descriptions
-            return self.shards[shard]
-        again: list[Source] = self.once(("sources", shard), lambda: refreshed(self.shards[shard], self.layout))
-        return again
-
-    @functools.cached_property
-    def shards(self) -> dict[str, list[Source]]:
-        """shard -> its videos."""
-        sources = {source.video_id: source for source in self.listing.videos}
-        content = {i: source.fingerprint for i, source in sources.items()} if self._divided_by == "content" else None
-        return {name: [sources[i] for i in ids] for name, ids in assign(sources, self.config.video.shard_size, content).items()}
-
     @property
-    def _divided_by(self) -> str:
+    def divided_by(self) -> str:
         # `prvr import` knows ids only, and shards of imported and computed features must hold the same videos.
         return "id" if any(self.imported(name) for name in self.video_encoders) else "content"
-
-    @property
-    def division(self) -> dict[str, Any]:
-        """How the videos are divided into shards."""
-        return {"shards": len(self.shards), "by": self._divided_by}
-
-    @functools.cached_property
-    def place(self) -> dict[str, str]:
-        """video id -> its shard."""
-        return {source.video_id: shard for shard, sources in self.shards.items() for source in sources}
 
     @functools.cached_property
     def streams(self) -> dict[str, Stream]:
         return self.config.streams
-
-    @functools.cached_property
-    def _memo(self) -> dict[tuple, Any]:
-        return {}
-
-    def once(self, key: tuple, make: Callable[[], Any]) -> Any:
-        """What `make` gives, made the first time only."""
-        # A large collection asks for the same recipe once a shard, and a recipe looks at weights on disk.
-        if key not in self._memo:
-            self._memo[key] = make()
-        return self._memo[key]
 
     def experiment(self, name: str) -> Experiment:
         """The named experiment, put together once."""
@@ -193,24 +138,15 @@ class Collection:
         """Whether its owner needs the clips in `recipe` for its teacher of frames."""
         return self.clips(self.owner(recipe)) != recipe
 
-    def content(self, shard: str) -> str:
-        """Digest of the videos of a shard: their ids and contents."""
-        pairs = [(source.video_id, source.fingerprint) for source in self.shards[shard]]
-        return str(self.once(("content", shard), lambda: hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:12]))
-
     def imported_content(self, path: Path) -> str:
         """Digest of an imported store. Errors: DatasetError when it is not there."""
         if not path.exists():
             raise DatasetError("an imported encoder has no such file", where=path, fix="put it there with `prvr import`")
-        return FileCache(self.layout.fingerprints).get(path, content)
-
-    def members(self, of: Mapping[str, str]) -> list[Source]:
-        """The videos a job of these wildcards is about: of its shard, or of the collection."""
-        return self.shards[of["shard"]] if "shard" in of else [source for shard in self.shards.values() for source in shard]
+        return self.digest(path, content)
 
     def to_decode(self, shard: str) -> set[str]:
         """The videos whose frames a job decodes: those wanted, or all when frames are kept."""
-        return {source.video_id for source in self.shards[shard]} if self.config.video.keep_frames else self.wanted(shard)
+        return {source.video_id for source in self.videos(shard)} if self.config.video.keep_frames else self.wanted(shard)
 
     def wanted(self, shard: str) -> set[str]:
         """The videos of a shard that some encoder has no current features of, of ablations and sweeps too: one job decodes for all."""
@@ -226,22 +162,9 @@ class Collection:
         """The videos of a shard that an encoder has no current features of, in files of a former division neither."""
         recipe = self.features_recipe(encoder)
         path = self.layout.features(encoder, shard)
-        former = self.once(("former", encoder), lambda: {} if self._settled else resharding.donors(path.parent, self.place))
+        former = self.once(("former", encoder), lambda: {} if self.settled else resharding.donors(path.parent, self.place))
         store = ShardStore(path, stage="features", recipe=recipe, group="features", also=former.get(shard, ()))
         return {s.video_id for s in self.sources(shard) if not store.has(key(s.fingerprint, recipe))}
-
-    @functools.cached_property
-    def _settled(self) -> bool:
-        return resharding.recorded(self.layout.shards) in (None, self.division)
-
-    def check_division(self) -> None:
-        """Refuse to work on a shard when the videos were divided otherwise at the start of the run. Errors: DatasetError."""
-        if not self._settled:
-            raise DatasetError(
-                "the collection or its configuration changed while the workflow runs, and its videos are divided otherwise now",
-                where=self.layout.shards,
-                fix="run the workflow again: it goes on with the new division, and nothing is computed twice",
-            )
 
 
 def _clip_sets(experiment: Experiment) -> dict[str, Experiment]:

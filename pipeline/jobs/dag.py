@@ -20,7 +20,7 @@ class Dag(Collection):
 
     def missing_weights(self) -> list[str]:
         """What is wrong with the weights of the encoders that have something left to encode; empty when all are here."""
-        used = {e for e in self.encoders_to_run() if not all(self.current(e, s) for s in self.shards)}
+        used = {e for e in self.encoders_to_run() if not all(self.current(e, s) for s in self.shard_names)}
         texts = {text for text in self.text_encoders() if not self.imported(text)}
         used |= {t for t in texts if not self._stored("text", encoder=t)}
         return [needed.problem for needed in inventory(self.config) if needed.encoder in used and needed.problem]

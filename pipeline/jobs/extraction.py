@@ -6,7 +6,6 @@ from pathlib import Path
 
 from pipeline.core.layout import Layout
 from pipeline.core.plugins import module_of
-from pipeline.core.provenance import FileCache, sha256
 from pipeline.demo.world import generator
 from pipeline.jobs import recipes
 from pipeline.jobs.collection import Collection, Targets
@@ -56,10 +55,9 @@ class Annotations(Stage):
         return (layout.annotations,)
 
     def made_by(self, collection: Collection, of: Wildcards) -> MadeBy:
-        cache = FileCache(collection.layout.fingerprints)
-        files = {path.name: cache.get(path, sha256) for path in collection.annotation_files}
+        files = {path.name: collection.digest(path) for path in collection.annotation_files}
         if collection.config.dataset.kind == "bundle":
-            files = {"annotations.h5": cache.get(collection.layout.annotations, sha256)}
+            files = {"annotations.h5": collection.digest(collection.layout.annotations)}
         ids = sorted(source.video_id for shard in collection.shards.values() for source in shard)
         recipe = collection.config.dataset.model_dump(exclude={"name", "videos", "annotations"})
         return MadeBy(recipe, [files, ids], _world(collection))
@@ -76,7 +74,7 @@ class Frames(Stage):
     modules = ("pipeline.video.stage",)
 
     def jobs(self, collection: Collection, targets: Targets = ("table",)) -> list[dict[str, str]]:
-        return [{"shard": shard} for shard in collection.shards] if collection.encoders_to_run(targets) else []
+        return [{"shard": shard} for shard in collection.shard_names] if collection.encoders_to_run(targets) else []
 
     def manifest(self, layout: Layout, of: Wildcards) -> Path:
         return layout.frames_manifest(**of)
@@ -99,7 +97,7 @@ class Features(Stage):
     modules = ("pipeline.video.stage",)
 
     def jobs(self, collection: Collection, targets: Targets = ("table",)) -> list[dict[str, str]]:
-        return [{"encoder": encoder, "shard": shard} for encoder in collection.encoders_to_run(targets) for shard in collection.shards]
+        return [{"encoder": encoder, "shard": shard} for encoder in collection.encoders_to_run(targets) for shard in collection.shard_names]
 
     def code(self, collection: Collection, of: Wildcards) -> tuple[str, ...]:
         return self.modules if collection.imported(of["encoder"]) else (*self.modules, *recipes.encoding(collection.config, of["encoder"]))
@@ -165,7 +163,7 @@ class Quarantine(Stage):
         return MadeBy({"max_bad_fraction": collection.config.video.max_bad_fraction}, after=all_features(collection))
 
     def needs(self, costs: Costs, load: Load, of: Wildcards) -> Needs:
-        return Needs(PYTHON[0] + 0.05 * len(costs.collection.shards), PYTHON[1], 1e4)
+        return Needs(PYTHON[0] + 0.05 * len(costs.collection.shard_names), PYTHON[1], 1e4)
 
 
 def _world(collection: Collection) -> list[Job]:
@@ -175,4 +173,6 @@ def _world(collection: Collection) -> list[Job]:
 
 def all_features(collection: Collection) -> list[Job]:
     """The jobs of every encoder the table uses, imported ones too."""
-    return [Job("features", {"encoder": encoder, "shard": shard}) for encoder in collection.video_encoders for shard in collection.shards]
+    return [
+        Job("features", {"encoder": encoder, "shard": shard}) for encoder in collection.video_encoders for shard in collection.shard_names
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.core.layout import Layout
-from pipeline.core.provenance import PACKAGE, FileCache, sha256
+from pipeline.core.provenance import PACKAGE
 from pipeline.jobs import recipes, relevance
 from pipeline.jobs.collection import Collection, Targets
 from pipeline.jobs.estimates import PYTHON, TORCH, Costs, Load, Needs
@@ -23,7 +23,7 @@ class Clips(Stage):
     modules = ("pipeline.clips.stage",)
 
     def jobs(self, collection: Collection, targets: Targets = ("table",)) -> list[dict[str, str]]:
-        return [{"recipe": recipe, "shard": shard} for recipe in collection.clip_recipes(targets) for shard in collection.shards]
+        return [{"recipe": recipe, "shard": shard} for recipe in collection.clip_recipes(targets) for shard in collection.shard_names]
 
     def manifest(self, layout: Layout, of: Wildcards) -> Path:
         return layout.clips_manifest(**of)
@@ -118,7 +118,7 @@ class Evaluate(Stage):
 
     def made_by(self, collection: Collection, of: Wildcards) -> MadeBy:
         given = collection.experiment(of["experiment"]).evaluation.relevance
-        data = relevance.content(collection.layout, given)
+        data = relevance.content(given)
         before = [*all_features(collection), Job("train", of)]
         return MadeBy(recipes.evaluation(collection.config, of["experiment"]), data, before)
 
@@ -200,13 +200,12 @@ class Report(Stage):
 
 def _page(collection: Collection) -> list[str]:
     """Digests of what the report's page is made of beside its code."""
-    cache = FileCache(collection.layout.fingerprints)
-    return [cache.get(file, sha256) for file in sorted((PACKAGE / "report" / "static").iterdir())]
+    return [collection.digest(file) for file in sorted((PACKAGE / "report" / "static").iterdir())]
 
 
 def _before_training(collection: Collection, name: str) -> list[Job]:
     """The jobs that make what a training of an experiment reads."""
-    before = [Job("clips", {"recipe": recipe, "shard": shard}) for recipe in collection.clip_sets(name) for shard in collection.shards]
+    before = [Job("clips", {"recipe": recipe, "shard": shard}) for recipe in collection.clip_sets(name) for shard in collection.shard_names]
     return [*before, *(Job("text", {"encoder": encoder}) for encoder in collection.texts(name)), Job("annotations")]
 
 
@@ -214,7 +213,7 @@ def _published(collection: Collection) -> str | None:
     """Digest of the published numbers, where a dataset has any."""
     kind = collection.config.dataset
     known = kind.original or kind.kind == "bundle"
-    return FileCache(collection.layout.fingerprints).get(PACKAGE / "evaluation" / "published.yaml", sha256) if known else None
+    return collection.digest(PACKAGE / "evaluation" / "published.yaml") if known else None
 
 
 def _runs(collection: Collection, *targets: str) -> list[dict[str, str]]:

@@ -34,13 +34,13 @@ class Lengths:
 
     def __init__(self, collection: Collection, guess: float = SECONDS, queries: int | None = None) -> None:
         self.collection, self.guess, self.queries = collection, guess, queries
-        self._sums: dict[str, float] = {}  # shards all of whose videos have a length
+        self._sums: dict[str, tuple[float, int]] = {}  # of a shard: the annotated seconds, and how many videos have none
 
     def load(self, of: Mapping[str, str], only: Ids[str] | None = None) -> Load:
         """What a job of these wildcards has before it: the videos of its shard, or of the collection; of those, `only` some."""
-        shards = [of["shard"]] if "shard" in of else list(self.collection.shards)
+        shards = [of["shard"]] if "shard" in of else self.collection.shard_names
         if only is None:
-            videos, seconds = sum(len(self.collection.shards[shard]) for shard in shards), sum(map(self.shard, shards))
+            videos, seconds = sum(len(self.collection.videos(shard)) for shard in shards), sum(map(self.shard, shards))
         else:
             chosen = [(source, length) for shard in shards for source, length in self._each(shard) if source.video_id in only]
             videos, seconds = len(chosen), sum(length or self.guess for _, length in chosen)
@@ -49,15 +49,17 @@ class Lengths:
     def shard(self, name: str) -> float:
         """Seconds of a shard's videos."""
         if name not in self._sums:
-            lengths = [length for _, length in self._each(name)]
-            if not all(lengths):  # looked at again each time: the shard may be decoded meanwhile
-                return sum(length or self.guess for length in lengths)
-            self._sums[name] = sum(length or 0.0 for length in lengths)
-        return self._sums[name]
+            annotated = [source.duration for source in self.collection.videos(name) if source.duration]
+            self._sums[name] = sum(annotated), len(self.collection.videos(name)) - len(annotated)
+        seconds, unknown = self._sums[name]
+        # The manifest is looked for each time: the shard may be decoded meanwhile.
+        if unknown and self.collection.layout.frames_manifest(name).exists():
+            return sum(length or self.guess for _, length in self._each(name))
+        return seconds + unknown * self.guess
 
     def _each(self, shard: str) -> Iterable[tuple[Source, float | None]]:
         """Every video of a shard with its seconds: as annotated, else as its manifest says once it was decoded."""
-        sources = self.collection.shards[shard]
+        sources = self.collection.videos(shard)
         if all(source.duration for source in sources):
             return ((source, source.duration) for source in sources)
         manifest = self.collection.layout.frames_manifest(shard)

@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.config.schema import Config
 from pipeline.core.errors import ConfigError
 from pipeline.core.layout import Layout
-from pipeline.core.provenance import FileCache, sha256
+from pipeline.core.provenance import sha256
 from pipeline.datasets import relevance
 from pipeline.datasets.readers import annotated
 from pipeline.demo.world import world
@@ -34,14 +34,14 @@ def check(config: Config, layout: Layout, experiments: Iterable[str]) -> None:
         relevance.resolve(relevance.read(file), queries, videos, file)
 
 
-def content(layout: Layout, given: str | None) -> str | None:
+def content(given: str | None) -> str | None:
     """The digest of a relevance file; None without one, or where it does not exist: there the job says so.
 
     `generated` needs none: every evaluation follows the rendering that writes it.
     """
     if given is None or given == "generated" or not Path(given).exists():
         return None
-    return FileCache(layout.fingerprints).get(given, sha256)
+    return sha256(Path(given))
 
 
 def _ids(config: Config, layout: Layout) -> tuple[list[tuple[str, str]], set[str]]:

@@ -6,20 +6,16 @@ The jobs of a run take what it started with: a line half written or a video lost
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Self
+from types import MappingProxyType
 
 from pipeline.config.schema import Config
-from pipeline.core.atomic import write_text
 from pipeline.core.errors import DatasetError
 from pipeline.core.layout import Layout
-from pipeline.core.provenance import UNUSABLE, FileCache, fingerprint
+from pipeline.core.provenance import UNUSABLE, FileCache, file_state, fingerprint
 from pipeline.core.source import Source
 from pipeline.datasets.readers import read
 from pipeline.demo.world import rows as world_rows
@@ -29,25 +25,16 @@ from pipeline.encoders.token_counts import limits
 
 @dataclass(frozen=True)
 class Listing:
-    """What a dataset holds: its videos in the order of the annotations, and split -> number of queries.
+    """What a dataset holds: its videos, and split -> number of queries.
 
-    What no job needs is not saved: `long_queries`, id -> text of those that may be longer than what reads them; `absent`, videos that
-    are asked for and not on disk.
+    What no job needs is not saved (saved.py): `long_queries`, id -> text of those that may be longer than what reads them; `absent`,
+    videos that are asked for and not on disk.
     """
 
     videos: list[Source]
     queries: dict[str, int]
     long_queries: dict[str, str] = field(default_factory=dict)
     absent: frozenset[str] = frozenset()
-
-    def save(self, path: Path) -> None:
-        videos = [[source.video_id, source.paths, source.fingerprint, source.duration] for source in self.videos]
-        write_text(path, json.dumps({"queries": self.queries, "videos": videos}))
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        read = json.loads(path.read_text())
-        return cls([Source(i, tuple(paths), content, duration) for i, paths, content, duration in read["videos"]], read["queries"])
 
 
 def listing(config: Config, layout: Layout) -> Listing:
@@ -80,13 +67,22 @@ def listing(config: Config, layout: Layout) -> Listing:
     return Listing(sources, queries, long, frozenset(rows.absent))
 
 
-def refreshed(sources: Iterable[Source], layout: Layout) -> list[Source]:
-    """The videos with the content they have now; an absent one as it was, so that whoever opens it says so."""
-    cache = FileCache(layout.fingerprints)
+def refreshed(sources: Iterable[Source], cache: FileCache, seen: Mapping[str, Sequence[str]] = MappingProxyType({})) -> list[Source]:
+    """The videos with the content they have now; an absent one as it was, so that whoever opens it says so.
+
+    `seen`: video id -> the `file_state` of each of its files when its fingerprint was made; while it stays no file is read.
+    """
     return [
-        replace(source, fingerprint=_content(source.paths, cache)) if source.paths and all(map(os.path.exists, source.paths)) else source
+        source if _as_seen(source, seen.get(source.video_id, ())) else replace(source, fingerprint=_content(source.paths, cache))
         for source in sources
     ]
+
+
+def _as_seen(source: Source, states: Sequence[str]) -> bool:
+    try:
+        return [*states] == [file_state(path) for path in source.paths]
+    except OSError:
+        return True
 
 
 def _count(splits: Iterable[str]) -> dict[str, int]:

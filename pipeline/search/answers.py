@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.core.layout import Layout
 from pipeline.datasets import table
-from pipeline.jobs.videos import Listing
+from pipeline.jobs import saved
 
 UNUSUAL = 0.95  # share of unrelated sentences whose best video must score lower for an answer to pass as a match
 CAPTIONS = 3  # shown of a video
@@ -183,7 +183,7 @@ def known(layout: Layout) -> Known:
     """What the last run of the workflow knew of the videos. Errors: StoreError when the annotations are damaged."""
     paths = {}
     if layout.listing.exists():
-        paths = {source.video_id: tuple(str(Path(path)) for path in source.paths) for source in Listing.load(layout.listing).videos}
+        paths = {source.video_id: tuple(str(Path(path)) for path in source.paths) for source in saved.videos(layout.listing)}
     if not layout.annotations.exists():
         return Known(paths)
     rows = table.load(layout.annotations)

@@ -84,7 +84,7 @@ def _annotations(dag: Dag) -> tuple[Annotations | None, list[str]]:
     rows, missing = read(dag.config, layout)
     return table.of(rows), [
         *rows.notes,
-        *splits.check(dag.config, dag.listing.queries),
+        *splits.check(dag.config, dag.queries),
         *too_long(dag),
         *([f"{len(missing):,} files are missing and left out"] if missing else []),
     ]
@@ -102,9 +102,9 @@ def _dataset(dag: Dag, annotations: Annotations | None, notes: list[str]) -> lis
 
 def _videos(dag: Dag, sources: list[Source], lengths: Lengths, whence: str) -> str:
     size = sum(os.path.getsize(path) for source in sources for path in source.paths if os.path.isfile(path))
-    total = sum(map(lengths.shard, dag.shards))
+    total = sum(map(lengths.shard, dag.shard_names))
     length = estimates.spell_time(total) if total < 5400 else f"{total / 3600:,.1f} h"
-    return f"videos     {len(sources):,}, {length} ({whence}), {estimates.spell_bytes(size)} in {len(dag.shards)} shards"
+    return f"videos     {len(sources):,}, {length} ({whence}), {estimates.spell_bytes(size)} in {len(dag.shard_names)} shards"
 
 
 def _quarantined(dag: Dag) -> str:

@@ -99,7 +99,7 @@ def status(dag: Dag, *, times: bool = True) -> str:
     videos = sum(len(members) for members in dag.shards.values())
     codes = Counter(row["code"] for row in read(layout.quarantine))
     listed = f" ({', '.join(f'{code} {count}' for code, count in sorted(codes.items()))}): {layout.quarantine}" if codes else ""
-    lines = [f"{videos} videos in {len(dag.shards)} shards; {codes.total()} quarantined{listed}", ""]
+    lines = [f"{videos} videos in {len(dag.shard_names)} shards; {codes.total()} quarantined{listed}", ""]
     lines.append(f"{'stage':12}{'done':>12}{'running':>9}{'failed':>8}")
     said: list[str] = []
     for stage, jobs in traces(dag).items():

@@ -223,7 +223,7 @@ def _arrays(costs: Costs, settings: Experiment, count: int, videos: int) -> Any:
     from pipeline.training.arrays import Arrays
 
     dag, random = costs.collection, np.random.default_rng(0)
-    asked = max(1, round(sum(dag.listing.queries.values()) / max(1, videos)))
+    asked = max(1, round(sum(dag.queries.values()) / max(1, videos)))
     words = costs.words(settings.text)
 
     def rows(n: int, width: int) -> np.ndarray:

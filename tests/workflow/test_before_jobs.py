@@ -112,7 +112,7 @@ def test_a_disk_that_is_not_mounted(work: Workspace, tmp_path: Path) -> None:
     for file in links:
         shutil.move(file, disk / file.name)
         file.symlink_to(disk / file.name)
-    dag(work).listing.save(work.results / "videos.json")  # as a start does
+    dag(work).save_listing()  # as a start does
     before = {path: path.stat().st_mtime_ns for path in work.results.rglob("*")}
     disk.rename(tmp_path / "away")
     for _ in range(2):  # not only the first time
@@ -141,7 +141,7 @@ def test_a_folder_that_empties(work: Workspace) -> None:
     videos = work.folder / "data" / "videos"
     here, disk = sorted(videos.rglob("*.mp4")), videos / "test"
     on_disk = len(list(disk.iterdir()))
-    dag(work).listing.save(work.results / "videos.json")
+    dag(work).save_listing()
     for file in sorted((videos / "train").iterdir())[:3]:
         file.unlink()
     lost_videos(dag(work))

@@ -59,7 +59,7 @@ try:
         if {"--touch", "-t"} & set(sys.argv):
             adopt(JOBS, set(sys.argv))
         settle(JOBS)
-    SHARDS = list(JOBS.shards)
+    SHARDS = JOBS.shard_names
     CONFIG_FILE = publish_config(CONFIG, dict(config))
 except PrvrError as error:
     raise WorkflowError(f"\n{error}") from None
@@ -156,7 +156,7 @@ def end_display(finished=False):
 
 onstart:
     note_run(workflow.local_exec)
-    JOBS.listing.save(LAYOUT.listing)
+    JOBS.save_listing()
     move_to_shards(JOBS)
     notes = [*NOTES, *too_long(JOBS)]
     for note in notes:
