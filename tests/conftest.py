@@ -13,8 +13,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two pytest workers on two cores
 # As jobs have it (pipeline/cli/stages.py): threads that wait do not spin.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
-# A script that starts the tests in its background has Ctrl-C ignored, and so would every command a test starts.
-signal.signal(signal.SIGINT, signal.default_int_handler)
+# A script that starts the tests in its background has Ctrl-C ignored, `nohup` has SIGHUP; every command a test starts would inherit it.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 settings.register_profile("prvr", deadline=None, derandomize=True)  # the same examples every time, on a machine of any speed
 settings.load_profile("prvr")
 ROOT = Path(__file__).resolve().parent.parent
