@@ -23,9 +23,9 @@ from pipeline.demo.scenes import FPS, VideoSpec
 from pipeline.demo.world import SPLITS, relevant, world
 from pipeline.evaluation.inputs import load_split
 from pipeline.ranking import gallery
+from pipeline.ranking.cutoffs import CUTOFFS
 from pipeline.ranking.split import Split
 
-CUTOFFS = (1, 5, 10, 100)
 DRAWS = 2000
 
 

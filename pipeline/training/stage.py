@@ -100,7 +100,7 @@ def _train(run: Run, device: torch.device) -> None:
         sampler.state = checkpoint.restore_random(states)
         say(f"going on after epoch {state.epoch} (best SumR {state.best_sumr:.1f} of epoch {state.best_epoch})")
     if settings.training.compile:
-        torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")  # tells the compiler
+        torch.use_deterministic_algorithms(True, warn_only=torch.is_deterministic_algorithms_warn_only_enabled())  # tells the compiler
         for part in trainee.model.compiled():
             part.compile()
     train, selection = (resident(split, device) for split in (run.train, run.selection))

@@ -67,6 +67,17 @@ def test_given_to_another_thread(number: signal.Signals, wait: str) -> None:
         end(process)
 
 
+@pytest.mark.slow
+def test_started_where_they_are_ignored(root: Path) -> None:
+    """As by `nohup` and in a script's background, whose children inherit it: what a test starts listens (tests/conftest.py)."""
+    these = f"{__file__}::{test_given_to_another_thread.__name__}"
+    words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "poll", these]
+    done = subprocess.run(
+        ["bash", "-c", "trap '' INT HUP; exec \"$@\"", "bash", *words], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
 def test_given_to_each_thread_in_turn() -> None:
     """The process goes on after each, and notices the next."""
     process = start("while True: threading.Semaphore(0).acquire()", handler="lambda number: say('handled', number)")
