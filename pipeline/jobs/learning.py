@@ -195,7 +195,7 @@ class Report(Stage):
         return MadeBy(data=data, after=before, also=others)
 
     def needs(self, costs: Costs, load: Load, of: Wildcards) -> Needs:
-        return Needs(TORCH[0] + 10, PYTHON[1] + load.queries * 1e-2, 2.5e5 + 100 * load.queries)
+        return Needs(PYTHON[0] + 5, PYTHON[1] + load.queries * 1e-2, 2.5e5 + 100 * load.queries)
 
 
 def _page(collection: Collection) -> list[str]:
