@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two pytest workers on two cores
-# As jobs have it (pipeline/cli/stages.py): threads that wait do not spin.
+# As jobs have it (pipeline/cli/opening.py): threads that wait do not spin.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 # A script that starts the tests in its background has Ctrl-C ignored, `nohup` has SIGHUP; every command a test starts would inherit it.

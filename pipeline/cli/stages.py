@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.cli.opening import ConfigFile as Config
-from pipeline.cli.opening import load, open_dag
+from pipeline.cli.opening import begin, open_dag, open_to_work
+from pipeline.cli.quarantine import collected, quarantine
 from pipeline.core.errors import TrainingError
-from pipeline.core.install import run_command
 
 if TYPE_CHECKING:
     from pipeline.jobs.dag import Dag
-    from pipeline.jobs.products import Product
 
 Threads = Annotated[int, typer.Option("--threads", help="CPU threads this job may use.", min=1)]
 Shard = Annotated[str, typer.Option("--shard", help="The shard, e.g. 000.")]
@@ -27,7 +25,6 @@ Experiment = Annotated[str, typer.Option("--experiment", help="An experiment of 
 Seed = Annotated[int, typer.Option("--seed", help="The seed of the run.")]
 
 features = typer.Typer(invoke_without_command=True, help="Encode the frames of a shard; `compare` sets two feature stores side by side.")
-quarantine = typer.Typer(help="The videos that could not be used.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -41,43 +38,10 @@ def register(app: typer.Typer) -> None:
     app.add_typer(quarantine, name="quarantine")
 
 
-def _open(config: str, threads: int = 1) -> Dag:
-    """The parsed configuration, with every library's thread pool limited before it is imported.
-
-    Threads that wait give their processor away: those that spin took a training of two threads, beside other work, 3 to 10 times as long.
-    """
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(threads)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "0")
-    from pipeline.config.reading import PUBLISHED
-    from pipeline.jobs.dag import Dag
-
-    return Dag.of(load(config), started=Path(config).parent.name == PUBLISHED)
-
-
-def _begin(dag: Dag, stage: str, **of: str) -> Product:
-    """What the job of a stage with these wildcards is to leave.
-
-    Where the workflow started it, it shows how far it is from here on (core/running.py), and keeps what its user should know
-    (core/notices.py).
-    """
-    from pipeline.core import notices, running
-    from pipeline.jobs.display import above_display
-    from pipeline.jobs.products import product
-    from pipeline.jobs.stages import STAGES
-
-    if dag.started:
-        running.begin(dag.layout.running, stage, of)
-        notices.begin(STAGES[stage].log(dag.layout, of))
-        above_display()
-    return product(dag, stage, **of)
-
-
 def world(config: Config = "config.yaml", threads: Threads = 1) -> None:
     """Render the embedded demo world."""
-    dag = _open(config, threads)
-    job = _begin(dag, "world")
+    dag = open_to_work(config, threads)
+    job = begin(dag, "world")
     from pipeline.demo import stage
 
     stage.run(dag.config, dag.layout, workers=threads)
@@ -86,8 +50,8 @@ def world(config: Config = "config.yaml", threads: Threads = 1) -> None:
 
 def annotate(config: Config = "config.yaml") -> None:
     """Read the dataset's annotations into one canonical table."""
-    dag = _open(config)
-    job = _begin(dag, "annotations")
+    dag = open_to_work(config)
+    job = begin(dag, "annotations")
     from pipeline.core.notices import say
     from pipeline.core.store import open_store
     from pipeline.datasets import stage
@@ -101,8 +65,8 @@ def annotate(config: Config = "config.yaml") -> None:
 
 def frames(shard: Shard, config: Config = "config.yaml", threads: Threads = 1) -> None:
     """Decode one shard's videos into the frames every encoder wants."""
-    dag = _open(config, threads)
-    job = _begin(dag, "frames", shard=shard)
+    dag = open_to_work(config, threads)
+    job = begin(dag, "frames", shard=shard)
     dag.check_division()
     from pipeline.jobs import recipes
     from pipeline.video import stage
@@ -119,8 +83,8 @@ def encode(context: typer.Context, encoder: Encoder = "", shard: Shard = "", con
         return
     if not encoder or not shard:
         raise typer.BadParameter("--encoder and --shard are needed")
-    dag = _open(config, threads)
-    job = _begin(dag, "features", encoder=encoder, shard=shard)
+    dag = open_to_work(config, threads)
+    job = begin(dag, "features", encoder=encoder, shard=shard)
     dag.check_division()
     from pipeline.encoders import stage
 
@@ -159,8 +123,8 @@ def compare(
 
 def text(encoder: Encoder, config: Config = "config.yaml", threads: Threads = 1) -> None:
     """Encode every query."""
-    dag = _open(config, threads)
-    job = _begin(dag, "text", encoder=encoder)
+    dag = open_to_work(config, threads)
+    job = begin(dag, "text", encoder=encoder)
     from pipeline.encoders import stage
     from pipeline.jobs import recipes
 
@@ -176,8 +140,8 @@ def clips(
     teacher: Annotated[bool, typer.Option("--teacher", help="The rows of the experiment's teacher of frames instead.")] = False,
 ) -> None:
     """Pool and merge one shard's features into frames, clips and contexts."""
-    dag = _open(config, threads)
-    job = _begin(dag, "clips", recipe=list(dag.clip_sets(experiment))[-1 if teacher else 0], shard=shard)
+    dag = open_to_work(config, threads)
+    job = begin(dag, "clips", recipe=list(dag.clip_sets(experiment))[-1 if teacher else 0], shard=shard)
     dag.check_division()
     from pipeline.clips import stage
     from pipeline.jobs import recipes
@@ -190,8 +154,8 @@ def clips(
 
 def train(experiment: Experiment, seed: Seed, config: Config = "config.yaml", threads: Threads = 1) -> None:
     """Train one experiment with one seed; refused when more videos are unusable than the configuration allows."""
-    dag = _open(config, threads)
-    job = _begin(dag, "train", experiment=experiment, seed=str(seed))
+    dag = open_to_work(config, threads)
+    job = begin(dag, "train", experiment=experiment, seed=str(seed))
     if (mark := dag.layout.imported(experiment, seed)).exists():
         raise TrainingError(
             "the checkpoint of this run was imported, and training would replace it",
@@ -199,7 +163,7 @@ def train(experiment: Experiment, seed: Seed, config: Config = "config.yaml", th
             fix=f"train under another experiment or seed; or delete {mark} and this file",
         )
     # The job has waited for these encoders only, and a shard's quarantine is the same in the manifests of all.
-    _collect(dag, dag.experiment(experiment).encoders)
+    collected(dag, dag.experiment(experiment).encoders)
     from pipeline.jobs import recipes
     from pipeline.training import stage
 
@@ -209,8 +173,8 @@ def train(experiment: Experiment, seed: Seed, config: Config = "config.yaml", th
 
 def evaluate(experiment: Experiment, seed: Seed, config: Config = "config.yaml", threads: Threads = 1) -> None:
     """Rank, measure and describe one trained model."""
-    dag = _open(config, threads)
-    job = _begin(dag, "evaluate", experiment=experiment, seed=str(seed))
+    dag = open_to_work(config, threads)
+    job = begin(dag, "evaluate", experiment=experiment, seed=str(seed))
     from pipeline.evaluation import stage
     from pipeline.jobs import recipes
 
@@ -229,8 +193,8 @@ def table(
     config: Config = "config.yaml", target: Annotated[str, typer.Option("--target", help="table, ablation or sweeps.")] = "table"
 ) -> None:
     """Gather the runs' metrics of a target into one table and print it."""
-    dag = _open(config)
-    job = _begin(dag, "table", target=target)
+    dag = open_to_work(config)
+    job = begin(dag, "table", target=target)
     from pipeline.evaluation.table import run_table
 
     print(run_table(dag.config, dag.layout, target))
@@ -239,8 +203,8 @@ def table(
 
 def cost(experiment: Experiment, config: Config = "config.yaml", threads: Threads = 1) -> None:
     """Measure what a method costs: parameters, seconds, memory, latency."""
-    dag = _open(config, threads)
-    job = _begin(dag, "cost", experiment=experiment)
+    dag = open_to_work(config, threads)
+    job = begin(dag, "cost", experiment=experiment)
     from pipeline.training import cost as stage
 
     stage.run(dag.config, dag.layout, experiment)
@@ -249,53 +213,9 @@ def cost(experiment: Experiment, config: Config = "config.yaml", threads: Thread
 
 def compare_methods(config: Config = "config.yaml") -> None:
     """Set all methods of `compare:` side by side and print the table; `snakemake compare` trains and measures them first."""
-    dag = _open(config)
-    job = _begin(dag, "compare")
+    dag = open_to_work(config)
+    job = begin(dag, "compare")
     from pipeline.evaluation.compare import run_comparison
 
     print(run_comparison(dag.config, dag.layout))
     job.finish(dag)
-
-
-@quarantine.command()
-def collect(config: Config = "config.yaml") -> None:
-    """Gather the shards' quarantine rows into quarantine.tsv; fails when too many videos are unusable."""
-    dag = _open(config)
-    job = _begin(dag, "quarantine")
-    from pipeline.core.atomic import write_json
-    from pipeline.core.notices import say
-
-    # quarantine.tsv is not the job's declared output: Snakemake would delete it when the limit is exceeded, just when it is wanted.
-    unusable = _collect(dag, dag.video_encoders)
-    write_json(dag.layout.quarantine_checked, {"quarantined": unusable})
-    job.finish(dag)
-    if unusable:
-        say(f"warning: {unusable} videos are unusable and left out; why: {dag.layout.quarantine}")
-
-
-def _collect(dag: Dag, encoders: list[str]) -> int:
-    from pipeline.video.quarantine import collect as gather
-
-    return len(gather(dag.config, dag.layout, dag.shard_names, [name for name in encoders if not dag.imported(name)]))
-
-
-@quarantine.command("list")
-def show(config: Config = "config.yaml") -> None:
-    """Print the quarantined videos."""
-    from pipeline.video.quarantine import read
-
-    rows = read(open_dag(config).layout.quarantine)
-    for row in rows:
-        print(f"{row['code']:22} {row['id']}  {row['message']}")
-    print(f"{len(rows)} videos in quarantine")
-
-
-@quarantine.command()
-def retry(config: Config = "config.yaml", ids: Annotated[list[str] | None, typer.Argument(help="Video ids; none: all.")] = None) -> None:
-    """Make the next run try quarantined videos again."""
-    dag = open_dag(config)
-    from pipeline.video.quarantine import retry as again
-
-    for shard, members in again(dag.layout, dag.shard_names, ids or ()).items():
-        print(f"shard {shard}: {', '.join(members)}")
-    print(f"next: {run_command(dag.config.source)}")
