@@ -36,6 +36,12 @@ class Runtime(Section):
     share_gpu: bool = Field(False, description="Let several jobs use one GPU at once; otherwise each job waits for a device of its own.")
     batch_size: int = Field(0, ge=0, description="Rows per encoder batch; 0: found automatically.")
     threads: PositiveInt = Field(2, description="CPU threads a job asks for.")
+    memory: float | None = Field(
+        None,
+        ge=0,
+        description="Gigabytes of clips and encoded videos that a training or an evaluation keeps in memory; what goes beyond is read from "
+        "files without a name in the run's folder. null: 60 % of what is free at its start.",
+    )
     gpus: PositiveInt = Field(1, description="GPU jobs at once when `--resources gpu=` is not given.")
     keep_runs: int = Field(
         5,

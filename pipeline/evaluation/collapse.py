@@ -55,20 +55,17 @@ def video_structure(tokens: Tensor, count: Tensor | None = None) -> dict[str, fl
     videos, length = tokens.shape[:2]
     count = torch.full((videos,), length) if count is None else count.long()
     real = torch.arange(length) < count[:, None]
-    sums, first = [], []
+    squares, whole, first = [], torch.zeros(tokens.shape[2], dtype=torch.float64), _Released(tokens.shape[2])
     for chunk, kept in zip(tokens.split(256), real.split(256), strict=True):
-        rows = _unit(chunk) * kept[..., None]
-        sums.append(rows.sum(1))
-        first.append(rows[:, :RELEASED_TOKENS][kept[:, :RELEASED_TOKENS]])
-    per_video, several = torch.cat(sums), count > 1
-    intra = float(_pair_mean(per_video[several].square().sum(-1), count[several]).mean())
-    every = int(count.sum())
-    total = float(_pair_mean(per_video.sum(0).square().sum(), every)) if every > 1 else float("nan")
-    flat = torch.cat(first)
-    blocks = torch.stack([block.sum(0) for block in flat.split(RELEASED_BLOCK)])
-    sizes = torch.tensor([len(block) for block in flat.split(RELEASED_BLOCK)], dtype=torch.float64)
-    pairs = float(len(flat) ** 2 - sizes.square().sum())
-    released = float((flat.sum(0).square().sum() - blocks.square().sum()) / pairs) if pairs else float("nan")
+        rows = _unit(chunk.cpu()) * kept[..., None]
+        sums = rows.sum(1)
+        squares.append(sums.square().sum(-1))
+        whole += sums.sum(0)
+        first.add(rows[:, :RELEASED_TOKENS][kept[:, :RELEASED_TOKENS]])
+    several, every = count > 1, int(count.sum())
+    intra = float(_pair_mean(torch.cat(squares)[several], count[several]).mean())
+    total = float(_pair_mean(whole.square().sum(), every)) if every > 1 else float("nan")
+    released = first.total()
     return {
         "intra": intra,
         "total": total,
@@ -76,6 +73,34 @@ def video_structure(tokens: Tensor, count: Tensor | None = None) -> dict[str, fl
         "total_released": released,
         "diff_norm_released": diff_norm(intra, released),
     }
+
+
+class _Released:
+    """Mean cosine of rows that come bit by bit, pairs inside a block of 400 left out."""
+
+    def __init__(self, width: int) -> None:
+        self.waiting = torch.zeros(0, width, dtype=torch.float64)
+        self.whole = torch.zeros(width, dtype=torch.float64)
+        self.inside, self.rows, self.pairs = 0.0, 0, 0  # squared lengths of the blocks' sums; rows; ordered pairs inside blocks
+
+    def add(self, rows: Tensor) -> None:
+        waiting = torch.cat([self.waiting, rows])
+        full = len(waiting) // RELEASED_BLOCK * RELEASED_BLOCK
+        for block in waiting[:full].split(RELEASED_BLOCK) if full else ():
+            self._block(block)
+        self.waiting = waiting[full:].clone()
+
+    def _block(self, rows: Tensor) -> None:
+        total = rows.sum(0)
+        self.whole += total
+        self.inside += float(total.square().sum())
+        self.rows, self.pairs = self.rows + len(rows), self.pairs + len(rows) ** 2
+
+    def total(self) -> float:
+        """The mean; NaN when all rows lie in one block."""
+        self._block(self.waiting)
+        pairs = self.rows**2 - self.pairs
+        return (float(self.whole.square().sum()) - self.inside) / pairs if pairs else float("nan")
 
 
 def spearman(student: Tensor, teacher: Tensor, *, limit: int = SPEARMAN_QUERIES) -> dict[str, float]:

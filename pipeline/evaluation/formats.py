@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -76,20 +76,22 @@ def moment_predictions(
     without times are left out.
     Give windows, starts and durations on the annotations' time line: these lines are read by scorers that know only that one.
     """
-    lines = []
-    for i, (query_id, video, text) in enumerate(zip(queries["query_id"], queries["video_id"], queries["query"], strict=True)):
-        if np.isnan(start[i]).any() or not duration[i] > 0:
-            continue
-        real = np.isfinite(similarity[i])
-        line = {
-            "qid": int(query_id) if str(query_id).isdigit() else query_id,
-            "query": text,
-            "vid": video,
-            "pred_relevant_windows": [[round(float(v), 4) for v in window] for window in windows[i]],
-            "pred_saliency_scores": [round(v, 4) for v in saliency(similarity[i][real], start[i][real], float(duration[i]))],
-        }
-        lines.append(json.dumps(line, ensure_ascii=False))
-    _write(path, lines)
+
+    def lines() -> Iterator[str]:
+        for i, (query_id, video, text) in enumerate(zip(queries["query_id"], queries["video_id"], queries["query"], strict=True)):
+            if np.isnan(start[i]).any() or not duration[i] > 0:
+                continue
+            real = np.isfinite(similarity[i])
+            line = {
+                "qid": int(query_id) if str(query_id).isdigit() else query_id,
+                "query": text,
+                "vid": video,
+                "pred_relevant_windows": [[round(float(v), 4) for v in window] for window in windows[i]],
+                "pred_saliency_scores": [round(v, 4) for v in saliency(similarity[i][real], start[i][real], float(duration[i]))],
+            }
+            yield json.dumps(line, ensure_ascii=False)
+
+    _write(path, lines())
 
 
 def plain(value: Any) -> Any:

@@ -16,6 +16,7 @@ from pipeline.evaluation import time_line
 from pipeline.evaluation.judged import Judgements, judgements
 from pipeline.evaluation.moments import within
 from pipeline.ranking import data
+from pipeline.ranking.room import Room
 from pipeline.ranking.split import Split
 
 
@@ -54,8 +55,10 @@ def load_split(config: Config, experiment: str = "", split: str = "") -> data.Sp
     return load(config.layout, chosen, split or chosen.evaluation.split).split
 
 
-def load(layout: Layout, experiment: Experiment, split: str, texts: data.MadeBy | None = None) -> Inputs:
-    """Read a split; its text files must say they were made by `texts`, values of their recipes by encoder.
+def load(layout: Layout, experiment: Experiment, split: str, texts: data.MadeBy | None = None, room: Room | None = None) -> Inputs:
+    """Read a split, into the files of `room` where it has no memory for it.
+
+    Its text files must say they were made by `texts`, values of their recipes by encoder.
 
     Errors: those of ranking.data.load; StoreError.
     """
@@ -72,6 +75,7 @@ def load(layout: Layout, experiment: Experiment, split: str, texts: data.MadeBy 
         text=text,
         teacher=teacher,
         needs_teacher=has_teacher,
+        room=room,
         made_by=recipe_hash(recipe(experiment)),
         texts_made_by=texts,
     )

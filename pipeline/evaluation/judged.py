@@ -20,8 +20,9 @@ from pipeline.ranking.split import Split
 class Judgements:
     """The judgements of `evaluation.relevance` that a split can be measured with.
 
-    Shapes: `pairs` [P, 2] query and relevant video, indices into the split; `own` [P] bool, whether it is the query's own video. `judged`
-    queries of the split that the file names; `outside` relevant videos that are not in the gallery, which are left out.
+    Shapes: `pairs` [P, 2] query and relevant video, indices into the split, ordered by query; `own` [P] bool, whether it is the query's
+    own video. `judged` queries of the split that the file names; `outside` relevant videos that are not in the gallery, which are left
+    out.
     """
 
     file: str
@@ -44,8 +45,11 @@ def judgements(file: str | None, known: Annotations, split: Split) -> Judgements
     return Judgements(file, found, own, judged=len(named), outside=sum(len(videos) for _, videos in named) - len(found))
 
 
-def measures(given: Judgements | None, scores: dict[str, Tensor], by_branch: dict[str, Tensor]) -> dict[str, Any] | None:
-    """The measures of queries that several videos answer, by branch, beside the recall of their own video alone; None without a file."""
+def measures(given: Judgements | None, ranked: dict[str, Tensor], by_branch: dict[str, Tensor]) -> dict[str, Any] | None:
+    """The measures of queries that several videos answer, by branch, beside the recall of their own video alone; None without a file.
+
+    Shapes: `ranked` [P] of every pair, `by_branch` [Q] of the queries' own videos.
+    """
     if given is None:
         return None
     queries = len(next(iter(by_branch.values())))
@@ -61,7 +65,7 @@ def measures(given: Judgements | None, scores: dict[str, Tensor], by_branch: dic
         "outside": given.outside,
         "measures": {},
     }
-    for name, matrix in scores.items() if len(judged) else ():
-        measured = relevance.per_query(relevance.relevant_ranks(matrix, given.pairs), owner, queries)
+    for name, places in ranked.items() if len(judged) else ():
+        measured = relevance.per_query(places.numpy(), owner, queries)
         result["measures"][name] = {**recalls(by_branch[name][judged]), **relevance.summary(measured)}
     return result

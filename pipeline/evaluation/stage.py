@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pipeline.config.method import Experiment
 from pipeline.config.schema import Config
@@ -20,15 +19,10 @@ from pipeline.core.store import create
 from pipeline.evaluation import formats, inputs, judged_text, moments, report, time_line, zero_shot
 from pipeline.evaluation.inputs import Inputs
 from pipeline.evaluation.plot import recall_curves
-from pipeline.evaluation.report import Ranked
-from pipeline.evaluation.zero_shot import ZeroShot
-from pipeline.models.base import Retriever
+from pipeline.evaluation.scored import Ranked, Reference, rank
 from pipeline.models.checkpoint import load_model
-from pipeline.ranking import gallery
 from pipeline.ranking.data import MadeBy
-
-DEPTH = 100  # best videos kept per query
-HITS = 5  # of them located: at which frame they answer best
+from pipeline.ranking.room import Room
 
 
 def run(config: Config, layout: Layout, experiment: str, seed: int, recipe: dict[str, Any], texts: MadeBy | None = None) -> None:
@@ -40,16 +34,15 @@ def run(config: Config, layout: Layout, experiment: str, seed: int, recipe: dict
     chosen = config.experiment(experiment)
     trained = {"experiment": chosen.model_dump(exclude={"evaluation"}), "seed": seed}
     model, _, attrs = load_model(layout.checkpoint(experiment, seed), experiment=experiment, seed=seed, recipe=trained)
-    read = inputs.load(layout, chosen, chosen.evaluation.split, texts)
+    room = Room(layout.run(experiment, seed), config.runtime.memory)
+    read = inputs.load(layout, chosen, chosen.evaluation.split, texts, room)
     with leased(config.runtime.device, share=config.runtime.share_gpu) as device:
         reference, why_not = _zero_shot(config, layout, chosen, read, device)
-        ranked = rank(model, read, chosen, device, reference)
-    truth = read.split.queries.video
-    by_branch = report.branch_ranks(ranked, truth)
-    owner = truth.numpy()
+        ranked = rank(model, read, chosen, device, reference, room)
+    owner = read.split.queries.video.numpy()
     start, end = read.split.videos.start[owner], read.split.videos.end[owner]
     windows = moments.windows(ranked.similarity.numpy(), start, end)
-    table = report.query_table(read, ranked, by_branch, windows)
+    table = report.query_table(read, ranked, windows)
     metrics: dict[str, Any] = {
         "dataset": config.dataset.name,
         "kind": config.dataset.kind,
@@ -68,7 +61,7 @@ def run(config: Config, layout: Layout, experiment: str, seed: int, recipe: dict
         "run": kept.run_hash(attrs, layout.checkpoint(experiment, seed)),
         "imported": attrs.get("imported"),
         "zero_shot": {"encoder": chosen.text} if reference is not None else {"absent": why_not},
-        **report.numbers(read, ranked, by_branch, table),
+        **report.numbers(read, ranked, table),
     }
     metrics = formats.plain(metrics)
     _write(config, layout, experiment, seed, read, ranked, table, windows, metrics, recipe)
@@ -84,32 +77,8 @@ def _track(config: Config, layout: Layout, experiment: str, seed: int, metrics: 
         tracker.log(int(metrics["epoch"] or 0), final)
 
 
-def rank(model: Retriever, read: Inputs, chosen: Experiment, device: torch.device, reference: ZeroShot | None) -> Ranked:
-    """Encode a split and score it; results are on the CPU."""
-    model = model.to(device)
-    queries, videos = gallery.encode(model, read.split, device, show=True)
-    scores = gallery.score(model, queries, videos, chosen.evaluation.fusion(model.branches))
-    counts = read.split.videos.frame_count
-    similarity = gallery.locate(model, queries, videos, read.split.queries.video.to(device), counts)
-    hits = [gallery.locate(model, queries, videos, videos_of, counts) for videos_of in _top(scores.fused, HITS).unbind(1)]
-    return Ranked(
-        _on_cpu(queries),
-        _on_cpu(videos),
-        model.provides,
-        gallery.ScoreMatrices(_on_cpu(scores.branches), scores.fused.cpu()),
-        similarity.cpu(),
-        hits[0].cpu(),
-        torch.stack([hit.argmax(1) for hit in hits], 1).cpu(),
-        reference,
-    )
-
-
-def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.cpu() for name, tensor in tensors.items()}
-
-
-def _zero_shot(config: Config, layout: Layout, chosen: Experiment, read: Inputs, device: torch.device) -> tuple[ZeroShot | None, str]:
-    """The reference scores, or why there are none."""
+def _zero_shot(config: Config, layout: Layout, chosen: Experiment, read: Inputs, device: torch.device) -> tuple[Reference | None, str]:
+    """The reference, or why there is none."""
     encoder = zero_shot.encoder_of(config, chosen)
     if encoder is None:
         return None, f"the images of {chosen.text} are not among the features of any experiment"
@@ -122,9 +91,13 @@ def _zero_shot(config: Config, layout: Layout, chosen: Experiment, read: Inputs,
             None,
             f"the sentence vectors of {chosen.text} have {sentences.shape[1]} dimensions, its image rows {width}: not one space",
         )
-    ids = read.split.videos.ids
-    rows = track(zero_shot.stored_rows(layout, encoder, read.shards, ids), total=len(ids), label="zero-shot", unit="video")
-    return zero_shot.max_sim(sentences, read.split.queries.video, ids, rows, pooled=read.split.videos.frames.shape[1], device=device), ""
+    ids, truth, pooled = read.split.videos.ids, read.split.queries.video, read.split.videos.frames.shape[1]
+
+    def scores(some: slice) -> zero_shot.ZeroShot:
+        rows = track(zero_shot.stored_rows(layout, encoder, read.shards, ids), total=len(ids), label="zero-shot", unit="video")
+        return zero_shot.max_sim(sentences[some], truth[some], ids, rows, pooled=pooled, device=device)
+
+    return scores, ""
 
 
 def _write(
@@ -141,8 +114,7 @@ def _write(
 ) -> None:
     """evaluation.h5 first, then the readable files, metrics.json last: it is what the workflow waits for."""
     folder, videos = layout.run(experiment, seed), read.split.videos.ids
-    top = _top(ranked.scores.fused)
-    scores = ranked.scores.fused.gather(1, top).numpy()
+    top, scores = ranked.top, ranked.top_scores.numpy()
     names = {"experiment": experiment, "seed": seed}
     with create(layout.evaluation(experiment, seed), stage="evaluation", recipe=recipe, gallery=read.gallery, **names) as writer:
         writer.table("queries", table)
@@ -176,11 +148,6 @@ def _write(
     ranks = {name: table[f"rank_{name}"].to_numpy() for name in metrics["recalls"]}
     recall_curves(folder / "recall.png", ranks, len(videos), f"{config.dataset.name}{which}: {experiment}, seed {seed}")
     write_json(layout.metrics(experiment, seed), metrics)
-
-
-def _top(scores: Tensor, depth: int = DEPTH) -> Tensor:
-    """The best videos per query, equal scores in the order of the videos, as the ranks count them. Shapes: [Q, V] -> [Q, <=depth]."""
-    return torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :depth]
 
 
 def summary(metrics: dict[str, Any]) -> list[str]:

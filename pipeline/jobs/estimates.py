@@ -15,6 +15,7 @@ from pipeline.config.schema import Config
 from pipeline.config.streams import Stream
 from pipeline.core.provenance import recipe_hash
 from pipeline.jobs.collection import Collection
+from pipeline.ranking.room import BLOCK, GIGA
 
 MEGA = 1e6
 CHUNK = 2**18  # bytes of a chunk of rows in a store, which lies there whole (pipeline/core/store/checksums.py)
@@ -172,7 +173,7 @@ class Costs:
         """Scoring every query of the gallery against every video of it."""
         queries = load.queries * (1 - TRAINING_SHARE)
         pairs = load.videos * (1 - TRAINING_SHARE) * queries
-        memory = self.split_bytes(experiment, load) + 5 * pairs * 4.0  # two branches, their fusion, zero-shot, and one at work
+        memory = self.split_bytes(experiment, load) + 5 * min(4.0 * pairs, BLOCK)  # two branches, their fusion, and two at work
         return Needs(2 * self.start + pairs * 1e7 / self.machine.flops, TORCH[1] + memory / MEGA, RUN_BYTES + queries * RANKS_BYTES)
 
     def model_bytes(self, experiment: Experiment) -> float:
@@ -194,8 +195,9 @@ class Costs:
         return videos * (experiment.clips.frames + experiment.clips.clips) * self.width(experiment) * per_value
 
     def split_bytes(self, experiment: Experiment, load: Load) -> float:
-        """Bytes of all clips and query states in memory."""
-        return self.clip_bytes(experiment, load.videos) + load.queries * TOKENS * 768 * 2.0
+        """Bytes of all query states in memory, and of all clips or those that `runtime.memory` leaves there."""
+        memory, clips = self.config.runtime.memory, self.clip_bytes(experiment, load.videos)
+        return (clips if memory is None else min(clips, GIGA * memory)) + load.queries * TOKENS * 768 * 2.0
 
 
 def _chunks(size: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +16,11 @@ from pipeline.clips.pooling import average_to_fixed_length, padded
 from pipeline.core.errors import TrainingError
 from pipeline.core.store import AGAIN, Ragged, Reader, open_store
 from pipeline.datasets import table
+from pipeline.ranking.room import Room
 from pipeline.ranking.split import ARRAYS, TIMES, PooledVideos, Queries, Split, normalised
 
 _REBUILD = "delete this folder and run the workflow again"
+Mapped = tuple[np.ndarray, ...]  # arrays in files
 MadeBy = Mapping[str, Mapping[str, Any]]  # text encoder -> what of its recipe its file must say of itself
 
 
@@ -32,7 +34,7 @@ def load(
     teacher_clips: Path | None = None,
     training: bool = True,
     needs_teacher: bool = True,
-    spill: Path | None = None,
+    room: Room | None = None,
     made_by: str | None = None,
     teacher_made_by: str | None = None,
     texts_made_by: MadeBy | None = None,
@@ -42,8 +44,8 @@ def load(
     `clips` is the folder of the clip shards, `text` the query encoder's file, `teacher` another text encoder's (None: the query encoder's
     own last token), `teacher_clips` the folder of the rows of a teacher of frames, whose sentences are then read from `teacher`, or from
     `text`. Videos without clips (quarantined, or not on disk) are left out with their queries and counted. For `training`, videos
-    that no query asks for are left out too; otherwise they are part of the gallery. With `spill`, the large arrays lie in files of that
-    folder instead of in memory. `made_by` and `teacher_made_by` are the hashes of the recipes the clips must be of, `texts_made_by` values
+    that no query asks for are left out too; otherwise they are part of the gallery. Arrays that `room` has no memory for lie in its
+    files (None: all in memory). `made_by` and `teacher_made_by` are the hashes of the recipes the clips must be of, `texts_made_by` values
     of those of the text files.
 
     Errors: TrainingError when nothing is left, a query has no text, a video is in two shards, or TCPL has no teacher; StoreError.
@@ -54,7 +56,7 @@ def load(
         set(queries["video_id"]) if training else set(known.videos["video_id"][known.videos["split"] == name]) | set(queries["video_id"])
     )
     wanted = [video for video in known.videos["video_id"] if video in asked]
-    videos = _videos(wanted, clips, name, spill, made_by)
+    videos = _videos(wanted, clips, name, room, made_by)
     place = {video: i for i, video in enumerate(videos.ids)}
     usable = queries[queries["video_id"].isin(place)]
     dropped = {"videos": len(wanted) - len(videos), "queries": len(queries) - len(usable)}
@@ -70,9 +72,9 @@ def load(
     stated = texts_made_by or {}
     asked_for = _queries(ids, owner, text, teacher, stated, needs_teacher=needs_teacher)
     if teacher_clips is not None:
-        seen = _teacher_rows(videos, teacher_clips, f"{name}-teacher", spill, teacher_made_by)
+        seen, mapped = _teacher_rows(videos, teacher_clips, name, room, teacher_made_by)
         said = _teacher_sentences(ids, teacher or text, seen.shape[2], teacher_clips, stated)
-        videos, asked_for = replace(videos, teacher=seen), replace(asked_for, teacher_sentence=said)
+        videos, asked_for = replace(videos, teacher=seen, mapped=(*videos.mapped, *mapped)), replace(asked_for, teacher_sentence=said)
     return Split(name, videos, asked_for, known, dropped)
 
 
@@ -101,16 +103,16 @@ def _queries(ids: list[str], owner: Tensor, text: Path, teacher: Path | None, st
     )
 
 
-def _videos(wanted: list[str], folder: Path, split: str, spill: Path | None, made_by: str | None) -> PooledVideos:
+def _videos(wanted: list[str], folder: Path, split: str, room: Room | None, made_by: str | None) -> PooledVideos:
     """The wanted videos that have clips, in the order wanted."""
-    kept, arrays, duration = _arrays(wanted, folder, split, spill, made_by, (*ARRAYS, *TIMES))
+    kept, arrays, duration = _arrays(wanted, folder, f"the clips of {split!r}", room, made_by, (*ARRAYS, *TIMES))
     tensors = {name: torch.from_numpy(arrays[name]) if arrays else torch.zeros(0, 1, 1) for name in ARRAYS}
     start, end = (arrays[name] if arrays else np.zeros((0, 1)) for name in TIMES)
-    return PooledVideos(kept, **tensors, start=start, end=end, duration=duration)
+    return PooledVideos(kept, **tensors, start=start, end=end, duration=duration, mapped=_mapped(arrays, ARRAYS))
 
 
 def _arrays(
-    wanted: list[str], folder: Path, split: str, spill: Path | None, made_by: str | None, names: Sequence[str]
+    wanted: list[str], folder: Path, what: str, room: Room | None, made_by: str | None, names: Sequence[str]
 ) -> tuple[list[str], dict[str, np.ndarray], np.ndarray]:
     """Some arrays of the wanted videos that are in the shards of a folder: their ids in the order wanted, the arrays, and the durations."""
     shards: dict[Path, list[str]] = {}
@@ -133,27 +135,32 @@ def _arrays(
         place = [index[ids[i]] for i in chosen]
         with open_store(path, stage="clips") as store:
             duration[place] = store.table("videos")["duration"].to_numpy(dtype=np.float64)[chosen]
-            for name in names:
-                array = store.array(name)
-                if name not in arrays:
-                    arrays[name] = _allocate((len(kept), *array.shape[1:]), array.dtype, spill and spill / f"{split}-{name}.raw")
-                if array.shape[1:] != arrays[name].shape[1:]:
-                    shapes = f"{array.shape[1:]} here and {arrays[name].shape[1:]} in other shards"
-                    raise TrainingError(f"{name} of {path.name} has shape {shapes}", where=folder, fix=_REBUILD)
-                arrays[name][place] = array[chosen]
+            found = {name: store.array(name) for name in names}
+        arrays = arrays or _allocate(found, len(kept), what, room)
+        for name, array in found.items():
+            if array.shape[1:] != arrays[name].shape[1:]:
+                shapes = f"{array.shape[1:]} here and {arrays[name].shape[1:]} in other shards"
+                raise TrainingError(f"{name} of {path.name} has shape {shapes}", where=folder, fix=_REBUILD)
+            arrays[name][place] = array[chosen]
     return kept, arrays, duration
 
 
-def _teacher_rows(videos: PooledVideos, folder: Path, split: str, spill: Path | None, made_by: str | None) -> Tensor:
-    """The rows a teacher of frames has of these videos. Shapes: -> [V, F, T]."""
-    kept, arrays, _ = _arrays(videos.ids, folder, split, spill, made_by, ("frames", "frame_count"))
-    if absent := [video for video in videos.ids if video not in set(kept)]:
+def _teacher_rows(videos: PooledVideos, folder: Path, split: str, room: Room | None, made_by: str | None) -> tuple[Tensor, Mapped]:
+    """The rows a teacher of frames has of these videos, and what of them lies in a file. Shapes: -> [V, F, T]."""
+    what = f"what the teacher sees of {split!r}"
+    kept, arrays, _ = _arrays(videos.ids, folder, what, room, made_by, ("frames", "frame_count"))
+    have = set(kept)
+    if absent := [video for video in videos.ids if video not in have]:
         raise TrainingError(
             f"the teacher has no rows of {len(absent)} videos, the first is {absent[0]!r}",
             where=folder,
             fix="run the workflow again: it encodes what is missing; of imported features, import the complete bundle",
         )
-    return torch.from_numpy(beside(arrays["frames"], arrays["frame_count"], videos.frame_count.numpy()))
+    return torch.from_numpy(beside(arrays["frames"], arrays["frame_count"], videos.frame_count.numpy())), _mapped(arrays, ["frames"])
+
+
+def _mapped(arrays: Mapping[str, np.ndarray], names: Iterable[str]) -> Mapped:
+    return tuple(arrays[name] for name in names if name in arrays and isinstance(arrays[name], np.memmap))
 
 
 def beside(frames: np.ndarray, count: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -193,15 +200,15 @@ def shard(path: Path) -> PooledVideos:
         tensors = {name: torch.from_numpy(store.array(name)) for name in ARRAYS}
         start, end = (store.array(name) for name in TIMES)
     return PooledVideos(
-        [str(i) for i in videos["video_id"]], **tensors, start=start, end=end, duration=videos["duration"].to_numpy(np.float64)
+        [str(i) for i in videos["video_id"]], **tensors, start=start, end=end, duration=videos["duration"].to_numpy(np.float64), mapped=()
     )
 
 
-def _allocate(shape: tuple[int, ...], dtype: np.dtype, path: Path | None) -> np.ndarray:
-    if path is None:
-        return np.zeros(shape, dtype)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return np.memmap(path, dtype, "w+", shape=shape)
+def _allocate(like: Mapping[str, np.ndarray], videos: int, what: str, room: Room | None) -> dict[str, np.ndarray]:
+    """Arrays of so many videos, of the shapes and types of some, in memory where there is room."""
+    size = sum(videos * array[0].nbytes for array in like.values())
+    new = np.zeros if room is None or room.take(what, size) else room.mapped
+    return {name: new((videos, *array.shape[1:]), array.dtype) for name, array in like.items()}
 
 
 def _order(data: Ragged, ids: list[str], path: Path) -> list[int]:

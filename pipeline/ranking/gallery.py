@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.core.progress import track
 from pipeline.models.base import Encoded, Retriever, Videos, Words
+from pipeline.ranking.room import BLOCK, Room
 from pipeline.ranking.split import Split, real_rows
 
 VIDEOS, QUERIES = 32, 512  # encoded at once
+SCORED = 2048  # queries scored at once
 LOCATED = 1024  # queries whose videos' frames are in memory at once
 
 
@@ -23,6 +26,11 @@ class ScoreMatrices:
 
     branches: dict[str, Tensor]
     fused: Tensor
+
+    @property
+    def named(self) -> dict[str, Tensor]:
+        """All of them by name, `fused` first."""
+        return {"fused": self.fused, **self.branches}
 
 
 @contextmanager
@@ -37,10 +45,14 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-def encode_videos(model: Retriever, batches: Iterable[Videos]) -> Encoded:
-    """The gallery of some batches of videos, in their order. Errors: ValueError when there is no batch."""
+def encode_videos(model: Retriever, batches: Iterable[Videos], *, videos: int = 0, room: Room | None = None) -> Encoded:
+    """The gallery of some batches of videos, in their order; of `videos` for which `room` has no memory, in its files.
+
+    Errors: ValueError when there is no batch.
+    """
     with evaluating(model):
-        return _joined([model.gallery(model.encode_videos(batch)) for batch in batches], "video")
+        parts = (model.gallery(model.encode_videos(batch)) for batch in batches)
+        return _joined(list(parts), "video") if room is None else _in(room, parts, videos)
 
 
 def encode_queries(model: Retriever, batches: Iterable[Words]) -> Encoded:
@@ -50,12 +62,14 @@ def encode_queries(model: Retriever, batches: Iterable[Words]) -> Encoded:
     return _joined([{name: value.float() for name, value in part.items()} for part in parts], "query")
 
 
-def encode(model: Retriever, split: Split, device: torch.device, *, show: bool = False) -> tuple[Encoded, Encoded]:
-    """Queries and gallery of a split, in its order, on `device`; `show` draws progress."""
+def encode(
+    model: Retriever, split: Split, device: torch.device, *, show: bool = False, room: Room | None = None
+) -> tuple[Encoded, Encoded]:
+    """Queries and gallery of a split, in its order, on `device`; `show` draws progress. A gallery without `room` lies in its files."""
     batches: Iterable[Videos] = split.videos.batches(VIDEOS, device, raw=model.settings.reads_raw_rows)
     if show:
         batches = track(batches, total=-(-len(split.videos) // VIDEOS), label="videos", unit="batch")
-    gallery = encode_videos(model, batches)
+    gallery = encode_videos(model, batches, videos=len(split.videos), room=room)
     # Sorted by length, a batch holds little padding.
     order = torch.argsort(split.queries.offsets.diff(), stable=True)
     chunks: Iterable[Tensor] = order.split(QUERIES)
@@ -72,18 +86,19 @@ def score(
     gallery: Encoded,
     weights: Mapping[str, float],
     *,
-    query_chunk: int = 2048,
+    query_chunk: int | None = None,
     video_chunk: int = 32,
 ) -> ScoreMatrices:
-    """Every query against every video, by branch and fused with `weights` (branch -> weight). Shapes: [Q, V] each.
+    """Every query against every video, by branch and fused with `weights` (branch -> weight), `SCORED` queries at once or `query_chunk`.
 
+    Shapes: [Q, V] each.
     Source: docs/method.md 8.1 (0.4 clip + 0.6 frame).
     """
-    asked, videos = count(queries), count(gallery)
+    asked, videos, query_chunk = count(queries), count(gallery), query_chunk or SCORED
     parts: dict[str, Tensor] = {}
     with evaluating(model):
         for first in range(0, videos, video_chunk):
-            some = part(gallery, slice(first, first + video_chunk))
+            some = part(gallery, slice(first, first + video_chunk), of(queries))
             for start in range(0, asked, query_chunk):
                 for branch, values in model.rank(part(queries, slice(start, start + query_chunk)), some).items():
                     if branch not in parts:
@@ -92,8 +107,25 @@ def score(
         branch, *others = model.branches
         fused = weights[branch] * parts[branch]
         for branch in others:
-            fused = fused + weights[branch] * parts[branch]
+            fused += weights[branch] * parts[branch]
     return ScoreMatrices({branch: parts[branch] for branch in model.branches}, fused)
+
+
+def blocks(queries: int, videos: int) -> Iterator[slice]:
+    """The queries, so many at a time that a matrix of their scores takes at most `BLOCK` bytes, and each is scored as among all of them.
+
+    A product's last bits depend on how many rows it has: as long as `SCORED` queries fit, blocks begin where `score` begins a chunk.
+    """
+    rows = max(1, BLOCK // (4 * max(1, videos)))
+    size = rows // SCORED * SCORED or rows
+    for start in range(0, queries, size):
+        yield slice(start, min(start + size, queries))
+
+
+def by_block(found: Callable[[slice], dict[str, Tensor]], queries: int, videos: int) -> dict[str, Tensor]:
+    """What a function finds of some queries, for all of them: block after block, so that no whole matrix of scores is needed."""
+    parts = [found(rows) for rows in blocks(queries, videos)]
+    return {name: torch.cat([some[name] for some in parts]) for name in parts[0]}
 
 
 def locate(model: Retriever, queries: Encoded, gallery: Encoded, videos: Tensor, frame_count: Tensor) -> Tensor:
@@ -103,13 +135,19 @@ def locate(model: Retriever, queries: Encoded, gallery: Encoded, videos: Tensor,
     """
     with evaluating(model):
         chunks = torch.arange(len(videos), device=videos.device).split(LOCATED)
-        found = torch.cat([model.locate(part(queries, chosen), part(gallery, videos[chosen])) for chosen in chunks])
+        own = videos.to(of(gallery))
+        found = torch.cat([model.locate(part(queries, chosen), part(gallery, own[chosen], of(queries))) for chosen in chunks])
         return found.masked_fill(~real_rows(frame_count.to(videos.device)[videos], found.shape[1]), float("-inf"))
 
 
-def part(encoded: Encoded, chosen: Tensor | slice) -> Encoded:
-    """Some items."""
-    return {name: value[chosen] for name, value in encoded.items()}
+def part(encoded: Encoded, chosen: Tensor | slice, device: torch.device | None = None) -> Encoded:
+    """Some items, on `device` or where they are."""
+    return {name: value[chosen].to(device) for name, value in encoded.items()}
+
+
+def of(encoded: Encoded) -> torch.device:
+    """The device they are on."""
+    return next(iter(encoded.values())).device
 
 
 def count(encoded: Encoded) -> int:
@@ -121,6 +159,24 @@ def _joined(parts: list[Encoded], what: str) -> Encoded:
     if not parts:
         raise ValueError(f"no {what} to encode")
     return {name: torch.cat(_alike([encoded[name] for encoded in parts])) for name in parts[0]}
+
+
+def _in(room: Room, parts: Iterator[Encoded], videos: int) -> Encoded:
+    """The parts, of so many videos in all, joined in memory, or in the files of the room where it has no memory for them."""
+    first = next(parts, {})
+    each = {name: value[0].numel() * value.element_size() for name, value in first.items()}
+    if room.fits(videos * sum(each.values())):
+        return _joined([first, *parts] if first else [], "video")
+    whole = {
+        name: torch.from_numpy(room.mapped((videos * each[name],), "u1")).view(value.dtype).view(videos, *value.shape[1:])
+        for name, value in first.items()
+    }
+    start = 0
+    for some in chain([first], parts):
+        for name, value in some.items():
+            whole[name][start : start + len(value)] = value
+        start += count(some)
+    return whole
 
 
 def _alike(tensors: list[Tensor]) -> list[Tensor]:

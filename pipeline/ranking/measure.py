@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from pipeline.config.method import Evaluation
 from pipeline.models.base import Retriever
 from pipeline.ranking import gallery
 from pipeline.ranking.metrics import ranks, recalls
+from pipeline.ranking.room import Room
 from pipeline.ranking.split import Split
 
 
@@ -17,12 +19,18 @@ def rank(model: Retriever, split: Split, settings: Evaluation, device: torch.dev
     return gallery.score(model, queries, videos, settings.fusion(model.branches))
 
 
-def measure(model: Retriever, split: Split, settings: Evaluation, device: torch.device) -> dict[str, float]:
+def measure(model: Retriever, split: Split, settings: Evaluation, device: torch.device, room: Room | None = None) -> dict[str, float]:
     """Recalls and SumR of the fused score, and the SumR of each branch alone.
 
     Returns R@1, R@5, R@10, R@100, SumR (fused), SumR_<branch>, in percent. Source: docs/method.md 8.
     """
-    scores = rank(model, split, settings, device)
-    fused = recalls(ranks(scores.fused, split.queries.video))
+    queries, videos = gallery.encode(model, split, device, room=room)
+
+    def places(rows: slice) -> dict[str, Tensor]:
+        scores = gallery.score(model, gallery.part(queries, rows), videos, settings.fusion(model.branches))
+        return {name: ranks(matrix, split.queries.video[rows]).cpu() for name, matrix in scores.named.items()}
+
+    found = gallery.by_block(places, len(split.queries), len(split.videos))
+    fused = recalls(found.pop("fused"))
     result = {key: fused[key] for key in ("R@1", "R@5", "R@10", "R@100", "SumR")}
-    return result | {f"SumR_{branch}": recalls(ranks(value, split.queries.video))["SumR"] for branch, value in scores.branches.items()}
+    return result | {f"SumR_{branch}": recalls(values)["SumR"] for branch, values in found.items()}

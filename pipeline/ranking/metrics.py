@@ -8,6 +8,8 @@ from torch import Tensor
 
 from pipeline.ranking.cutoffs import CUTOFFS
 
+SORTED = 64  # queries whose every score is sorted at once
+
 
 def ranks(scores: Tensor | np.ndarray, truth: Tensor | np.ndarray, *, chunk: int = 512) -> Tensor:
     """The 1-based rank of each query's true video; among equal scores the lower video index comes first.
@@ -39,6 +41,21 @@ def ranks(scores: Tensor | np.ndarray, truth: Tensor | np.ndarray, *, chunk: int
             above[rows] += ((part[rows] == target[rows]) & (column < own[rows])).sum(1)
         parts.append(1 + above)
     return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64)
+
+
+def top(scores: Tensor, depth: int) -> Tensor:
+    """The best videos of each query, equal scores in the order of the videos, as `ranks` counts them. Shapes: -> [Q, <= depth] int64.
+
+    `topk` and not a sort of everything; which of equal scores it takes at its end is left to chance, so those rows alone are sorted.
+    """
+    depth = min(depth, scores.shape[1])
+    values, found = scores.topk(min(depth + 1, scores.shape[1]), dim=1)
+    chance = torch.nonzero(values[:, depth - 1] == values[:, depth])[:, 0] if values.shape[1] > depth else values.new_empty(0).long()
+    found = found[:, :depth].sort(dim=1).values
+    found = found.gather(1, scores.gather(1, found).sort(dim=1, descending=True, stable=True).indices)
+    for rows in chance.split(SORTED):
+        found[rows] = scores[rows].sort(dim=1, descending=True, stable=True).indices[:, :depth]
+    return found
 
 
 def recalls(ranks_of_queries: Tensor | np.ndarray) -> dict[str, float]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from pipeline.ranking.cutoffs import CUTOFFS
 from pipeline.ranking.metrics import ranks
 
-PAIRS = 4096  # pairs of a query and a relevant video that are ranked at once
+PAIRS = 512  # pairs of a query and a relevant video that are ranked at once
 
 
 def relevant_ranks(scores: Tensor, pairs: Tensor) -> np.ndarray:

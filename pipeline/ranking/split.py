@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pipeline.datasets import table
 from pipeline.models.base import Videos, Words
+from pipeline.ranking.room import want
 
 _TINY = 1e-5
 ARRAYS = ("frames", "frame_count", "clips", "sizes", "frame_to_clip", "context")
@@ -35,7 +36,7 @@ class PooledVideos:
     Shapes: `frames` [V, F, D], `clips` [V, C, D], not normalised; `frame_count` [V] int32, rows of `frames` that are not padding;
     `sizes` [V, C] float32; `frame_to_clip` [V, F], `context` [V, C] uint8;
     `start`, `end` [V, F] and `duration` [V] in seconds, NaN where unknown; `teacher` [V, F, T] the rows of a teacher of frames, as they
-    are, or None when no objective needs them.
+    are, or None when no objective needs them; `mapped` those arrays that lie in a file.
     """
 
     ids: list[str]
@@ -49,6 +50,7 @@ class PooledVideos:
     end: np.ndarray
     duration: np.ndarray
     teacher: Tensor | None = None
+    mapped: tuple[np.ndarray, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -58,6 +60,8 @@ class PooledVideos:
 
         Shapes: `chosen` [B] int64, where the arrays are, or a slice.
         """
+        for array in self.mapped:
+            want(array, range(len(self))[chosen] if isinstance(chosen, slice) else chosen.tolist())
         scaled = Tensor.float if raw else normalised
         return Videos(
             frames=scaled(self.frames[chosen].to(device)),
@@ -125,7 +129,7 @@ class Split:
         optional = {"teacher", "teacher_sentence", "sentence"}
         moved = {key: value.to(device) for key in optional if (value := getattr(queries, key)) is not None}
         seen = None if videos.teacher is None else videos.teacher.to(device)
-        videos = replace(videos, **{k: getattr(videos, k).to(device) for k in ARRAYS}, teacher=seen)
+        videos = replace(videos, **{k: getattr(videos, k).to(device) for k in ARRAYS}, teacher=seen, mapped=())
         return replace(self, videos=videos, queries=replace(queries, words=queries.words.to(device), **moved))
 
     @property

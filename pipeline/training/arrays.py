@@ -69,7 +69,7 @@ class Arrays:
         durations = np.asarray([len(array) * self.seconds for array in given])
         tensors = {key: torch.from_numpy(merged[key]) for key in ARRAYS}
         seen = self._seen(merged["frame_count"], settings)
-        videos = data.PooledVideos(ids, **tensors, start=merged["start"], end=merged["end"], duration=durations, teacher=seen)
+        videos = data.PooledVideos(ids, **tensors, start=merged["start"], end=merged["end"], duration=durations, teacher=seen, mapped=())
         names = [f"{video}#{i}" for i, (video, _) in enumerate(self.queries)]
         words = [np.asarray(states) for _, states in self.queries]
         teacher = np.stack([states[-1] for states in words]) if self.teacher is None else self.teacher

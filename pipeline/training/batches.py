@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from pipeline.models.base import Videos, Words
 from pipeline.ranking.split import Split
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Sampler:
 
 
 class Batches:
-    """Gathers batches from a split in memory, without a loop over videos or queries; with `raw` video rows keep their length."""
+    """Gathers batches from a split, without a loop over videos or queries; with `raw` video rows keep their length."""
 
     def __init__(self, split: Split, max_words: int, device: torch.device, *, raw: bool = False) -> None:
         self.split, self.max_words, self.device, self.raw = split, max_words, device, raw
@@ -65,6 +69,11 @@ class Batches:
         self._by_video = torch.argsort(split.queries.video, stable=True)
         counts = torch.bincount(split.queries.video, minlength=len(split.videos))
         self._starts, self._counts = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])[:-1], counts
+
+    def epoch(self, sampler: Sampler) -> Iterator[Batch]:
+        """The batches of an epoch; of a split that is not on the GPU the next one is gathered while the caller works with the last."""
+        made = (self.gather(chosen) for chosen in sampler.epoch())
+        return ahead(made) if self.split.videos.frames.device.type == "cpu" else made
 
     def gather(self, chosen: Tensor) -> Batch:
         """The batch of these videos. Shapes: `chosen` [B] int64, on the CPU."""
@@ -82,6 +91,15 @@ class Batches:
             teacher_frames=_chosen(videos.teacher, chosen, device),
             teacher_sentences=_chosen(queries.teacher_sentence, asked, device),
         )
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The items, each made by a thread while the caller works with the one before. What making one raises, asking for it raises."""
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = thread.submit(next, items, None)
+            yield item
 
 
 def _chosen(rows: Tensor | None, chosen: Tensor, device: torch.device) -> Tensor | None:

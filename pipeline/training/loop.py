@@ -151,8 +151,7 @@ def _epoch(
     watch, rate = Watch(check_every), optimizer.rate
     sums: dict[str, Tensor] = {}
     trainee.train()
-    for chosen in sampler.epoch():
-        batch = batches.gather(chosen)
+    for batch in batches.epoch(sampler):
         optimizer.zero_grad()
         loss, terms = loss_of(trainee, batch, settings, epoch)
         loss.backward()

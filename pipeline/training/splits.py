@@ -5,43 +5,34 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-import psutil
 import torch
 
 from pipeline.clips.recipe import recipe as clips_recipe
 from pipeline.clips.recipe import recipe_name
 from pipeline.config.method import Experiment
 from pipeline.core.layout import Layout
-from pipeline.core.notices import say
 from pipeline.core.store import recipe_hash
 from pipeline.objectives.base import TEACHER
 from pipeline.objectives.total import Total
 from pipeline.ranking import data
+from pipeline.ranking.room import SHARE, Room
 from pipeline.ranking.split import Split
 
-MEMORY_SHARE = 0.6  # of the free memory that resident training data may take
 
-
-def splits(chosen: Experiment, layout: Layout, spill: Any, texts: data.MadeBy | None) -> tuple[Split, Split]:
-    """The training split, and the one that chooses the epoch."""
-    clips = layout.clips(recipe_name(chosen), "*").parent
-    size = sum(path.stat().st_size for path in clips.glob("*.h5"))
-    free = psutil.virtual_memory().available
-    if size > MEMORY_SHARE * free:
-        say(f"warning: the clips ({size / 1e9:.1f} GB) do not fit into {free / 1e9:.1f} GB of free memory; they are read from {spill}")
-    spilled = spill if size > MEMORY_SHARE * free else None
+def splits(chosen: Experiment, layout: Layout, room: Room, texts: data.MadeBy | None) -> tuple[Split, Split]:
+    """The training split, and the one that chooses the epoch; in memory as far as there is room, the training split before the other."""
+    train = train_split(chosen, layout, room, texts)
     files = _files(chosen, layout, texts)
-    selection = data.load(chosen.training.selection_split, **files, spill=spilled, training=False, needs_teacher=False)
-    return train_split(chosen, layout, spilled, texts), selection
+    return train, data.load(chosen.training.selection_split, **files, room=room, training=False, needs_teacher=False)
 
 
-def train_split(chosen: Experiment, layout: Layout, spill: Any = None, texts: data.MadeBy | None = None) -> Split:
+def train_split(chosen: Experiment, layout: Layout, room: Room | None = None, texts: data.MadeBy | None = None) -> Split:
     """The videos that are trained on, with what the objectives learn from."""
     teaching = chosen.teaching
     return data.load(
         "train",
         **_files(chosen, layout, texts),
-        spill=spill,
+        room=room,
         teacher=layout.text(chosen.teacher) if chosen.teacher else None,
         needs_teacher=TEACHER in Total(chosen.objectives).needs,
         teacher_clips=layout.clips(recipe_name(teaching), "*").parent if teaching else None,
@@ -61,7 +52,7 @@ def resident(split: Split, device: torch.device) -> Split:
     if device.type != "cuda":
         return split
     free, _ = torch.cuda.mem_get_info(device)
-    return split.to(device) if split.bytes < MEMORY_SHARE * free else split
+    return split.to(device) if split.bytes < SHARE * free else split
 
 
 def digest(split: Split) -> str:

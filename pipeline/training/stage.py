@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from pipeline.models.checkpoint import save_model
 from pipeline.objectives.total import Total
 from pipeline.ranking import data
 from pipeline.ranking.measure import measure
+from pipeline.ranking.room import Room
 from pipeline.ranking.split import Split
 from pipeline.training import checkpoint, loop
 from pipeline.training.advice import advice
@@ -48,19 +48,16 @@ def run(config: Config, layout: Layout, experiment: str, seed: int, recipe: dict
     """
     chosen = config.experiment(experiment)
     torch.set_num_threads(chosen.training.threads)  # whatever the job was given: sums split among other threads are other sums
-    spill = layout.run(experiment, seed) / ".spill"
-    try:
-        train, selection = splits(chosen, layout, spill, texts)
-        with leased(config.runtime.device, share=config.runtime.share_gpu) as device:
-            deterministic(device)
-            _train(Run(config, layout, experiment, seed, chosen, {**recipe, "data": digest(train)}, train, selection), device)
-    finally:
-        shutil.rmtree(spill, ignore_errors=True)
+    room = Room(layout.run(experiment, seed), config.runtime.memory)
+    train, selection = splits(chosen, layout, room, texts)
+    with leased(config.runtime.device, share=config.runtime.share_gpu) as device:
+        deterministic(device)
+        _train(Run(config, layout, experiment, seed, chosen, {**recipe, "data": digest(train)}, train, selection, room), device)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training: its names, its settings, its recipe with the data, and the splits."""
+    """One training: its names, its settings, its recipe with the data, the splits, and the room for what is made of them."""
 
     config: Config
     layout: Layout
@@ -70,6 +67,7 @@ class Run:
     recipe: dict[str, Any]
     train: Split
     selection: Split
+    room: Room
 
     @property
     def resumable(self) -> dict[str, Any]:
@@ -112,7 +110,7 @@ def _train(run: Run, device: torch.device) -> None:
             sampler,
             settings,
             state,
-            measure=lambda: measure(trainee.model, selection, settings.evaluation, device),
+            measure=lambda: measure(trainee.model, selection, settings.evaluation, device, run.room),
             save=lambda state: checkpoint.save_state(
                 run.last, trainee, optimizer.state(), checkpoint.random_states(sampler.state), state, run.resumable
             ),

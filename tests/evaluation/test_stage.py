@@ -20,6 +20,7 @@ from pipeline.evaluation import inputs, stage, table
 from pipeline.jobs import recipes
 from pipeline.models.base import Words
 from pipeline.models.checkpoint import load_model
+from pipeline.ranking import gallery
 from pipeline.ranking.metrics import recalls
 
 from .conftest import QUARANTINED, World
@@ -197,7 +198,28 @@ def test_one_query_is_ordinary(world: World) -> None:
     found = inputs.load(world.layout, world.config.experiment("main"), "train")
     model, _, _ = load_model(world.layout.checkpoint("main", 1))
     whole = stage.rank(model, found, world.config.experiment("main"), torch.device("cpu"), None)
-    assert whole.scores.fused.shape == (3, 1)
+    assert whole.top_scores.shape == (3, 1)
+    assert whole.ranks["fused"].tolist() == [1, 1, 1]
+
+
+def test_in_blocks_and_from_mapped_files_the_results_are_the_same_bytes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten of 33 queries at a time, and no room for clips or gallery in memory; with judgements, whose pairs lie in several blocks."""
+    labels = world.layout.root / "labels.jsonl"
+    usable = [video for video in world.ids if video != QUARANTINED]
+    asked = [query for query in world.words if query.split("#")[0] in usable][::2]
+    lines = [{"query_id": query, "gt_video_ids": usable[i % 3 :: 3]} for i, query in enumerate(asked)]
+    labels.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    monkeypatch.setattr(gallery, "SCORED", 5)  # of a product of fewer rows the last bits may be others
+    results = []
+    for block, memory in ((2**30, None), (4 * len(usable) * 12, 0)):
+        monkeypatch.setattr(gallery, "BLOCK", block)
+        given = {"evaluation": {"relevance": str(labels)}, "runtime": {"device": "cpu", "memory": memory}}
+        world.config = Config.model_validate(world.config.model_dump() | given)
+        evaluated(world)
+        results.append({path.name: path.read_bytes() for path in world.layout.run("main", 1).iterdir()})
+    assert len(list(gallery.blocks(33, len(usable)))) == 4
+    assert {"evaluation.h5", "metrics.json", "run.trec", "queries.jsonl", "moments.jsonl"} < set(results[0])
+    assert results[0] == results[1]
 
 
 def test_the_table_of_runs(world: World) -> None:

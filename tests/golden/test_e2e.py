@@ -23,6 +23,7 @@ from pipeline.interchange.captioned import open_captioned
 from pipeline.interchange.checkpoints import export_checkpoint, import_checkpoint, read_released
 from pipeline.interchange.importing import import_bundle
 from pipeline.jobs import recipes
+from pipeline.ranking import gallery
 from pipeline.ranking.metrics import ranks, recalls
 from pipeline.ranking.split import normalised
 from tests.conftest import NO_SHARED
@@ -108,7 +109,8 @@ def test_scores_ranks_and_recalls(bare: Bare) -> None:
     expected = {key: torch.from_numpy(value) for key, value in bare.expected.items() if value.dtype.kind in "fiu"}
     found = inputs.load(bare.layout, bare.chosen, "val")
     model, _, _ = evaluation.load_model(bare.layout.checkpoint(*RUN))
-    ranked = evaluation.rank(model, found, bare.chosen, torch.device("cpu"), None)
+    asked, kept = gallery.encode(model, found.split, torch.device("cpu"))
+    ranked = gallery.score(model, asked, kept, bare.chosen.evaluation.fusion(model.branches))
     videos, queries = strip(found.split.videos.ids), strip(found.split.queries.ids)
     assert videos == strip(bare.expected["val_video_metas"])
     # The released loader sorts the queries by length inside each batch.
@@ -117,11 +119,11 @@ def test_scores_ranks_and_recalls(bare: Bare) -> None:
     decided = ~tied(found.split.videos.frames)
     assert decided.float().mean() >= 0.5  # the rest are ties, which are left out of what is compared below
     truth = found.split.queries.video[order]
-    clip, frame = ranked.scores.branches["clip"][order], ranked.scores.branches["frame"][order]
+    clip, frame = ranked.branches["clip"][order], ranked.branches["frame"][order]
     bare.golden.close(clip[:, decided], expected["val_scores_clip"][:, decided], "small.clip_scores")
     bare.golden.close(frame, expected["val_scores_frame"], "small.frame_scores")
-    bare.golden.close(ranked.scores.fused[order][:, decided], expected["val_scores"][:, decided], "small.frame_scores")
-    bare.golden.close(F.normalize(ranked.queries["pooled"][order], dim=-1), expected["val_query"], "small.query")
+    bare.golden.close(ranked.fused[order][:, decided], expected["val_scores"][:, decided], "small.frame_scores")
+    bare.golden.close(F.normalize(asked["pooled"][order], dim=-1), expected["val_query"], "small.query")
     assert found.split.queries.teacher is not None
     torch.testing.assert_close(F.normalize(found.split.queries.teacher[order], dim=-1), expected["val_eos"], rtol=0, atol=1e-6)
 
@@ -134,9 +136,7 @@ def test_scores_ranks_and_recalls(bare: Bare) -> None:
         if decided.all() or branch == "frame":
             assert metrics["recalls"][branch] == ours
     with open_store(bare.layout.evaluation(*RUN)) as store:
-        np.testing.assert_array_equal(
-            store.table("queries")["rank_frame"], ranks(ranked.scores.branches["frame"], found.split.queries.video)
-        )
+        np.testing.assert_array_equal(store.table("queries")["rank_frame"], ranks(ranked.branches["frame"], found.split.queries.video))
 
 
 def test_similarity_structure(bare: Bare) -> None:

@@ -21,7 +21,7 @@ from pipeline.interchange.captioned import open_captioned
 from pipeline.interchange.checkpoints import export_checkpoint, import_checkpoint
 from pipeline.interchange.importing import import_bundle
 from pipeline.jobs import recipes
-from pipeline.ranking import gallery
+from pipeline.ranking import gallery, measure
 from pipeline.ranking.metrics import ranks, recalls
 from pipeline.ranking.split import normalised
 from pipeline.training.batches import Batches
@@ -99,14 +99,14 @@ def test_scores_ranks_and_recalls(bare: Bare, split: str, batches: str, monkeypa
     monkeypatch.setattr(gallery, "QUERIES", queries)
     found = inputs.load(bare.layout, bare.chosen, split)
     model, _, _ = evaluation.load_model(bare.layout.checkpoint(*RUN))
-    ranked = evaluation.rank(model, found, bare.chosen, torch.device("cpu"), None)
+    ranked = measure.rank(model, found.split, bare.chosen.evaluation)
     # The released evaluation sorts by length inside each batch.
     columns = torch.tensor([found.split.videos.ids.index(name) for name in bare.names(f"{prefix}_video_metas")])
     rows = torch.tensor([found.split.queries.ids.index(name) for name in bare.names(f"{prefix}_query_metas")])
     assert sorted(columns.tolist()) == list(range(len(found.split.videos)))
     assert sorted(rows.tolist()) == list(range(len(found.split.queries)))
     truth = columns.argsort()[found.split.queries.video[rows]]
-    scores = {**ranked.scores.branches, "fused": ranked.scores.fused}
+    scores = ranked.named
     for name, suffix in (("fused", ""), ("clip", "_clip"), ("frame", "_frame")):
         ours = scores[name][rows][:, columns]
         bare.golden.close(ours, bare.array(f"{prefix}_scores{suffix}"), f"e2e.{bare.collection}.{prefix}.scores{suffix}")

@@ -20,6 +20,7 @@ from pipeline.interchange.captioned import open_captioned
 from pipeline.interchange.checkpoints import export_checkpoint, import_checkpoint, read_released
 from pipeline.interchange.importing import import_bundle
 from pipeline.jobs import recipes
+from pipeline.ranking import measure
 from pipeline.ranking.metrics import ranks, recalls
 from pipeline.search import searcher
 from tests.golden.ral import Ral, ral
@@ -79,7 +80,7 @@ def test_scores_ranks_and_recalls(bare: Bare, split: str) -> None:
     expected = bare.expected
     found = inputs.load(bare.layout, bare.chosen, split)
     model, _, _ = evaluation.load_model(bare.layout.checkpoint(*RUN))
-    ranked = evaluation.rank(model, found, bare.chosen, torch.device("cpu"), None)
+    scores = measure.rank(model, found.split, bare.chosen.evaluation)
     assert found.split.videos.ids == [str(name) for name in expected[f"{split}_video_metas"]]
     # The released loader sorts the queries by length inside each batch.
     order = [found.split.queries.ids.index(str(query)) for query in expected[f"{split}_query_metas"]]
@@ -87,9 +88,9 @@ def test_scores_ranks_and_recalls(bare: Bare, split: str) -> None:
     truth = found.split.queries.video[order]
     np.testing.assert_array_equal(truth, expected[f"{split}_gt"])
     key = f"e2e_{bare.collection}.{split}_scores"
-    for name, ours in (("", ranked.scores.fused), ("_clip", ranked.scores.branches["clip"]), ("_frame", ranked.scores.branches["frame"])):
+    for name, ours in (("", scores.fused), ("_clip", scores.branches["clip"]), ("_frame", scores.branches["frame"])):
         bare.ral.close(ours[order], torch.from_numpy(expected[f"{split}_scores{name}"]), key + name)
-    places = ranks(ranked.scores.fused[order], truth)
+    places = ranks(scores.fused[order], truth)
     np.testing.assert_array_equal(places, expected[f"{split}_ranks"])
     np.testing.assert_allclose([recalls(places)[k] for k in KEYS], expected[f"{split}_metrics"], rtol=0, atol=1e-9)
 

@@ -14,6 +14,7 @@ from pipeline.clips.recipe import recipe_name
 from pipeline.core.errors import TrainingError
 from pipeline.core.store import create, open_store
 from pipeline.ranking import data
+from pipeline.ranking.room import Room
 from pipeline.ranking.split import Split
 from pipeline.training.batches import Batches, Sampler
 from tests.training import miniature
@@ -115,9 +116,12 @@ def test_sentences_teach_where_they_are_not_the_last_token(world: miniature.Worl
         np.testing.assert_allclose(queries.teacher, [row / (np.linalg.norm(row) + 1e-5) for row in raw], atol=1e-6)
 
 
-def test_spilled_data_is_the_same(world: miniature.World, tmp_path: Path) -> None:
-    here, there = load(world), load(world, spill=tmp_path / "spill")
-    assert (tmp_path / "spill" / "train-frames.raw").stat().st_size == here.videos.frames.numel() * 2
+def test_data_in_mapped_files_is_the_same(world: miniature.World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    room = Room(tmp_path / "room", gigabytes=0)
+    here, there = load(world), load(world, room=room)
+    assert list(room.folder.iterdir()) == []  # nothing to clean up after a kill
+    assert isinstance(there.videos.start, np.memmap)
+    assert "the clips of 'train' (0.0 GB) do not fit" in capsys.readouterr().err
     for name in ("frames", "clips", "sizes", "frame_to_clip", "context"):
         assert torch.equal(getattr(here.videos, name), getattr(there.videos, name))
 

@@ -1,14 +1,21 @@
 """Scores in chunks equal the literal double loop, whatever the chunk size."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from pipeline.config.model import ModelSettings
-from pipeline.models.base import Dims, Encoded, Retriever, Scores, Videos, Words
+from pipeline.models.base import Dims, Encoded, Retriever, Scores, Videos, Words, build
 from pipeline.models.scores import max_cosine, max_similarity, token_cosines
 from pipeline.ranking import gallery as ranking
+from pipeline.ranking import measure
+from pipeline.ranking.metrics import ranks, recalls
+from pipeline.ranking.room import Room
+from pipeline.training import splits
+from tests.training import miniature
 
 
 @pytest.fixture
@@ -111,3 +118,45 @@ def test_rows_of_words_are_made_as_long_as_the_longest_query() -> None:
     torch.testing.assert_close(ranking.encode_queries(model, parts), whole, rtol=0, atol=0)
     assert whole["words"].shape == (5, 6, 3)
     torch.testing.assert_close(whole["words"], 3 * rows * mask[..., None])
+
+
+def test_a_gallery_in_mapped_files_is_scored_and_located_alike(tmp_path: Path) -> None:
+    model, frames = Doubling(), torch.randn(5, 4, 3)
+    batches = [seen(frames[i : i + 2], torch.ones(len(frames[i : i + 2]), 2)) for i in (0, 2, 4)]
+    here, there = (ranking.encode_videos(model, batches, videos=5, room=Room(tmp_path, size)) for size in (1.0, 0.0))
+    torch.testing.assert_close(there, here, rtol=0, atol=0)
+    with pytest.raises(ValueError, match="no video"):
+        ranking.encode_videos(model, [], videos=0, room=Room(tmp_path, 0.0))
+    queries, own = ranking.encode_queries(model, [Words(torch.randn(7, 2, 3), torch.ones(7, 2))]), torch.arange(7) % 5
+    for found in (
+        lambda kept: ranking.score(model, queries, kept, {"whole": 0.5}).fused,
+        lambda kept: ranking.locate(model, queries, kept, own, torch.full((5,), 4)),
+    ):
+        torch.testing.assert_close(found(there), found(here), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("queries", "videos"), [(1, 1), (7, 3), (29, 10), (29, 2000), (2, 10**6)])
+def test_blocks_hold_every_query_once_and_begin_where_a_chunk_does(queries: int, videos: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranking, "BLOCK", 800)
+    monkeypatch.setattr(ranking, "SCORED", 3)
+    found = list(ranking.blocks(queries, videos))
+    assert [row for rows in found for row in range(rows.start, rows.stop)] == list(range(queries))
+    assert all(4 * videos * (rows.stop - rows.start) <= 800 or rows.stop - rows.start == 1 for rows in found)
+    if 4 * videos * 3 <= 800:
+        assert all(rows.start % 3 == 0 for rows in found)
+
+
+def test_what_is_measured_in_blocks_is_what_is_measured_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = miniature.make(tmp_path)
+    chosen = world.config.experiment("main")
+    split = splits.train_split(chosen, world.layout)
+    model = build(chosen.model.kind, chosen.model, Dims(miniature.DIM, miniature.TEXT))
+    monkeypatch.setattr(ranking, "SCORED", 4)
+    found = []
+    for block in (2**30, 4 * len(split.videos) * 9):
+        monkeypatch.setattr(ranking, "BLOCK", block)
+        found.append(measure.measure(model, split, chosen.evaluation, torch.device("cpu"), Room(tmp_path, 0.0)))
+    assert found[0] == found[1]
+    whole = measure.rank(model, split, chosen.evaluation)
+    assert found[0]["SumR"] == recalls(ranks(whole.fused, split.queries.video))["SumR"]
+    assert found[0]["SumR_clip"] == recalls(ranks(whole.branches["clip"], split.queries.video))["SumR"]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.ranking import metrics
 from pipeline.ranking.metrics import chance, ranks, recalls
 
 
@@ -68,3 +69,14 @@ def test_chance_of_a_small_gallery_is_full_at_100() -> None:
         "R@100": 100.0,
         "SumR": 132.0,
     }
+
+
+@pytest.mark.parametrize("values", [2, 7, 10**6])
+@pytest.mark.parametrize("depth", [1, 5, 39, 40, 100])
+def test_the_top_videos_are_those_a_stable_sort_of_everything_gives(values: int, depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few values: most scores are equal, also at the border of what is kept."""
+    monkeypatch.setattr(metrics, "SORTED", 8)
+    scores = torch.from_numpy(np.random.default_rng(depth).integers(0, values, (50, 40)).astype(np.float32))
+    expected = torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :depth]
+    assert torch.equal(metrics.top(scores, depth), expected)
+    assert torch.equal(metrics.top(torch.zeros(3, 40), depth), torch.arange(40)[:depth].expand(3, -1))

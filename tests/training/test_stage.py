@@ -130,13 +130,15 @@ def test_no_selection_split(tmp_path: Path) -> None:
         run(world)
 
 
-def test_data_that_does_not_fit_is_read_from_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    world = miniature.make(tmp_path)
-    whole = run(world)
-    monkeypatch.setattr(splits, "MEMORY_SHARE", 0.0)
+def test_data_that_does_not_fit_is_read_from_disk(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    whole = run(miniature.make(tmp_path / "resident"))
+    assert "do not fit" not in capsys.readouterr().err
+    world = miniature.make(tmp_path / "mapped", runtime={"memory": 0})
     assert run(world) == whole
-    assert "do not fit" in capsys.readouterr().err
-    assert not (world.layout.run("main", 3) / ".spill").exists()
+    said = capsys.readouterr().err
+    assert "the clips of 'train' (0.0 GB) do not fit" in said
+    assert "the clips of 'val' (0.0 GB) do not fit" in said
+    assert {path.name for path in world.layout.run("main", 3).iterdir()} == {"checkpoint.h5", "training.png"}
 
 
 def _killed_and_resumed(world: miniature.World, times: random.Random, seconds: float) -> int:
