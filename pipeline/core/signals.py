@@ -6,11 +6,13 @@ that sits in a lock or in `poll`, not before something else wakes it. Source: do
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Collection
+from types import FrameType
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # `kill`, Ctrl-C, a closed terminal
 _POKE = signal.SIGURG  # nobody sends it, and a process without a handler ignores it
@@ -23,6 +25,7 @@ def attend(numbers: Collection[int], handler: Callable[[int], None], at_once: Ca
     What the process was told to ignore stays ignored (`nohup`). Call it in the main thread; a second call replaces the first.
     """
     heard = {number for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
+    due: list[int] = []  # what the main thread has still to answer
     poked = threading.Event()
     main = threading.main_thread().ident
     assert main is not None
@@ -37,15 +40,33 @@ def attend(numbers: Collection[int], handler: Callable[[int], None], at_once: Ca
                     signal.pthread_kill(main, _POKE)
                     poked.wait(_AGAIN)
 
+    def answer(number: int, frame: FrameType | None) -> None:
+        if number != _POKE:
+            due.append(number)
+        if _logs(frame):
+            return  # the next poke comes when the line is written
+        if number == _POKE:
+            poked.set()
+        while due:
+            handler(due.pop(0))
+
     readable, writable = os.pipe()
     os.set_blocking(writable, False)
-    for number in heard:
-        signal.signal(number, lambda number, frame: handler(number))
-    # Python runs the handlers of lower numbers first, so once this one has run, so has the one that was waited for.
-    signal.signal(_POKE, lambda number, frame: poked.set())
+    # Python runs the handlers of lower numbers first, so once a poke is answered, so is the signal it was sent for.
+    for number in {*heard, _POKE}:
+        signal.signal(number, answer)
     signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
     os.register_at_fork(after_in_child=_forget)  # a child's signals are not its parent's
     threading.Thread(target=watch, args=(readable,), name="signals", daemon=True).start()
+
+
+def _logs(frame: FrameType | None) -> bool:
+    """Whether the code at work was called to write a line of the log."""
+    while frame is not None:
+        if frame.f_globals.get("__name__") == logging.__name__:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _forget() -> None:

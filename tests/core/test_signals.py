@@ -35,7 +35,18 @@ WAITS = {
     "poll": "import selectors; selectors.DefaultSelector().select(600)",
     "child": "subprocess.run(['sleep', '600'])",
     "computing": "while True: pass",
+    "logging": "writer.info('a line')\nthreading.Semaphore(0).acquire()",
 }
+# Snakemake's own writer, which drops the exceptions that end a run, in front of a slow file.
+LOGGING = """
+import logging, time
+from snakemake.logging import ColorizingTextHandler
+class Slow:
+    def write(self, text): time.sleep(2)
+    def flush(self): pass
+writer = logging.getLogger("a run"); writer.setLevel(logging.INFO)
+writer.addHandler(ColorizingTextHandler(stream=Slow()))
+"""
 
 
 SETTLED = 0.3  # seconds after which the threads wait in the kernel
@@ -59,7 +70,7 @@ def end(process: subprocess.Popen[str]) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("wait", WAITS)
 def test_given_to_another_thread(number: signal.Signals, wait: str) -> None:
-    process = start(WAITS[wait])
+    process = start(WAITS[wait], before=LOGGING if wait == "logging" else "")
     try:
         deliver(process.pid, threads(process.pid)[-1], number)
         assert process.wait(20) == number
