@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
-import torch
-from torch import Tensor
 
-from pipeline.ranking.metrics import recalls
-
-RATIO_EDGES = (0.0, 0.1, 0.2, 0.4, 0.6, 1.0)
 WINDOWS = 10  # moment predictions kept per query
 
 
@@ -69,19 +60,6 @@ def ratios(offsets: np.ndarray, values: np.ndarray, durations: np.ndarray) -> np
     covered = coverage(offsets, values)
     known = (np.diff(offsets) > 0) & (durations > 0)
     return np.where(known, np.minimum(1.0, covered / np.where(known, durations, 1.0)), np.nan)
-
-
-def by_ratio(ranks: Tensor, ratio: np.ndarray, edges: Sequence[float] = RATIO_EDGES) -> list[dict[str, Any]]:
-    """Recalls of the queries in each range (low, high] of moment-to-video ratio; empty ranges are left out.
-
-    Shapes: `ranks` [Q], `ratio` [Q]. Source: docs/method.md 8.4.
-    """
-    ranges = []
-    for low, high in itertools.pairwise(edges):
-        chosen = (ratio > low) & (ratio <= high)
-        if chosen.any():
-            ranges.append({"above": low, "up_to": high, "queries": int(chosen.sum()), **recalls(ranks[torch.from_numpy(chosen)])})
-    return ranges
 
 
 def windows(

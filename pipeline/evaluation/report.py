@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from pipeline.evaluation import collapse, judged, moments, time_line
 from pipeline.evaluation.inputs import Inputs
 from pipeline.evaluation.scored import Ranked
 from pipeline.ranking.metrics import chance, recalls
+
+RATIO_EDGES = (0.0, 0.1, 0.2, 0.4, 0.6, 1.0)
 
 
 def query_table(inputs: Inputs, ranked: Ranked, windows: list[list[list[float]]]) -> pd.DataFrame:
@@ -63,10 +68,23 @@ def _moments(inputs: Inputs, ranked: Ranked, table: pd.DataFrame) -> dict[str, A
     frame = moments.summary(table["best_time"].to_numpy(), *inputs.moments, ratio)
     if frame is None:
         return None
-    result: dict[str, Any] = {"frame": frame, "by_ratio": moments.by_ratio(ranked.ranks["fused"], ratio), "time_line": _time_line(inputs)}
+    result: dict[str, Any] = {"frame": frame, "by_ratio": by_ratio(ranked.ranks["fused"], ratio), "time_line": _time_line(inputs)}
     if ranked.zero_shot_time is not None:
         result["zero_shot"] = moments.summary(ranked.zero_shot_time.numpy(), *inputs.moments, ratio)
     return result
+
+
+def by_ratio(ranks: Tensor, ratio: np.ndarray, edges: Sequence[float] = RATIO_EDGES) -> list[dict[str, Any]]:
+    """Recalls of the queries in each range (low, high] of moment-to-video ratio; empty ranges are left out.
+
+    Shapes: `ranks` [Q], `ratio` [Q]. Source: docs/method.md 8.4.
+    """
+    ranges = []
+    for low, high in itertools.pairwise(edges):
+        chosen = (ratio > low) & (ratio <= high)
+        if chosen.any():
+            ranges.append({"above": low, "up_to": high, "queries": int(chosen.sum()), **recalls(ranks[torch.from_numpy(chosen)])})
+    return ranges
 
 
 def _time_line(inputs: Inputs) -> dict[str, Any]:

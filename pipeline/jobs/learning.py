@@ -169,7 +169,7 @@ class Compare(Stage):
         return MadeBy(data=_published(collection), after=before)
 
     def needs(self, costs: Costs, load: Load, of: Wildcards) -> Needs:
-        return Needs(PYTHON[0] + 10, PYTHON[1], 1e5)
+        return Needs(PYTHON[0] + 2, PYTHON[1], 1e5)
 
 
 class Report(Stage):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.evaluation import moments
+from pipeline.evaluation import moments, report
 
 OFFSETS = np.array([0, 2, 2, 3, 6])
 VALUES = np.array([[10.0, 20.0], [15.0, 30.0], [0.0, 5.0], [8.0, 9.0], [0.0, 2.0], [1.0, 1.5]])
@@ -48,7 +48,7 @@ def test_moments_are_cut_to_their_video_and_left_out_after_its_end() -> None:
 
 
 def test_recalls_by_ratio_leave_out_empty_ranges_and_unknown_ratios() -> None:
-    found = moments.by_ratio(torch.tensor([1, 3, 1, 200]), np.array([0.05, 0.1, np.nan, 0.7]))
+    found = report.by_ratio(torch.tensor([1, 3, 1, 200]), np.array([0.05, 0.1, np.nan, 0.7]))
     assert [(row["up_to"], row["queries"], row["R@1"]) for row in found] == [(0.1, 2, 50.0), (1.0, 1, 0.0)]
 
 

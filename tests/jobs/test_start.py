@@ -12,6 +12,7 @@ TORCH_FREE = (
     "datasets.stage",
     "datasets.table",
     "video.stage",
+    "evaluation.compare",
     "evaluation.table",
     "report.stage",
     "jobs.dag",
