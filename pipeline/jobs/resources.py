@@ -5,6 +5,7 @@ A retry asks for more. Every job keeps what it has finished, so one that ran out
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -33,9 +34,13 @@ class Requests:
 
         kind = STAGES[stage]
 
-        def need(wildcards: Wildcards) -> Needs:
-            of = dict(wildcards.items())
+        @functools.lru_cache(maxsize=1)  # asked thrice in a row; a retry finds what was decoded meanwhile
+        def needed(wildcards: frozenset[tuple[str, str]]) -> Needs:
+            of = dict(wildcards)
             return kind.needs(self.costs, self.lengths.load(of), of)
+
+        def need(wildcards: Wildcards) -> Needs:
+            return needed(frozenset(wildcards.items()))
 
         return {
             "runtime": lambda wildcards, attempt: math.ceil((START_MINUTES + MARGIN * need(wildcards).seconds / 60) * attempt),
