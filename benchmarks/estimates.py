@@ -13,7 +13,8 @@ import pandas as pd
 from pipeline.config.reading import load
 from pipeline.jobs.dag import Dag
 from pipeline.jobs.estimates import Costs, Machine, Speeds
-from pipeline.jobs.lengths import Lengths, sampled
+from pipeline.jobs.headers import sampled
+from pipeline.jobs.lengths import Lengths
 from pipeline.jobs.stages import STAGES
 from pipeline.tools import speeds
 

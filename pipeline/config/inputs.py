@@ -64,7 +64,9 @@ class Demo(Section):
 class Decoding(Section):
     """Decoding and quarantine."""
 
-    shard_size: PositiveInt = Field(100, description="Videos per shard: one job decodes one shard. 50 to 200 on a real collection.")
+    shard_size: PositiveInt | Literal["auto"] = Field(
+        "auto", description="Videos per shard: one job decodes one shard. `auto`: 100, fewer of long videos, more of very many."
+    )
     keep_frames: bool = Field(False, description="Keep the decoded frames after the encoders have read them.")
     keep_truncated: bool = Field(False, description="Use the frames a truncated file still holds instead of quarantining it.")
     decoder: Literal["pyav", "decord"] = Field(

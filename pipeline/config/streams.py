@@ -53,3 +53,12 @@ class Stream:
     def precise(self) -> bool:
         """Whether its frames are resized to the last bit as Pillow does."""
         return self.exact or self.count == 1
+
+    def frames(self, seconds: float) -> float:
+        """How many frames some row of that many seconds of video looks at."""
+        distinct = 1.0 if self.count == 1 else min(self.count, self.every * self.fps / self.stride)
+        return seconds / self.every * distinct
+
+    def frame_bytes(self, seconds: float) -> float:
+        """Bytes of the temporary frames of that many seconds of video: every frame some row looks at, uncompressed."""
+        return self.frames(seconds) * 3 * self.size**2

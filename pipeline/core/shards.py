@@ -16,23 +16,35 @@ from pipeline.core.notices import say
 from pipeline.core.store import Ragged, create, open_store, recipe_hash
 
 PART_BYTES = 32 << 20  # results held in memory before they are put on disk
+USUAL = 100  # videos of a shard
+MOST, MOST_LONG = 128, 1024  # shards of a new division, and of one of long videos: each costs a plan its jobs, whatever it holds
+FRAME_BYTES = 25e9  # that wait on disk for a shard's encoders, as far as MOST_LONG shards allow: a film of three hours with SlowFast
+
+
+def shard_size(videos: int, frames: float) -> int:
+    """Videos a shard where no number is given: more of very many, fewer of long ones, in steps of two.
+
+    `frames`: bytes of the temporary frames of a video.
+    """
+    size = USUAL
+    while size * MOST < videos:
+        size *= 2
+    while size > 1 and size * frames > FRAME_BYTES and size // 2 * MOST_LONG >= videos:
+        size //= 2
+    return size
 
 
 def shard_names(videos: int, size: int) -> list[str]:
-    """Names of the shards for that many videos: the least power of two that keeps the average at or below `size`.
-
-    A power of two stays put while a collection grows, so adding a video moves no other one, until there are twice as many shards
-    (resharding.py).
-    """
+    """Names of the shards of a new division: the least power of two that keeps the average at or below `size`."""
     count = 1
     while count * size < videos:
         count *= 2
     return names(count)
 
 
-def names(count: int) -> list[str]:
-    """Names of that many shards."""
-    width = max(3, len(str(count - 1)))
+def names(count: int, hashed: int | None = None) -> list[str]:
+    """Names of that many shards, of which a new division had the `hashed` first (None: all); those that follow rename no other."""
+    width = max(3, len(str((hashed or count) - 1)))
     return [f"{i:0{width}d}" for i in range(count)]
 
 
@@ -58,6 +70,31 @@ def assign(video_ids: Iterable[str], size: int, content: Mapping[str, str] | Non
     for video_id in ids:
         shards[shard_of((content or {}).get(video_id) or video_id, listed)].append(video_id)
     return shards
+
+
+def extended(former: Mapping[str, Iterable[str]], deciding: Mapping[str, str], size: int) -> dict[str, list[str]] | None:
+    """The same of a collection that was divided before: who was there stays, others fill the last shard and then further ones.
+
+    So a hundredth more videos change about a hundredth of the shards. `former`: shard name -> what decided the shard of its videos, in
+    the order of the names; `deciding`: video id -> what decides its own. None where a new division is better: most videos are new, or
+    it has fewer than half as many shards.
+    """
+    place = {one: shard for shard, those in former.items() for one in those}
+    shards: dict[str, list[str]] = {name: [] for name in former}
+    new = []
+    for video_id, one in sorted(deciding.items()):
+        shards[place[one]].append(video_id) if one in place else new.append(video_id)
+    if 2 * len(new) > len(deciding):
+        return None
+    last = next(reversed(shards))
+    for video_id in new:
+        one = deciding[video_id]
+        if one not in place and len(shards[last]) >= size:
+            last = f"{len(shards):0{len(last)}d}"
+            shards[last] = []
+        shards[place.setdefault(one, last)].append(video_id)
+    divided = {name: sorted(ids) for name, ids in shards.items()}
+    return divided if len(divided) <= 2 * len(shard_names(len(deciding), size)) else None
 
 
 def key(fingerprint: str, recipe: dict[str, Any]) -> str:

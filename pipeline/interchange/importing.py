@@ -14,7 +14,7 @@ from pipeline.core.atomic import write_json
 from pipeline.core.errors import BundleError
 from pipeline.core.layout import Layout
 from pipeline.core.progress import track
-from pipeline.core.shards import assign
+from pipeline.core.shards import USUAL, assign
 from pipeline.core.store import create
 from pipeline.datasets import readers, table
 from pipeline.datasets.rows import Query, Video
@@ -119,7 +119,8 @@ def _features(bundle: Bundle, config: Config, layout: Layout, encoder: str, reci
     keys = {video: key for video in wanted if (key := video_key(video, bundle.videos)) is not None}
     dtype = _dtype(bundle.videos, list(keys.values()))
     about = {"encoder": encoder, "architecture": f"published:{bundle.layout}", "preprocessing": "published", "normalised": False}
-    shards = assign(wanted, config.video.shard_size)
+    asked = config.video.shard_size
+    shards = assign(wanted, USUAL if asked == "auto" else asked)
     for shard, videos in track(shards.items(), total=len(shards), label=f"features/{encoder}", unit="shard"):
         stored, rows, width = [video for video in videos if video in keys], 0, 0
         with create(layout.features(encoder, shard), stage="features", recipe=recipe, shard=shard, **about) as writer:

@@ -13,9 +13,10 @@ from pipeline.config.method import Experiment
 from pipeline.config.streams import Stream
 from pipeline.core.errors import DatasetError
 from pipeline.core.provenance import content
-from pipeline.core.shards import ShardStore, key
+from pipeline.core.shards import USUAL, ShardStore, key, shard_size
 from pipeline.jobs import recipes, resharding
 from pipeline.jobs.divided import DividedVideos
+from pipeline.jobs.headers import mean_seconds
 
 Targets = Sequence[str]
 TARGETS: Targets = ("table", "ablation", "sweeps", "compare")
@@ -36,6 +37,16 @@ class Collection(DividedVideos):
     def divided_by(self) -> str:
         # `prvr import` knows ids only, and shards of imported and computed features must hold the same videos.
         return "id" if any(self.imported(name) for name in self.video_encoders) else "content"
+
+    @property
+    def new_shard_size(self) -> int:
+        if self.config.video.shard_size != "auto":
+            return self.config.video.shard_size
+        if self.divided_by == "id":
+            return USUAL
+        videos = self.listing.videos
+        seconds = mean_seconds(videos)
+        return shard_size(len(videos), sum(stream.frame_bytes(seconds) for stream in self.streams.values()))
 
     @functools.cached_property
     def streams(self) -> dict[str, Stream]:
@@ -111,7 +122,7 @@ class Collection(DividedVideos):
         return sorted(p for p in place.iterdir() if p.is_file()) if place.is_dir() else [place]
 
     def stream(self, encoder: str) -> str:
-        return self.config.network(encoder).stream.name
+        return str(self.once(("stream", encoder), lambda: self.config.network(encoder).stream.name))
 
     def texts(self, experiment: str) -> list[str]:
         """The text encoders of an experiment: of the queries, and of the teacher."""

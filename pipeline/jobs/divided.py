@@ -15,7 +15,7 @@ from pipeline.config.schema import Config
 from pipeline.core.errors import DatasetError
 from pipeline.core.layout import Layout
 from pipeline.core.provenance import FileCache, sha256
-from pipeline.core.shards import assign, shard_names
+from pipeline.core.shards import MOST, USUAL, assign, extended, shard_names
 from pipeline.core.source import Source
 from pipeline.jobs import resharding, saved
 from pipeline.jobs.videos import Listing, listing, refreshed
@@ -81,20 +81,59 @@ class DividedVideos(ABC):
 
     @functools.cached_property
     def shard_names(self) -> list[str]:
-        """The shards, without a look at what is in them."""
-        return shard_names(self._saved.count if self._saved else len(self.listing.videos), self.config.video.shard_size)
+        """The shards, of a job without a look at what is in them."""
+        return self._saved.names if self._saved else list(self.shards)
 
     @functools.cached_property
     def shards(self) -> dict[str, list[Source]]:
         """shard -> its videos, of the whole collection."""
+        if self._saved:
+            return {name: [source for source, _ in part] for name, part in self._saved.parts()}
         sources = {source.video_id: source for source in self.listing.videos}
-        content = {i: source.fingerprint for i, source in sources.items()} if self.divided_by == "content" else None
-        return {name: [sources[i] for i in ids] for name, ids in assign(sources, self.config.video.shard_size, content).items()}
+        return {name: [sources[i] for i in ids] for name, ids in self._divided[0].items()}
 
     @property
     def division(self) -> dict[str, Any]:
-        """How the videos are divided into shards."""
-        return {"shards": len(self.shard_names), "by": self.divided_by}
+        """How the videos are divided into shards: their number, that of the last new division, what decided it, and its videos a shard."""
+        if self._saved is None:
+            return self._divided[1]
+        asked, given = self.config.video.shard_size, self._saved.division
+        return {"hashed": given["shards"], **given, "by": self.divided_by} | ({} if asked == "auto" else {"size": asked})
+
+    @functools.cached_property
+    def _divided(self) -> tuple[dict[str, list[str]], dict[str, Any]]:
+        """shard -> the ids of its videos, and their division: that of the last run, extended, or a new one."""
+        deciding = {source.video_id: self._decides(source) for source in self.listing.videos}
+        former = saved.Saved.open(self.layout.listing)
+        if former and (size := self._followed(former)):
+            before = {name: [self._decides(source) for source, _ in part] for name, part in former.parts()}
+            if shards := extended(before, deciding, size):
+                return shards, {"hashed": len(before), **former.division, "shards": len(shards), "size": size}
+        size = self.new_shard_size
+        shards = assign(deciding, size, deciding)
+        return shards, {"shards": len(shards), "hashed": len(shards), "by": self.divided_by, "size": size}
+
+    def _decides(self, source: Source) -> str:
+        return (self.divided_by == "content" and source.fingerprint) or source.video_id
+
+    def _followed(self, former: saved.Saved) -> int:
+        """Videos a shard of the last run's division where that of today may follow it, else 0."""
+        if {self.divided_by, former.division["by"]} != {"content"}:
+            return 0  # imported shards follow from the ids alone
+        asked, shards = self.config.video.shard_size, former.division["shards"]
+        size: int = former.division.get("size", 0)
+        if not size:  # saved by a former version
+            likely = USUAL if asked == "auto" else asked
+            size = likely if len(shard_names(former.count, likely)) == shards else -(-former.count // shards)
+        if asked == "auto":
+            most = max(4 * MOST, 2 * former.division.get("hashed", shards))
+            return size if len(self.listing.videos) <= size * most else 0
+        return size if size == asked else 0
+
+    @property
+    @abstractmethod
+    def new_shard_size(self) -> int:
+        """Videos a shard, on average at most, of a new division."""
 
     @functools.cached_property
     def place(self) -> dict[str, str]:
@@ -112,8 +151,8 @@ class DividedVideos(ABC):
     @functools.cached_property
     def settled(self) -> bool:
         """Whether the files on disk, and what a job was given, are divided as the videos are now."""
-        found = [resharding.recorded(self.layout.shards), self._saved and self._saved.division]
-        return all(division in (None, self.division) for division in found)
+        found = [resharding.recorded(self.layout.shards), self._saved.division if self._saved else None]
+        return all(division is None or resharding.stay(division, self.division) for division in found)
 
     def check_division(self) -> None:
         """Refuse to work on a shard when the videos were divided otherwise at the start of the run. Errors: DatasetError."""

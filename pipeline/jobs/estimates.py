@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from pipeline.config.method import Experiment
 from pipeline.config.schema import Config
-from pipeline.config.streams import Stream
 from pipeline.core.provenance import recipe_hash
 from pipeline.jobs.collection import Collection
+from pipeline.jobs.headers import UNKNOWN_VIDEO
 from pipeline.ranking.room import BLOCK, GIGA
 
 MEGA = 1e6
@@ -22,7 +22,6 @@ CHUNK = 2**18  # bytes of a chunk of rows in a store, which lies there whole (pi
 CPU_FLOPS = 4e10  # arithmetic one thread does in an encoder, 32 bits, a second
 GPU_FLOPS = 6e13  # one data-centre GPU, 16 bits
 DECODED_PIXELS = 2e8  # one thread decodes and scales down in a second
-UNKNOWN_VIDEO = 30.0 * 1280 * 720  # pixels a second of a video that was not looked at
 STEP_SECONDS = {True: 0.5, False: 24.0}  # one training step of 128 videos and 384 hidden values, on a GPU or one thread
 TOKENS = 16  # words of a caption, with start and end
 CLIP_SECONDS = 0.02  # pooling and merging one video
@@ -145,7 +144,7 @@ class Costs:
         """Decoding the load's seconds for every stream."""
         video, (start, memory) = self.config.video, DECODING
         memory += (video.workers or self.machine.threads) * min(DECODER_MB, video.memory_mb)
-        size = sum(frame_bytes(stream, load.seconds) for stream in self.collection.streams.values())
+        size = sum(stream.frame_bytes(load.seconds) for stream in self.collection.streams.values())
         each = self.pixels / DECODED_PIXELS if self.speeds.decode is None else self.speeds.decode
         return Needs(start + load.seconds * each / self.machine.threads, memory, size)
 
@@ -203,17 +202,6 @@ class Costs:
 def _chunks(size: float) -> float:
     """Bytes on disk of an array of `size` bytes."""
     return math.ceil(size / CHUNK) * float(CHUNK)
-
-
-def frame_bytes(stream: Stream, seconds: float) -> float:
-    """Bytes of the temporary frames of that many seconds of video: every frame some row looks at, uncompressed."""
-    return expected_frames(stream, seconds) * 3 * stream.size**2
-
-
-def expected_frames(stream: Stream, seconds: float) -> float:
-    """How many frames some row of that many seconds of video looks at."""
-    distinct = 1.0 if stream.count == 1 else min(stream.count, stream.every * stream.fps / stream.stride)
-    return seconds / stream.every * distinct
 
 
 def spell_time(seconds: float) -> str:

@@ -17,8 +17,13 @@ from pipeline.core.store import open_store
 
 
 def recorded(record: Path) -> dict[str, Any] | None:
-    """How the files on disk are divided: {"shards": their number, "by": what decides}; None before the first run."""
+    """How the files on disk are divided, as `DividedVideos.division` says; None before the first run."""
     return dict(json.loads(record.read_text())) if record.exists() else None
+
+
+def stay(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether every video has the shard it had: shards were added, if anything."""
+    return before["shards"] <= now["shards"] and {"hashed": before["shards"], **before, "shards": now["shards"]}.items() <= now.items()
 
 
 def donors(folder: Path, place: Mapping[str, str]) -> dict[str, list[Path]]:
@@ -47,12 +52,12 @@ def reshard(record: Path, now: Mapping[str, Any], stores: Iterable[Path], derive
     before, stores = recorded(record), list(stores)
     if before == now:
         return
-    if before is not None:
+    if before is not None and not stay(before, now):
         for folder in stores:
             for shard, files in donors(folder, place).items():
                 for file in files:
                     _link(file, parts(folder / f"{shard}.h5") / f"former-{file.stat().st_ino}.h5")
-        shards = set(names(now["shards"]))
+        shards = set(names(now["shards"], now.get("hashed")))
         for folder in [*stores, *derived]:
             for file in folder.glob("*"):
                 if file.name.strip(".").split(".")[0] not in shards and file.suffix in (".h5", ".json", ".tsv", ".parts", ".spool"):

@@ -6,7 +6,7 @@ The file is one JSON object of many lines: the first holds what every job needs,
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -47,9 +47,21 @@ class Saved:
         read = json.loads(head + b"]}")
         return cls(path, read["queries"], read["division"], read["count"], start, read["bytes"])
 
+    @property
+    def names(self) -> list[str]:
+        """The shards, in order."""
+        return names(self.division["shards"], self.division.get("hashed"))
+
+    def parts(self) -> Iterator[tuple[str, Part]]:
+        """Every shard and its videos, read one after the other."""
+        with self.path.open("rb") as file:
+            file.seek(self.start)
+            for name, size in zip(self.names, self.sizes, strict=True):
+                yield name, _part(file.read(size))
+
     def shard(self, name: str) -> Part:
         """The videos of one shard; nothing else of the file is read but the first line."""
-        at = names(len(self.sizes)).index(name)
+        at = self.names.index(name)
         with self.path.open("rb") as file:
             file.seek(self.start + sum(self.sizes[:at]))
             return _part(file.read(self.sizes[at]))

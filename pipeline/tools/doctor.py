@@ -127,7 +127,8 @@ def _folder(config: Config, layout: Layout) -> Iterator[Check]:
 def _disk(config: Config, layout: Layout) -> Iterator[Check]:
     from pipeline.jobs.dag import Dag, gpus_per_job
     from pipeline.jobs.estimates import Costs, Machine
-    from pipeline.jobs.lengths import Lengths, sampled
+    from pipeline.jobs.headers import sampled
+    from pipeline.jobs.lengths import Lengths
     from pipeline.jobs.resources import disk
 
     dag, cores = Dag.of(config), os.cpu_count() or 1

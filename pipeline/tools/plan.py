@@ -18,7 +18,8 @@ from pipeline.jobs import estimates
 from pipeline.jobs.captions import too_long
 from pipeline.jobs.dag import Dag, gpus_per_job
 from pipeline.jobs.estimates import Costs, Machine, Speeds
-from pipeline.jobs.lengths import Lengths, sampled
+from pipeline.jobs.headers import sampled
+from pipeline.jobs.lengths import Lengths
 from pipeline.tools.dryrun import dry_run, planned_jobs
 from pipeline.tools.forecast import Forecast, Row
 from pipeline.tools.speeds import known

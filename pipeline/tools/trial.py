@@ -23,7 +23,7 @@ from pipeline.config.reading import load
 from pipeline.core.errors import PrvrError
 from pipeline.core.source import Source
 from pipeline.jobs.dag import Dag, gpus_per_job
-from pipeline.jobs.estimates import TRAINING_SHARE, Costs, Machine, Speeds, expected_frames
+from pipeline.jobs.estimates import TRAINING_SHARE, Costs, Machine, Speeds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -127,7 +127,7 @@ def _decoding(dag: Dag, sources: list[Source], folder: Path) -> float | None:
             try:
                 decode(parts, streams, sink)
             except _Enough:
-                share = min(1.0, sink.frames / max(1.0, sum(expected_frames(stream, seconds) for stream in streams.values())))
+                share = min(1.0, sink.frames / max(1.0, sum(stream.frames(seconds) for stream in streams.values())))
             took += looked - began + (time.process_time() - looked) / share
             shown += seconds
         sink.clear()

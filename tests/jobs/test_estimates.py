@@ -12,7 +12,8 @@ from pipeline.config.streams import Stream
 from pipeline.jobs import estimates
 from pipeline.jobs.dag import Dag
 from pipeline.jobs.estimates import Costs, Machine
-from pipeline.jobs.lengths import Lengths, look, sampled
+from pipeline.jobs.headers import look, sampled
+from pipeline.jobs.lengths import Lengths
 from pipeline.jobs.resources import disk
 from pipeline.jobs.stages import STAGES
 from tests.datasets.miniature import FPS, SIZE, encode
@@ -34,8 +35,8 @@ def test_costs_of_the_published_encoders(root: Path) -> None:
 
 def test_temporary_frames_are_counted_once_per_frame_looked_at() -> None:
     still, window = Stream(2.0, "middle", 224), Stream(2.0, "window", 224, 32, 30.0, 2)
-    assert estimates.frame_bytes(still, 3600) == 1800 * 224 * 224 * 3
-    assert estimates.frame_bytes(window, 3600) == pytest.approx(15 * 3600 * 224 * 224 * 3)
+    assert still.frame_bytes(3600) == 1800 * 224 * 224 * 3
+    assert window.frame_bytes(3600) == pytest.approx(15 * 3600 * 224 * 224 * 3)
 
 
 def test_headers_of_files_are_read_apart(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pipeline.config.schema import Config
 from pipeline.core.atomic import write_json
 from pipeline.core.source import Source
 from pipeline.jobs.dag import Dag
-from pipeline.jobs.lengths import SECONDS
+from pipeline.jobs.headers import SECONDS
 from pipeline.jobs.resources import Requests
 from pipeline.jobs.stages import STAGES
 

@@ -15,7 +15,8 @@ import pytest
 from pipeline.config.reading import load
 from pipeline.jobs.dag import Dag
 from pipeline.jobs.estimates import Costs, Machine, Speeds
-from pipeline.jobs.lengths import Lengths, sampled
+from pipeline.jobs.headers import sampled
+from pipeline.jobs.lengths import Lengths
 from pipeline.jobs.stages import STAGES
 from pipeline.tools import speeds
 from pipeline.tools.plan import plan

@@ -257,11 +257,10 @@ def video_removed(work: Workspace) -> None:
 
 
 def video_replaced(work: Workspace) -> None:
-    """Its new content belongs to the other shard, which is the dearer case."""
-    path, names = videos(work)[0], shard_names(len(videos(work)), work.config["video"]["shard_size"])
-    before = shard_of(content(path), names)
-    while shard_of(content(path), names) == before:
-        path.write_bytes(path.read_bytes() + b"\0")
+    """It was not in the last shard, where its new content goes, which is the dearer case."""
+    names = shard_names(len(videos(work)), work.config["video"]["shard_size"])
+    path = next(path for path in videos(work) if shard_of(content(path), names) != names[-1])
+    path.write_bytes(path.read_bytes() + b"\0")
 
 
 def video_renamed(work: Workspace) -> None:
