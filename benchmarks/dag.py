@@ -61,7 +61,7 @@ def world(folder: Path, videos: int) -> None:
     (folder / "weights").write_bytes(b"stand-in")
 
 
-def configuration(shard_size: int) -> dict:
+def configuration(shard_size: int | str) -> dict:
     """Three encoders, one experiment."""
     return {
         "dataset": {"name": f"shards{shard_size}", "kind": "own", "videos": "videos", "annotations": "queries.csv"},
@@ -122,7 +122,7 @@ def floor(folder: Path, videos: int) -> tuple[float, float]:
     return nothing, time.process_time() - began
 
 
-def row(folder: Path, shard_size: int, again: bool) -> str:
+def row(folder: Path, shard_size: int | str, again: bool) -> str:
     """One line of the table."""
     config = folder / f"shards{shard_size}.yaml"
     config.write_text(yaml.safe_dump(configuration(shard_size)))
@@ -142,7 +142,7 @@ def row(folder: Path, shard_size: int, again: bool) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=int, default=20_000)
-    parser.add_argument("--shard-sizes", type=int, nargs="+", default=[50, 64, 100, 200])
+    parser.add_argument("--shard-sizes", type=lambda size: size if size == "auto" else int(size), nargs="+", default=[50, 64, 100, 200])
     parser.add_argument("--fresh-only", action="store_true", help="leave out the check after no change")
     parser.add_argument("--out", type=Path, help="append the table to this file")
     arguments = parser.parse_args()
