@@ -6,10 +6,11 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.config.reading import load, validate
-from pipeline.core.shards import USUAL
+from pipeline.core.shards import USUAL, ShardStore, key
 from pipeline.jobs import headers, resharding
 from pipeline.jobs.dag import Dag
 from pipeline.jobs.products import products
@@ -130,6 +131,39 @@ def test_another_size_divides_anew_and_a_lost_list_too(folder: Path) -> None:
     grown.layout.listing.unlink()
     assert dag().division == {"shards": 64, "hashed": 64, "by": "content", "size": SIZE}
     assert not dag().settled
+
+
+def encode(of: Dag) -> set[str]:
+    """What the features jobs do with every shard, after a run began; returns the videos that were encoded."""
+    recipe, encoded = of.features_recipe("clip"), set()
+    for shard in of.shard_names:
+        keys = {source.video_id: key(source.fingerprint, recipe) for source in of.videos(shard)}
+        store = ShardStore(of.layout.features("clip", shard), stage="features", recipe=recipe, group="features")
+        assert set(store.missing(keys)) == of.missing("clip", shard)
+        for video in store.missing(keys):
+            encoded.add(video)
+            store.add(video, keys[video], np.zeros((2, 4), np.float16))
+        store.finish(keys)
+    return encoded
+
+
+@pytest.mark.slow
+def test_no_division_encodes_a_video_twice(folder: Path) -> None:
+    """Grown, its list lost, another size: only what is new is encoded."""
+    assert len(encode(begin(dag(40)))) == VIDEOS
+    stand_ins(*range(VIDEOS, VIDEOS + 60))
+    grown = begin(dag(40))
+    assert (grown.division["hashed"], len(grown.shard_names)) == (8, 10)
+    assert encode(grown) == {f"video{i:04d}" for i in range(VIDEOS, VIDEOS + 60)}
+    grown.layout.listing.unlink()
+    for size, shards in ((40, 16), (100, 4)):
+        changed = dag(size)
+        assert not changed.settled
+        assert set().union(*(changed.missing("clip", shard) for shard in changed.shard_names)) == set()
+        assert encode(begin(changed)) == set()
+        assert len(changed.shard_names) == shards
+        stores = sorted(path.stem for path in changed.layout.features("clip", "*").parent.glob("*.h5"))
+        assert stores == changed.shard_names
 
 
 def test_the_videos_of_a_shard_are_chosen_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
