@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import mmap
+import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -43,9 +45,10 @@ class Room:
         return True
 
     def mapped(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        """An array of zeros in a file of the folder."""
+        """An array of zeros in a file of the folder. Errors: OSError where the disk has no place, which would end the process later."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=self.folder) as file:
+            os.posix_fallocate(file.fileno(), 0, math.prod(shape) * np.dtype(dtype).itemsize)
             return np.memmap(file, dtype, "w+", shape=shape)
 
 

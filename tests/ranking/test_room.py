@@ -1,12 +1,15 @@
 """What a job keeps in memory is used up by what stays there; the rest lies in files that no kill leaves behind."""
 
+import errno
 import mmap
+import os
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
+from pipeline.core.errors import DiskError, system_error
 from pipeline.ranking.room import PIECE, Room, want
 
 
@@ -57,3 +60,14 @@ def test_rows_are_asked_for_in_pieces_and_nothing_else_is() -> None:
     wanted = [(row * 320_000, (row + 1) * 320_000) for row in (0, 7, 8)]
     assert pages == {page for start, end in wanted for page in range(start // mmap.PAGESIZE, -(-end // mmap.PAGESIZE))}
     assert max(end - start for start, end in asked) <= PIECE
+
+
+def test_a_disk_without_a_place_for_an_array_is_an_error_before_anything_is_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: int, start: int, size: int) -> None:
+        assert (start, size) == (0, 3 * 5 * 2)
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="full") as raised:
+        Room(tmp_path).mapped((3, 5), "f2")
+    assert isinstance(system_error(raised.value), DiskError)
