@@ -28,8 +28,9 @@ from benchmarks.extraction import NAMES, timed
 from pipeline.config.streams import Stream
 from pipeline.video.choose import choose
 from pipeline.video.decode import decode, inspect
+from pipeline.video.messages import Job
 from pipeline.video.opening import one_thread, open_container
-from pipeline.video.pool import Job, Pool
+from pipeline.video.pool import Pool
 from pipeline.video.probe import probe
 
 MORE = ("sk_bigbuckbunny.mp4", "mpy_smpte-2997.mp4", "d_vp9.webm", "ax_h265_bframes.mp4")
@@ -79,7 +80,7 @@ class Counted:
 
     bytes = 0
 
-    def add(self, _: str, frame: np.ndarray) -> None:
+    def add(self, _: str, frame: np.ndarray, times: int) -> None:
         self.bytes += frame.nbytes
 
     def clear(self) -> None:

@@ -50,7 +50,7 @@ CASES: dict[str, dict[str, str]] = {
     },
     "core.tracking:check": {"pip install": "tests/core/test_tracking.py::test_a_missing_library_is_said_with_its_command"},
     "datasets.own:read": {"mend these rows": "tests/datasets/test_own.py::test_mended_rows_are_read"},
-    "encoders.stage:_video": {"run the workflow again": "tests/workflow/test_rerun.py::test_exactly_these_jobs_run"},
+    "encoders.stage:_count": {"run the workflow again": "tests/workflow/test_rerun.py::test_exactly_these_jobs_run"},
     "encoders.transformers:load": {"pip install": "tests/test_fixes.py::test_extras_that_messages_name"},
     "encoders.weights:_fix": {
         "; from the hub: hf download": "tests/encoders/test_weights.py::test_the_file_a_message_names_is_found_where_it_says"

@@ -88,6 +88,11 @@ def encode(context: typer.Context, encoder: Encoder = "", shard: Shard = "", con
     dag.check_division()
     from pipeline.encoders import stage
 
+    fed = {}
+    if dag.streamed:
+        from pipeline.jobs.streaming import decode_and_encode
+
+        fed = decode_and_encode(dag, encoder, shard, dag.config.video.workers or threads)
     stage.run_video(
         dag.config,
         dag.layout,
@@ -96,6 +101,7 @@ def encode(context: typer.Context, encoder: Encoder = "", shard: Shard = "", con
         dag.sources(shard),
         dag.features_recipe(encoder),
         dag.trace("features", encoder=encoder, shard=shard),
+        fed,
     )
     job.finish(dag)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from pipeline.config.base import Name, Place, Section, Share, or_plugged
 
@@ -67,7 +67,15 @@ class Decoding(Section):
     shard_size: PositiveInt | Literal["auto"] = Field(
         "auto", description="Videos per shard: one job decodes one shard. `auto`: 100, fewer of long videos, more of very many."
     )
-    keep_frames: bool = Field(False, description="Keep the decoded frames after the encoders have read them.")
+    frames: Literal["stored", "streamed", "auto"] = Field(
+        "stored",
+        description="Where decoded frames wait for the encoders. `stored`: on disk, a shard at a time, so that decoding needs no GPU. "
+        "`streamed`: nowhere; the job of the first encoder decodes its shard once, for all encoders of the table. `auto`: streamed where "
+        "the frames of a shard would take more than a tenth of the free disk. Changes no result.",
+    )
+    keep_frames: bool = Field(
+        False, description="Keep the decoded frames after the encoders have read them; not with `frames: streamed`, which has none."
+    )
     keep_truncated: bool = Field(False, description="Use the frames a truncated file still holds instead of quarantining it.")
     decoder: Literal["pyav", "decord"] = Field(
         "pyav",
@@ -81,3 +89,9 @@ class Decoding(Section):
     timeout_per_second: PositiveFloat = Field(2.0, description="Further seconds allowed per second of video.")
     memory_mb: PositiveInt = Field(4096, description="Memory limit of one decoding process, MB.")
     workers: int = Field(0, ge=0, description="Decoding processes per job; 0 means the job's threads. Changes no result.")
+
+    @model_validator(mode="after")
+    def _frames_to_keep(self) -> Decoding:
+        if self.keep_frames and self.frames == "streamed":
+            raise ValueError("keep_frames: streamed frames lie nowhere and cannot be kept; set frames: stored")
+        return self

@@ -97,6 +97,10 @@ class Layout:
     def frames(self, stream: str, shard: str) -> Path:
         return self.root / "frames" / stream / f"{shard}.h5"
 
+    def spool(self, shard: str) -> Path:
+        """Where decoded videos wait until all of their shard are."""
+        return self.root / "frames" / f".{shard}.spool"
+
     def frames_manifest(self, shard: str) -> Path:
         """What happened to each video of the shard: decoder, rows, or the quarantine code."""
         return self.root / "frames" / f"{shard}.json"

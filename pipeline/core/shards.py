@@ -114,6 +114,7 @@ class ShardStore:
 
     def __init__(self, path: Path, *, stage: str, recipe: Mapping[str, Any], group: str, also: Iterable[Path] = ()) -> None:
         self.path, self.stage, self.recipe, self.group = Path(path), stage, dict(recipe), group
+        self.attrs: dict[str, Any] = {}  # of part files
         self._hash = recipe_hash(self.recipe)
         self._parts = parts(self.path)
         self._places: dict[str, tuple[Path, str]] = {}  # key -> the file that holds it, and the name it has there
@@ -170,7 +171,7 @@ class ShardStore:
         if not self._pending:
             return
         part = self._parts / f"{len(list(self._parts.glob('*.h5'))):06d}.h5"
-        with create(part, stage=self.stage, recipe=self.recipe) as writer:
+        with create(part, stage=self.stage, recipe=self.recipe, **self.attrs) as writer:
             for item, values, columns, items in self._pending.values():
                 writer.append(self.group, item, values, columns, items)
         self._places |= {key: (part, item) for key, (item, *_) in self._pending.items()}

@@ -1,4 +1,4 @@
-"""Rows of many videos through one encoder: batches packed across videos, reading and writing beside the computation."""
+"""Rows of many videos through one or more encoders: batches packed across videos, reading and writing beside the computation."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.core.source import Frames, Reading
 from pipeline.encoders.batch_size import BatchSize, is_out_of_memory
 
 T = TypeVar("T")
@@ -24,25 +25,8 @@ WRITES = 16  # finished videos that may wait for the writer
 
 
 @dataclass
-class VideoRows:
-    """One video's rows, read when they are needed: `read(a, b)` gives rows a..b, uint8 [b-a, ...]."""
-
-    video_id: str
-    rows: int
-    read: Callable[[int, int], np.ndarray]
-
-
-@dataclass
-class RowBatch:
-    """Rows of one or more videos: `rows` uint8 [n, ...] and, in the same order, (video position, its rows a..b)."""
-
-    rows: Any
-    spans: list[tuple[int, int, int]]
-
-
-@dataclass
 class Stats:
-    """What a run took; `idle`: share of the time the encoder waited for frames."""
+    """What a run took; `idle`: share of the time the encoders waited for frames."""
 
     videos: int = 0
     rows: int = 0
@@ -68,29 +52,111 @@ class Stats:
         }
 
 
-def pack(videos: Iterable[VideoRows], size: BatchSize) -> Iterator[RowBatch]:
-    """Full batches of rows across video boundaries, in order; only the last may be smaller. At most one batch is in memory."""
-    parts: list[np.ndarray] = []
-    spans: list[tuple[int, int, int]] = []
-    held, target = 0, size.rows
-    for position, video in enumerate(videos):
+@dataclass(eq=False)
+class Encoding:
+    """One encoder at work on the rows of `stream` of the videos it `wants`.
+
+    Each finished video is handed to `write(reading, float32 [N, D])`, in the order they finish; `report(stats, rows)` is called after
+    each batch. `pin`: whether batches are put where a GPU fetches them itself.
+    """
+
+    stream: str
+    encode: Callable[[Any], Tensor]
+    size: BatchSize
+    wants: frozenset[str]
+    write: Callable[[Reading, np.ndarray], None]
+    report: Callable[[Stats, int], None] = lambda stats, rows: None
+    pin: bool = False
+    stats: Stats = field(default_factory=Stats)
+    done: dict[Reading, list[np.ndarray]] = field(default_factory=dict)  # rows encoded of readings that have not ended
+
+    def takes(self, frames: Frames) -> bool:
+        """Whether these are rows it wants."""
+        return frames.stream == self.stream and frames.reading.video_id in self.wants
+
+    def collect(self, batch: RowBatch, pieces: list[Tensor]) -> Iterator[tuple[Reading, np.ndarray]]:
+        """Give the rows of an encoded batch to their videos; those that are whole by it."""
+        rows, at = torch.cat([piece.float().cpu() for piece in pieces]).numpy() if pieces else np.zeros((0, 0)), 0
+        for reading, count in batch.spans:
+            known = self.done.setdefault(reading, [])
+            known.append(rows[at : at + count])
+            at += count
+            if reading.failed:
+                del self.done[reading]
+            elif not count:  # it has ended
+                yield reading, np.concatenate(self.done.pop(reading)[:-1])
+                self.stats.videos += 1
+        self.stats.rows, self.stats.batch, self.stats.halved = self.stats.rows + at, self.size.rows, self.size.halved
+
+
+@dataclass
+class RowBatch:
+    """Rows of one or more videos for one encoder: `rows` uint8 [n, ...] or None, and in their order how many of which video.
+
+    Where a video has ended there are 0 of it.
+    """
+
+    encoding: Encoding
+    rows: Any
+    spans: list[tuple[Reading, int]]
+
+
+class _Packer:
+    """Full batches of rows for one encoder across video boundaries; at most one is held."""
+
+    def __init__(self, encoding: Encoding) -> None:
+        self._encoding = encoding
+        self._start()
+
+    def _start(self) -> None:
+        self._parts: list[np.ndarray] = []
+        self._spans: list[tuple[Reading, int]] = []
+        self._held, self._target = 0, self._encoding.size.rows
+
+    def add(self, reading: Reading, rows: np.ndarray | None) -> Iterator[RowBatch]:
+        if rows is None:
+            self._spans.append((reading, 0))
+            return
         start = 0
-        while start < video.rows:
-            stop = min(video.rows, start + target - held)
-            parts.append(video.read(start, stop))
-            spans.append((position, start, stop))
-            held, start = held + stop - start, stop
-            if held == target:
-                yield RowBatch(parts[0] if len(parts) == 1 else np.concatenate(parts), spans)
-                parts, spans, held, target = [], [], 0, size.rows
-    if held:
-        yield RowBatch(np.concatenate(parts), spans)
+        while start < len(rows):
+            part = rows[start : start + self._target - self._held]
+            self._parts.append(part)
+            self._spans.append((reading, len(part)))
+            self._held, start = self._held + len(part), start + len(part)
+            if self._held == self._target:
+                yield self._batch()
+
+    def rest(self) -> Iterator[RowBatch]:
+        if self._spans:
+            yield self._batch()
+
+    def _batch(self) -> RowBatch:
+        rows: Any = self._parts[0] if len(self._parts) == 1 else np.concatenate(self._parts) if self._parts else None
+        if self._encoding.pin and rows is not None:
+            rows = torch.from_numpy(rows).pin_memory()
+        batch = RowBatch(self._encoding, rows, self._spans)
+        self._start()
+        return batch
 
 
-def prefetch(items: Iterable[T], depth: int = AHEAD) -> Generator[T, None, None]:
-    """The same items, produced up to `depth` ahead in a thread; its exceptions are raised here, and it stops when this iterator does."""
+def pack(frames: Iterable[Frames], encodings: Sequence[Encoding]) -> Iterator[RowBatch]:
+    """Full batches of rows for each encoder across video boundaries, in order; only the last of each may be smaller."""
+    packers = [(encoding, _Packer(encoding)) for encoding in encodings]
+    for given in frames:
+        for encoding, packer in packers:
+            if encoding.takes(given):
+                yield from packer.add(given.reading, given.rows)
+    for _, packer in packers:
+        yield from packer.rest()
+
+
+def prefetch(items: Iterable[T], depth: int = AHEAD, stop: threading.Event | None = None) -> Generator[T, None, None]:
+    """The same items, produced up to `depth` ahead in a thread; its exceptions are raised here.
+
+    When this iterator ends, `stop` is set, and the thread waited for.
+    """
     ready: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
-    stop = threading.Event()
+    stop = stop or threading.Event()
 
     def put(kind: str, value: Any = None) -> bool:
         while not stop.is_set():
@@ -152,56 +218,39 @@ def compute(rows: Any, encode: Callable[[Any], Tensor], size: BatchSize) -> list
     return done
 
 
-def run(
-    videos: list[VideoRows],
-    encode: Callable[[Any], Tensor],
-    size: BatchSize,
-    write: Callable[[str, np.ndarray], None],
-    *,
-    pin: bool = False,
-    report: Callable[[Stats, int], None] = lambda stats, rows: None,
-) -> Stats:
-    """Encode every video and hand each finished one to `write(video_id, float32 [N, D])`, in the order they finish.
+def run(frames: Generator[Frames], encodings: Sequence[Encoding], stop: threading.Event | None = None) -> None:
+    """Encode the rows of every video with each encoder that wants them, and write every video that is whole.
 
-    A thread reads ahead, another writes; results of a batch are fetched while the next one is computed. `report(stats, rows)` is
-    called after each batch. Errors of the reader and of `write` are raised here.
+    A thread reads ahead, another writes; results of a batch are fetched while the next one is computed. When all is done, and when it
+    fails, `stop` is set, for whoever waits for `frames`, and they are closed. Errors of the reader and of `write` are raised here.
     """
-    stats, started = Stats(), time.monotonic()
-    started_rows: dict[int, np.ndarray] = {}
-    left = {position: video.rows for position, video in enumerate(videos)}
-    batches = prefetch(RowBatch(torch.from_numpy(b.rows).pin_memory() if pin else b.rows, b.spans) for b in pack(videos, size))
+    started, waited = time.monotonic(), 0.0
     writes: deque[Future] = deque()
 
     def collect(batch: RowBatch, pieces: list[Tensor], writer: ThreadPoolExecutor) -> None:
-        rows, at = torch.cat([p.float().cpu() for p in pieces]).numpy(), 0
-        for position, start, stop in batch.spans:
-            video = videos[position]
-            if position not in started_rows:
-                started_rows[position] = np.empty((video.rows, rows.shape[1]), np.float32)
-            started_rows[position][start:stop] = rows[at : at + stop - start]
-            at, left[position] = at + stop - start, left[position] - (stop - start)
-            if not left[position]:
-                writes.append(writer.submit(write, video.video_id, started_rows.pop(position)))
-                stats.videos += 1
+        encoding, before = batch.encoding, batch.encoding.stats.rows
+        for reading, rows in encoding.collect(batch, pieces):
+            writes.append(writer.submit(encoding.write, reading, rows))
         while writes and (writes[0].done() or len(writes) > WRITES):
             writes.popleft().result()
-        stats.rows, stats.batch, stats.halved = stats.rows + at, size.rows, size.halved
-        stats.seconds = time.monotonic() - started
-        report(stats, at)
+        encoding.stats.seconds, encoding.stats.waited = time.monotonic() - started, waited
+        encoding.report(encoding.stats, encoding.stats.rows - before)
 
-    with ThreadPoolExecutor(1, thread_name_prefix="writer") as writer, closing(batches):
+    batches = prefetch(pack(frames, encodings), stop=stop)
+    with ThreadPoolExecutor(1, thread_name_prefix="writer") as writer, closing(frames), closing(batches):
         pending: tuple[RowBatch, list[Tensor]] | None = None
         asked = time.monotonic()
         for batch in batches:
-            stats.waited += time.monotonic() - asked
-            pieces = compute(batch.rows, encode, size)
+            waited += time.monotonic() - asked
+            pieces = compute(batch.rows, batch.encoding.encode, batch.encoding.size) if batch.rows is not None else []
             if pending is not None:
                 collect(*pending, writer)
             pending = batch, pieces
             asked = time.monotonic()
+        waited += time.monotonic() - asked  # for the end
         if pending is not None:
             collect(*pending, writer)
         while writes:
             writes.popleft().result()
-    stats.seconds = time.monotonic() - started
-    return stats
+    for encoding in encodings:
+        encoding.stats.seconds, encoding.stats.waited = time.monotonic() - started, waited

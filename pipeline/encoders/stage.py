@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,52 +21,148 @@ from pipeline.core.layout import Layout
 from pipeline.core.lease import device as leased
 from pipeline.core.progress import Meter, track
 from pipeline.core.shards import ShardStore, key, parts
-from pipeline.core.source import Source
-from pipeline.core.store import Ragged, Reader, open_store, recipe_hash
+from pipeline.core.source import Frames, Reading, Source
+from pipeline.core.store import Ragged, open_store, recipe_hash
+from pipeline.core.store import Reader as StoreReader
 from pipeline.encoders import base, batching
 from pipeline.encoders.base import VideoEncoder
 from pipeline.encoders.batch_size import BatchSize, find_batch
-from pipeline.encoders.batching import Stats, VideoRows
+from pipeline.encoders.batching import Encoding, Stats
 
 FLUSH_EVERY = 20.0  # seconds of finished work a kill may cost
 TEXT_CHUNK = 2048  # captions between two looks at the clock
+READ = 8  # rows read of a store at a time
+
+# Gives the frames of the videos that encoders lack (encoder -> videos), until the event is set.
+Reader = Callable[[Mapping[str, list[Source]], threading.Event], Generator[Frames]]
 
 
 def run_video(
-    config: Config, layout: Layout, encoder: str, shard: str, sources: list[Source], recipe: dict[str, Any], trace: str = ""
+    config: Config,
+    layout: Layout,
+    encoder: str,
+    shard: str,
+    sources: list[Source],
+    recipe: dict[str, Any],
+    trace: str = "",
+    fed: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Features of one shard's videos by one encoder and `recipe` (jobs.recipes.features): features/<encoder>/<shard>.h5 and its manifest.
 
-    Videos whose features are already stored (same content, same recipe) are kept; those in the frames' quarantine are carried into the
-    manifest, as is `trace`, by which the workflow knows which job made it.
+    Videos whose features are already stored (same content, same recipe) are kept, and all others are encoded from their stored frames;
+    those in the frames' quarantine are carried into the manifest, as is `trace`, by which the workflow knows which job made it, and what
+    was `fed` to the encoder before (as `feed` gives it).
     Errors: WeightsError, EncoderError, DeviceError, StoreError (frames missing or of another content).
     """
-    path = layout.features(encoder, shard)
-    store = ShardStore(path, stage="features", recipe=recipe, group="features")
     quarantine = json.loads(layout.frames_manifest(shard).read_text())["quarantine"]
     dropped = {entry["id"] for entry in quarantine}
-    good = [source for source in sources if source.video_id not in dropped]
-    keys = {source.video_id: key(source.fingerprint, recipe) for source in good}
-    missing = set(store.missing(keys))
-    todo = [source for source in good if source.video_id in missing]
-    stats, attrs = Stats(), _previous([path, *parts(path).glob("*.h5")], recipe_hash(recipe))
-    if todo or (good and attrs is None):
-        with leased(config.runtime.device, share=config.runtime.share_gpu) as device:
-            model = base.load(config.network(encoder), device, encoder)
-            attrs = _attributes(config, encoder, model)
-            stats = _encode(config, layout, encoder, shard, todo, model, store, recipe, len(dropped)) if todo else stats
+    made = _Features(config, layout, encoder, shard, [source for source in sources if source.video_id not in dropped], recipe)
+    with ExitStack() as stack:
+        rows, read = 0, _nothing
+        if made.todo:
+            place = layout.frames(made.stream.name, shard)
+            frames = stack.enter_context(open_store(place, stage="frames", shard=shard, recipe=recipe))
+            rows, read = _count(frames, made.todo), lambda todo, stop: _stored(frames, made.stream.name, todo[encoder])
+        stats = _encode(config, [made], read, rows, len(dropped))
     # How long it took is in the manifest alone: the same inputs give the same bytes.
-    counts = {"shard": shard, "videos": len(good), "quarantined": len(quarantine)}
-    rows = store.finish(keys, **{**(attrs or _empty(config, encoder)), "encoder": encoder}, **counts)
+    counts = {"shard": shard, "videos": len(made.keys), "quarantined": len(quarantine)}
+    attrs = {**(made.attrs or _empty(config, encoder)), "encoder": encoder}
     manifest = {
-        "videos": len(good),
-        "rows": rows,
-        "computed": len(todo),
+        "videos": len(made.keys),
+        "rows": made.store.finish(made.keys, **attrs, **counts),
+        "computed": len(made.todo),
         "quarantine": quarantine,
         "trace": trace,
-        "stats": stats.as_dict(),
+        "stats": stats.get(encoder, Stats()).as_dict(),
     }
-    write_json(layout.features_manifest(encoder, shard), manifest)
+    write_json(layout.features_manifest(encoder, shard), {**manifest, **fed})
+
+
+def feed(
+    config: Config, layout: Layout, shard: str, sources: list[Source], recipes: Mapping[str, dict[str, Any]], read: Reader
+) -> dict[str, dict[str, Any]]:
+    """Encode what `read` gives of these videos with every encoder that lacks some (encoder -> recipe), each into its own store.
+
+    The stores are finished by each encoder's `run_video`. Returns what the manifest of every encoder that had something to do says of it.
+    Errors: as those of `run_video`, and of `read`.
+    """
+    made = [_Features(config, layout, encoder, shard, sources, recipe) for encoder, recipe in recipes.items()]
+    made = [each for each in made if each.todo]
+    stats = _encode(config, made, read)
+    for each in made:
+        each.store.flush()
+    return {encoder: {"computed": each.videos, "stats": each.as_dict()} for encoder, each in stats.items()}
+
+
+class _Features:
+    """One encoder's features of a shard: what its store lacks of these videos, and how they come into it."""
+
+    def __init__(self, config: Config, layout: Layout, encoder: str, shard: str, sources: list[Source], recipe: dict[str, Any]) -> None:
+        self.config, self.encoder, self.shard, self.stream = config, encoder, shard, config.network(encoder).stream
+        path = layout.features(encoder, shard)
+        self.store = ShardStore(path, stage="features", recipe=recipe, group="features")
+        self.keys = {source.video_id: key(source.fingerprint, recipe) for source in sources}
+        missing = set(self.store.missing(self.keys))
+        self.todo = [source for source in sources if source.video_id in missing]
+        self.attrs = _previous([path, *parts(path).glob("*.h5")], recipe_hash(recipe))
+        self._flushed = time.monotonic()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no model has to be loaded for it."""
+        return not self.todo and (self.attrs is not None or not self.keys)
+
+    def encoding(self, model: VideoEncoder, meter: Meter, unusable: int) -> Encoding:
+        """Its encoder at work; progress goes to `meter`."""
+        stream = self.stream
+        self.attrs = self.store.attrs = _attributes(self.config, self.encoder, model)
+        shape = (*([stream.count] if stream.count > 1 else []), stream.size, stream.size, 3)
+
+        def report(stats: Stats, rows: int) -> None:
+            trouble = f", {unusable} unusable" if unusable else ""
+            trouble += f", out of memory {stats.halved}x" if stats.halved else ""
+            meter.update(rows, f"{stats.videos}/{len(self.todo)} videos, idle {stats.idle:.0%}, batch {stats.batch}{trouble}")
+
+        return Encoding(
+            stream.name,
+            model.encode,
+            BatchSize(self.config.runtime.batch_size or find_batch(model.encode, shape, model.device)),
+            frozenset(source.video_id for source in self.todo),
+            self._write,
+            report,
+            pin=model.device.type == "cuda",
+        )
+
+    def _write(self, reading: Reading, rows: np.ndarray) -> None:
+        video_id = reading.video_id
+        with np.errstate(over="ignore"):
+            values = rows.astype(np.float16)
+        if not np.isfinite(values).all():
+            raise EncoderError(
+                f"{self.encoder}: the features of {video_id!r} are not finite in float16",
+                fix="set precision: fp32 (or bf16); check the weights",
+            )
+        start, end = reading.times[self.stream.name]
+        self.store.add(video_id, self.keys[video_id], values, {"start": start, "end": end}, {"duration": reading.duration})
+        if time.monotonic() - self._flushed > FLUSH_EVERY:
+            self.store.flush()
+            self._flushed = time.monotonic()
+
+
+def _encode(config: Config, made: Sequence[_Features], read: Reader, rows: int | None = None, unusable: int = 0) -> dict[str, Stats]:
+    """Encode what the stores lack, `rows` where their number is known; encoder -> what it took, where there was something to do."""
+    at_work = [each for each in made if not each.idle]
+    if not at_work:
+        return {}
+    stop = threading.Event()
+    with leased(config.runtime.device, share=config.runtime.share_gpu) as device, ExitStack() as meters:
+        models = {each.encoder: base.load(config.network(each.encoder), device, each.encoder) for each in at_work}
+        encodings = {}
+        for each in at_work:
+            meter = meters.enter_context(Meter(rows, f"{each.encoder} {each.shard}", "rows"))
+            encodings[each.encoder] = each.encoding(models[each.encoder], meter, unusable)
+        batching.run(read({each.encoder: each.todo for each in at_work}, stop), list(encodings.values()), stop)
+    return {encoder: encoding.stats for encoder, encoding in encodings.items()}
 
 
 def _attributes(config: Config, encoder: str, model: VideoEncoder) -> dict[str, Any]:
@@ -84,7 +182,7 @@ def _empty(config: Config, encoder: str) -> dict[str, Any]:
 
 
 def _previous(files: Iterable[Path], recipe: str, stage: str = "features") -> dict[str, Any] | None:
-    """The stage's own attributes of a finished file that is there, for when nothing is computed; None when there is none of the recipe."""
+    """The stage's own attributes of a file that is there, for when nothing is computed; None when there is none of the recipe."""
     names = ("encoder", "architecture", "weights_sha256", "preprocessing", "dim", "normalised", "teacher")
     for file in files:
         with suppress(StoreError), open_store(file, stage=stage) as store:
@@ -93,79 +191,46 @@ def _previous(files: Iterable[Path], recipe: str, stage: str = "features") -> di
     return None
 
 
-def _encode(
-    config: Config,
-    layout: Layout,
-    encoder: str,
-    shard: str,
-    todo: list[Source],
-    model: VideoEncoder,
-    store: ShardStore,
-    recipe: dict[str, Any],
-    unusable: int,
-) -> Stats:
-    stream = config.network(encoder).stream
-    with open_store(layout.frames(stream.name, shard), stage="frames", shard=shard, recipe=recipe) as frames:
-        windows = frames.ragged("windows")
-        pixels = frames.ragged("frames", lazy=True)
-        videos = [_video(source, windows, pixels, frames) for source in todo]
-        shape = (*([stream.count] if stream.count > 1 else []), *pixels.values.shape[1:])
-        size = BatchSize(config.runtime.batch_size or find_batch(model.encode, shape, model.device))
-        fingerprints = {source.video_id: source.fingerprint for source in todo}
-        flushed = time.monotonic()
-
-        def write(video_id: str, rows: np.ndarray) -> None:
-            nonlocal flushed
-            place = windows.rows(video_id)
-            with np.errstate(over="ignore"):
-                values = rows.astype(np.float16)
-            if not np.isfinite(values).all():
-                raise EncoderError(
-                    f"{encoder}: the features of {video_id!r} are not finite in float16",
-                    fix="set precision: fp32 (or bf16); check the weights",
-                )
-            store.add(
-                video_id,
-                key(fingerprints[video_id], recipe),
-                values,
-                {"start": windows.columns["start"][place], "end": windows.columns["end"][place]},
-                {"duration": windows.items["duration"][windows.index[video_id]]},
-            )
-            if time.monotonic() - flushed > FLUSH_EVERY:
-                store.flush()
-                flushed = time.monotonic()
-
-        with Meter(sum(video.rows for video in videos), f"{encoder} {shard}", "rows") as meter:
-
-            def report(stats: Stats, rows: int) -> None:
-                trouble = f", {unusable} unusable" if unusable else ""
-                trouble += f", out of memory {stats.halved}x" if stats.halved else ""
-                meter.update(rows, f"{stats.videos}/{len(videos)} videos, idle {stats.idle:.0%}, batch {stats.batch}{trouble}")
-
-            return batching.run(videos, model.encode, size, write, pin=model.device.type == "cuda", report=report)
+def _nothing(todo: Mapping[str, list[Source]], stop: threading.Event) -> Generator[Frames]:
+    """A Reader of no video."""
+    yield from ()
 
 
-def _video(source: Source, windows: Ragged, pixels: Ragged, frames: Reader) -> VideoRows:
-    """A video's rows as the encoder takes them: stills uint8 [n, S, S, 3], windows uint8 [n, k, S, S, 3].
+def _count(frames: StoreReader, todo: list[Source]) -> int:
+    """The rows of these videos among the stored ones.
 
-    Errors: StoreMissing when the frames are not there or were decoded from another content.
+    Errors: StoreMissing when some are not there or were decoded from another content.
     """
-    video_id = source.video_id
-    if video_id not in windows or windows.items["fingerprint"][windows.index[video_id]] != source.fingerprint:
-        raise StoreMissing(
-            f"no frames of the present content of {video_id!r}",
-            where=frames.path,
-            fix="run the workflow again: it decodes the video once more",
-        )
-    index, first = windows[video_id], pixels.rows(video_id).start
+    windows = frames.ragged("windows")
+    for source in todo:
+        if source.video_id not in windows or windows.items["fingerprint"][windows.index[source.video_id]] != source.fingerprint:
+            raise StoreMissing(
+                f"no frames of the present content of {source.video_id!r}",
+                where=frames.path,
+                fix="run the workflow again: it decodes the video once more",
+            )
+    return sum(len(windows[source.video_id]) for source in todo)
 
-    def read(start: int, stop: int) -> np.ndarray:
-        wanted = index[start:stop]
+
+def _stored(frames: StoreReader, stream: str, todo: list[Source]) -> Generator[Frames]:
+    """The stored frames of these videos."""
+    windows, pixels = frames.ragged("windows"), frames.ragged("frames", lazy=True)
+    for source in todo:
+        place = windows.rows(source.video_id)
+        times = windows.columns["start"][place], windows.columns["end"][place]
+        reading = Reading(source.video_id, float(windows.items["duration"][windows.index[source.video_id]]), {stream: times})
+        for rows in _rows(windows[source.video_id], pixels, pixels.rows(source.video_id).start):
+            yield Frames(reading, stream, rows)
+        yield Frames(reading, stream, None)
+
+
+def _rows(index: np.ndarray, pixels: Ragged, first: int) -> Iterator[np.ndarray]:
+    """A video's rows as encoders take them, from its frames, which begin at `first`: see Frames."""
+    for start in range(0, len(index), READ):
+        wanted = index[start : start + READ]
         low, high = int(wanted.min()), int(wanted.max()) + 1
         rows = np.asarray(pixels.values[first + low : first + high])[wanted - low]
-        return rows[:, 0] if index.shape[1] == 1 else rows
-
-    return VideoRows(video_id, len(index), read)
+        yield rows[:, 0] if index.shape[1] == 1 else rows
 
 
 def run_text(config: Config, layout: Layout, encoder: str, recipe: dict[str, Any], trace: str = "") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from pipeline.jobs.headers import mean_seconds
 
 Targets = Sequence[str]
 TARGETS: Targets = ("table", "ablation", "sweeps", "compare")
+FRAMES_SHARE = 0.1  # of the free disk, which the frames of a shard may take with `video.frames: auto`: several are at work at once
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,18 @@ class Collection(DividedVideos):
         return shard_size(len(videos), sum(stream.frame_bytes(seconds) for stream in self.streams.values()))
 
     @functools.cached_property
+    def streamed(self) -> bool:
+        video = self.config.video
+        if video.frames != "auto" or video.keep_frames:
+            return video.frames == "streamed"
+        return self._saved.streamed if self._saved else self._most_frames() > FRAMES_SHARE * free_disk(self.layout.root)
+
+    def _most_frames(self) -> float:
+        """Bytes of the frames of the shard that has most videos."""
+        seconds = mean_seconds(self.listing.videos) * max(map(len, self.shards.values()))
+        return sum(stream.frame_bytes(seconds) for stream in self.streams.values())
+
+    @functools.cached_property
     def streams(self) -> dict[str, Stream]:
         return self.config.streams
 
@@ -73,6 +87,18 @@ class Collection(DividedVideos):
     def encoders_to_run(self, targets: Targets = ("table",)) -> list[str]:
         """Those whose features jobs make."""
         return [name for name in self._used(targets) if not self.imported(name)]
+
+    def fed(self, encoder: str, shard: str) -> list[str]:
+        """The encoders that share the decoding of a streamed shard with this one; the job of the first decodes, and feeds them all.
+
+        They are those of the table that have something left; any other has a decoding of its own.
+        """
+        left = [name for name in self.encoders_to_run() if not self.current(name, shard)]
+        return left if encoder in left else [encoder]
+
+    def current(self, encoder: str, shard: str) -> bool:
+        """Whether the features of a shard are stored and were made by exactly this job: see Dag, which knows the jobs."""
+        raise NotImplementedError
 
     def text_encoders(self, targets: Targets = ("table",)) -> list[str]:
         """Encoders of queries, in order of their names."""
@@ -176,6 +202,12 @@ class Collection(DividedVideos):
         former = self.once(("former", encoder), lambda: {} if self.settled else resharding.donors(path.parent, self.place))
         store = ShardStore(path, stage="features", recipe=recipe, group="features", also=former.get(shard, ()))
         return {s.video_id for s in self.sources(shard) if not store.has(key(s.fingerprint, recipe))}
+
+
+def free_disk(folder: Path) -> int:
+    """Bytes free where a folder is, or will be."""
+    place = folder.absolute()
+    return shutil.disk_usage(next(each for each in (place, *place.parents) if each.exists())).free
 
 
 def _clip_sets(experiment: Experiment) -> dict[str, Experiment]:

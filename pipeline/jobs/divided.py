@@ -38,6 +38,11 @@ class DividedVideos(ABC):
     def divided_by(self) -> str:
         """What decides the shard of a video: its `content`, or its `id`."""
 
+    @property
+    @abstractmethod
+    def streamed(self) -> bool:
+        """Whether frames go to the encoders as they are decoded (`video.frames`); a job does as the run that started it."""
+
     @functools.cached_property
     def _saved(self) -> saved.Saved | None:
         """Of a job: what the workflow found when it started, of which a shard's job reads its own part alone."""
@@ -52,7 +57,9 @@ class DividedVideos(ABC):
 
     def save_listing(self) -> None:
         """Save the videos for the jobs of a run: what happens to the folder while it goes on concerns only who needs it."""
-        saved.save(self.layout.listing, self.queries, self.division, self.shards, FileCache(self.layout.fingerprints))
+        saved.save(
+            self.layout.listing, self.queries, self.division, self.shards, FileCache(self.layout.fingerprints), streamed=self.streamed
+        )
 
     @property
     def queries(self) -> dict[str, int]:

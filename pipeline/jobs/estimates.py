@@ -7,6 +7,7 @@ three or so for a stage (a test holds them against a finished run), and say so w
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -147,6 +148,14 @@ class Costs:
         size = sum(stream.frame_bytes(load.seconds) for stream in self.collection.streams.values())
         each = self.pixels / DECODED_PIXELS if self.speeds.decode is None else self.speeds.decode
         return Needs(start + load.seconds * each / self.machine.threads, memory, size)
+
+    def stream(self, encoders: Sequence[str], load: Load) -> Needs:
+        """Decoding the load's seconds and encoding their rows with all these encoders, side by side where a GPU encodes."""
+        decoding, encoding = self.decode(load), [self.encode(encoder, load) for encoder in encoders]
+        seconds = [decoding.seconds - DECODING[0], sum(each.seconds - self.start for each in encoding)]
+        memory = decoding.memory + sum(each.memory for each in encoding)
+        together = max(seconds) if self.machine.gpu else sum(seconds)
+        return Needs(self.start + together, memory, sum(each.disk for each in encoding))
 
     def merge(self, experiment: Experiment, load: Load) -> Needs:
         """Pooling and merging the load's videos into clips."""

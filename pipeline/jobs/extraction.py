@@ -67,14 +67,15 @@ class Annotations(Stage):
 
 
 class Frames(Stage):
-    """The frames every stream wants of a shard's videos."""
+    """The frames every stream wants of a shard's videos, where they are stored (`video.frames`)."""
 
     name, place, unit, temporary = "frames", "frames/{shard}", "videos", True
     parts = 1.0
     modules = ("pipeline.video.stage",)
 
     def jobs(self, collection: Collection, targets: Targets = ("table",)) -> list[dict[str, str]]:
-        return [{"shard": shard} for shard in collection.shard_names] if collection.encoders_to_run(targets) else []
+        stored = collection.encoders_to_run(targets) and not collection.streamed
+        return [{"shard": shard} for shard in collection.shard_names] if stored else []
 
     def manifest(self, layout: Layout, of: Wildcards) -> Path:
         return layout.frames_manifest(**of)
@@ -114,7 +115,13 @@ class Features(Stage):
         return MadeBy(collection.features_recipe(of["encoder"]), collection.content(of["shard"]), _world(collection))
 
     def needs(self, costs: Costs, load: Load, of: Wildcards) -> Needs:
-        return Needs(0.0, PYTHON[1], 0.0) if costs.collection.imported(of["encoder"]) else costs.encode(of["encoder"], load)
+        collection, encoder = costs.collection, of["encoder"]
+        if collection.imported(encoder):
+            return Needs(0.0, PYTHON[1], 0.0)
+        if not collection.streamed:
+            return costs.encode(encoder, load)
+        fed = collection.fed(encoder, of["shard"])
+        return costs.stream(fed, load) if encoder == fed[0] else costs.encode(encoder, load)._replace(seconds=costs.start)
 
     def left(self, collection: Collection, of: Wildcards) -> set[str]:
         return collection.missing(of["encoder"], of["shard"])

@@ -24,7 +24,7 @@ _END = "\n]}\n"
 class Saved:
     """The saved videos, of which only the first line was read.
 
-    `queries`: split -> their number; `division` of the `count` videos, as resharding.py records it.
+    `queries`: split -> their number; `division` of the `count` videos, as resharding.py records it; `streamed`: how the run treats frames.
     """
 
     path: Path
@@ -33,6 +33,7 @@ class Saved:
     count: int
     start: int  # of the first shard's line, in bytes
     sizes: list[int]  # of each shard's line, its end too
+    streamed: bool = False
 
     @classmethod
     def open(cls, path: Path) -> Self | None:
@@ -45,7 +46,7 @@ class Saved:
         if not head.endswith(b"[\n"):
             return None
         read = json.loads(head + b"]}")
-        return cls(path, read["queries"], read["division"], read["count"], start, read["bytes"])
+        return cls(path, read["queries"], read["division"], read["count"], start, read["bytes"], read.get("streamed", False))
 
     @property
     def names(self) -> list[str]:
@@ -68,13 +69,19 @@ class Saved:
 
 
 def save(
-    path: Path, queries: Mapping[str, int], division: Mapping[str, Any], shards: Mapping[str, Sequence[Source]], cache: FileCache
+    path: Path,
+    queries: Mapping[str, int],
+    division: Mapping[str, Any],
+    shards: Mapping[str, Sequence[Source]],
+    cache: FileCache,
+    *,
+    streamed: bool = False,
 ) -> None:
     """Write the file. `shards` in their order; `cache` remembers the states the files were seen in."""
     lines = [json.dumps([[*_fields(source), list(map(cache.seen, source.paths))] for source in sources]) for sources in shards.values()]
     last = len(lines) - 1
     sizes = [len(line) + (2 if i < last else 1) for i, line in enumerate(lines)]  # json.dumps gives ASCII
-    about = {"queries": queries, "division": division, "count": sum(map(len, shards.values())), "bytes": sizes}
+    about = {"queries": queries, "division": division, "count": sum(map(len, shards.values())), "bytes": sizes, "streamed": streamed}
     write_text(path, json.dumps(about)[:-1] + ', "videos": [\n' + ",\n".join(lines) + _END)
 
 

@@ -14,7 +14,8 @@ from pipeline.core.errors import VideoError
 from pipeline.encoders import base
 from pipeline.encoders.base import Caption, TextEncoder
 from pipeline.video import grids
-from pipeline.video.pool import Job, Pool
+from pipeline.video.messages import Job, Outcome
+from pipeline.video.pool import Pool
 
 ROWS = 64  # encoded at once
 
@@ -44,21 +45,23 @@ class FileEncoder:
         """
         settings, stream = self._config.video, self._settings.stream
         pool = Pool(1, timeout=settings.timeout, timeout_per_second=settings.timeout_per_second, memory_mb=settings.memory_mb)
-        with tempfile.TemporaryDirectory() as folder, pool:
+        with tempfile.TemporaryDirectory() as temporary, pool:
+            folder = Path(temporary) / "video"
             job = Job(
                 video_id=str(path),
                 paths=(str(path),),
                 streams={"rows": stream.recipe},
-                folder=Path(folder) / "video",
+                folder=folder,
                 frames_fps=settings.frames_fps,
                 keep_truncated=settings.keep_truncated,
                 decoder=settings.decoder,
             )
             outcome = next(pool.run([job]))
+            assert isinstance(outcome, Outcome)
             if outcome.code:
                 raise VideoError(outcome.code, outcome.message, where=path, fix="copy or encode the file again, or leave it out")
-            pixels = np.fromfile(job.folder / "rows.frames", np.uint8).reshape(-1, stream.size, stream.size, 3)
-            windows = np.load(job.folder / "rows.windows.npy")
+            pixels = np.fromfile(folder / "rows.frames", np.uint8).reshape(-1, stream.size, stream.size, 3)
+            windows = np.load(folder / "rows.windows.npy")
         start, end = grids.rows(outcome.duration, stream.every)
         taken = windows[:, 0] if stream.count == 1 else windows
         parts = [self._model.encode(pixels[taken[i : i + ROWS]]).float().cpu() for i in range(0, len(taken), ROWS)]

@@ -69,10 +69,17 @@ def plan(dag: Dag, config_file: str | Path, *, cores: int | None = None, measure
             "  ? arithmetic, good to a factor of three or so",
             "  all others extrapolate from this run's finished jobs",
             f"Total still to do: {estimates.spell_time(total)}. "
-            f"Disk: what each stage leaves; frames are temporary, shown per shard. Results go to {dag.layout.root}.",
+            f"Disk: what each stage leaves; {_frames(dag)}. Results go to {dag.layout.root}.",
             *dag.missing_weights(),
         ],
     )
+
+
+def _frames(dag: Dag) -> str:
+    """Where frames lie meanwhile."""
+    if dag.streamed:
+        return "frames are streamed, and the first encoder's job of a shard decodes it and feeds the others"
+    return "frames are temporary, shown per shard"
 
 
 def _annotations(dag: Dag) -> tuple[Annotations | None, list[str]]:

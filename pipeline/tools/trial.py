@@ -109,8 +109,8 @@ def _decoding(dag: Dag, sources: list[Source], folder: Path) -> float | None:
 
         frames, until = 0, math.inf
 
-        def add(self, stream: str, frame: np.ndarray) -> None:
-            super().add(stream, frame)
+        def add(self, stream: str, frame: np.ndarray, times: int) -> None:
+            super().add(stream, frame, times)
             self.frames += 1
             if time.process_time() > self.until:
                 raise _Enough

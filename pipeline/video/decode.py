@@ -22,7 +22,9 @@ from pipeline.video.readers import ClockError, DecordError, Folder, Frames, deco
 class Sink(Protocol):
     """Where frames go, in order, as they are made."""
 
-    def add(self, stream: str, frame: np.ndarray) -> None: ...
+    def add(self, stream: str, frame: np.ndarray, times: int) -> None:
+        """`frame` is the next one of a stream, `times` times in a row."""
+        ...
 
     def clear(self) -> None:
         """Forget everything added: the video is read again another way."""
@@ -171,7 +173,7 @@ def _serve(rows: dict[str, _Rows], until: float, current: tuple[float, Callable[
             rgb = current[1]() if rgb is None else rgb
             size, exact, resize, side, interpolation, corner = kind
             squares[kind] = square(rgb, size, exact=exact, resize=resize, side=side, interpolation=interpolation, corner=corner)
-        sink.add(name, squares[kind])
+        sink.add(name, squares[kind], stop - row.done)
         row.windows[row.done : stop] = len(row.taken)
         row.taken.append(current[0])
         row.done = stop

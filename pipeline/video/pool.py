@@ -9,20 +9,23 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from pipeline.core import install
 from pipeline.core.errors import DecoderError, StoreError, system_error
 from pipeline.video import worker
+from pipeline.video.messages import Again, Event, Job, Outcome, Row
 
 _START = 120.0  # seconds a process may take to start on a busy machine
-_LONGEST_WAIT = 3600.0  # seconds; poll(2) takes milliseconds as an int, some 24 days
+_LONGEST_WAIT = 0.5  # seconds until it is noticed that the outcomes are not wanted any more
 _START_TRIES = 3  # per worker, of processes that say nothing
 _KILLED_TRIES = (
     10  # per worker, of processes that someone kills before they are ready: one sweep may kill all, and the next their successors
@@ -30,44 +33,6 @@ _KILLED_TRIES = (
 _PAUSE = 0.2  # seconds before a killed one is replaced
 _KILLED = (-signal.SIGKILL, -signal.SIGTERM)  # by someone else
 _NO_MEMORY = ("bad_alloc", "MemoryError", "Cannot allocate memory")
-
-
-@dataclass(frozen=True)
-class Job:
-    """One video to decode: `streams` are stream recipes by name, `folder` where its frames go, `forced` why PyAV must read it (or "")."""
-
-    video_id: str
-    paths: tuple[str, ...]
-    streams: dict[str, dict[str, Any]]
-    folder: Path
-    frames_fps: float = 3.0
-    keep_truncated: bool = False
-    decoder: str = "pyav"
-    forced: str = ""
-    tries: int = 0
-
-    def line(self) -> bytes:
-        reading = {k: getattr(self, k) for k in ("frames_fps", "keep_truncated", "decoder", "forced")}
-        job = {"paths": self.paths, "streams": self.streams, "folder": str(self.folder), "reading": reading}
-        return (json.dumps(job) + "\n").encode()
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a video. `code` is "" when it was decoded, else a quarantine code; `path` is the file at fault.
-
-    `sums` holds the CRC-32 of each file in the job's folder.
-    """
-
-    job: Job
-    code: str = ""
-    message: str = ""
-    path: str = ""
-    decoder: str = ""
-    reason: str = ""
-    duration: float = 0.0
-    origin: float = 0.0
-    sums: dict[str, int] = field(default_factory=dict)
 
 
 class _Child:
@@ -83,6 +48,8 @@ class _Child:
         self.ready = False
         self.decoders: list[str] = []
         self.buffer = b""
+        self.announced: dict[str, Any] | None = None  # the row that comes, as far as it is `filled`
+        self.frames, self.filled = bytearray(), 0
         self.started = time.monotonic()
         self.deadline = self.started + _START
 
@@ -103,12 +70,33 @@ class _Child:
             self.process.stdin.flush()
 
     def messages(self) -> list[dict[str, Any]] | None:
-        """What it has said since, None when its output has ended."""
-        data = os.read(self.output, 1 << 16)
-        if not data:
-            return None
-        *lines, self.buffer = (self.buffer + data).split(b"\n")
-        return [json.loads(line) for line in lines]
+        """What it has said since, a row with its `frames`; None when its output has ended."""
+        if self.announced is not None:
+            got = os.readv(self.output, [memoryview(self.frames)[self.filled :]])
+            self.filled += got
+        else:
+            data = os.read(self.output, 1 << 16)
+            got, self.buffer = len(data), self.buffer + data
+        return list(self._whole()) if got else None
+
+    def _whole(self) -> Iterator[dict[str, Any]]:
+        """The messages that are complete."""
+        while True:
+            if self.announced is not None:
+                if self.filled < len(self.frames):
+                    return
+                message, self.announced = self.announced, None
+                yield {**message, "frames": self.frames}
+            line, newline, rest = self.buffer.partition(b"\n")
+            if not newline:
+                return
+            self.buffer, message = rest, json.loads(line)
+            if "row" in message:
+                self.announced, self.frames = message, bytearray(message["bytes"])
+                begun, self.buffer = rest[: len(self.frames)], rest[len(self.frames) :]
+                self.frames[: len(begun)], self.filled = begun, len(begun)
+            else:
+                yield message
 
     def end(self) -> int:
         """Kill it and return how it ended."""
@@ -130,10 +118,14 @@ class Pool:
     """Runs jobs in `workers` processes; a context manager, at whose end every process is gone.
 
     A video may take `timeout` seconds and `timeout_per_second` more per second of its length. A process is used for many videos.
+    Set `stop`, and outcomes end.
     """
 
-    def __init__(self, workers: int, *, timeout: float, timeout_per_second: float, memory_mb: int) -> None:
+    def __init__(
+        self, workers: int, *, timeout: float, timeout_per_second: float, memory_mb: int, stop: threading.Event | None = None
+    ) -> None:
         self._workers, self._timeout, self._per_second, self._memory = max(1, workers), timeout, timeout_per_second, memory_mb
+        self._stop = stop or threading.Event()
         self._children: list[_Child] = []
         self._false_starts = 0  # in a row
 
@@ -145,8 +137,8 @@ class Pool:
             child.end()
         self._children = []
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
-        """Decode every job, each outcome as it comes. A job that hangs or crashes under decord is tried once more with PyAV.
+    def run(self, jobs: Iterable[Job]) -> Iterator[Event]:
+        """Decode every job, what becomes of each as it comes. One that hangs or crashes under decord is tried once more with PyAV.
 
         Errors: DiskError or LimitError when frames cannot be written (not the video's fault), DecoderError when no process starts.
         """
@@ -154,14 +146,21 @@ class Pool:
         with selectors.DefaultSelector() as selector:
             for child in self._children:
                 selector.register(child.output, selectors.EVENT_READ, child)
-            while todo or any(child.job for child in self._children):
+            while not self._stop.is_set() and (todo or any(child.job for child in self._children)):
                 self._hand_out(todo, selector)
                 for child in self._waited(selector):
-                    outcome = self._step(child, selector)
-                    if isinstance(outcome, Job):
-                        todo.appendleft(outcome)
-                    elif outcome is not None:
-                        yield outcome
+                    for event in self._step(child, selector):
+                        if isinstance(event, Job):
+                            todo.appendleft(event)
+                            continue
+                        given = time.monotonic()
+                        yield event
+                        self._held_up(time.monotonic() - given)
+
+    def _held_up(self, seconds: float) -> None:
+        """Nobody read what the processes said for so long: that is not their time."""
+        for child in self._children:
+            child.started, child.deadline = child.started + seconds, child.deadline + seconds
 
     def _hand_out(self, todo: deque[Job], selector: selectors.BaseSelector) -> None:
         for child in self._children:
@@ -180,13 +179,16 @@ class Pool:
         late = [child for child in busy if child.deadline <= time.monotonic() and child not in heard]
         return heard + late
 
-    def _step(self, child: _Child, selector: selectors.BaseSelector) -> Outcome | Job | None:
-        """Hear one child out: an outcome, a job to try again, or nothing yet."""
-        if child.deadline <= time.monotonic() and not _readable(child):
-            return self._lost(child, selector, late=True)
+    def _step(self, child: _Child, selector: selectors.BaseSelector) -> Iterator[Event | Job]:
+        """Hear one child out: rows, an outcome, a job to try again, or nothing yet."""
+        if not _readable(child):
+            if child.deadline <= time.monotonic():  # it may have been given more time since
+                yield from self._lost(child, selector, late=True)
+            return
         messages = child.messages()
         if messages is None:
-            return self._lost(child, selector, late=False)
+            yield from self._lost(child, selector, late=False)
+            return
         for message in messages:
             if "ready" in message:
                 child.ready, self._false_starts = True, 0
@@ -199,13 +201,20 @@ class Pool:
                 child.decoders = message["decoders"]
                 child.deadline = child.started + self._timeout + self._per_second * message["seconds"]
             else:
-                job, child.job = child.job, None
-                assert job is not None
-                return _outcome(job, message)
-        return None
+                assert child.job is not None
+                yield self._heard(child, child.job, message)
 
-    def _lost(self, child: _Child, selector: selectors.BaseSelector, *, late: bool) -> Outcome | Job | None:
-        """A child that hangs or has died: replace it, and judge its video."""
+    def _heard(self, child: _Child, job: Job, message: dict[str, Any]) -> Event:
+        """What a child says of its video."""
+        if "again" in message:
+            return Again(job)
+        if "row" in message:
+            return Row(job, message["row"], np.frombuffer(message["frames"], np.uint8))
+        child.job = None
+        return _outcome(job, message)
+
+    def _lost(self, child: _Child, selector: selectors.BaseSelector, *, late: bool) -> list[Outcome | Job]:
+        """A child that hangs or has died: replace it, and judge its video, if it had one."""
         selector.unregister(child.output)
         self._children.remove(child)
         code, job, said = child.end(), child.job, child.last_words()
@@ -214,12 +223,16 @@ class Pool:
                 self._false_starts += 1
                 if (late or code < 0) and self._false_starts < (_START_TRIES if late else _KILLED_TRIES) * self._workers:
                     time.sleep(_PAUSE)
-                    return None
+                    return []
                 raise DecoderError(
                     f"a decoding process does not start ({f'waited {_START:.0f} s' if late else f'exit {code}'}): {said.strip()}",
                     fix="`prvr doctor` checks the decoders and says what is amiss",
                 )
-            return None
+            return []
+        return [self._judged(job, child, code, said, late=late)]
+
+    def _judged(self, job: Job, child: _Child, code: int, said: str, *, late: bool) -> Outcome | Job:
+        """What becomes of the video of a child that hung or ended with `code`: its outcome, or the job to try again."""
         decoder, seconds = "+".join(child.decoders), child.deadline - child.started
         name = signal.Signals(-code).name if code < 0 else f"exit {code}"
         killed = code == -signal.SIGKILL and not late

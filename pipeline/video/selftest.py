@@ -10,7 +10,8 @@ from av.codec.codec import UnknownCodecError
 
 from pipeline.config.streams import Stream
 from pipeline.video.grids import instants, shown, tolerance
-from pipeline.video.pool import Job, Outcome, Pool
+from pipeline.video.messages import Job, Outcome
+from pipeline.video.pool import Pool
 from pipeline.video.specimens import FPS, SPECIMENS, Specimen, folder_of_frames, make, number
 
 STREAMS = [Stream(0.2, "middle", 64), Stream(0.12, "start", 64), Stream(0.4, "window", 64, 8, 25.0, 1)]
@@ -40,6 +41,7 @@ def self_test(decoder: str = "pyav") -> list[tuple[str, bool, str]]:
         jobs.append(job("two files joined", [folder / SPECIMENS[0].file, folder / SPECIMENS[5].file], folder, decoder))
         with Pool(1, timeout=60.0, timeout_per_second=2.0, memory_mb=4096) as pool:
             for outcome in pool.run(jobs):
+                assert isinstance(outcome, Outcome)
                 name = outcome.job.video_id
                 wrong = faults(outcome, *truths[name])
                 results[name] = (name, not wrong, wrong or f"{outcome.decoder}: {outcome.reason}")
@@ -57,6 +59,7 @@ def faults(outcome: Outcome, numbers: np.ndarray, times: np.ndarray) -> str:
         return f"{outcome.code}: {outcome.message}"
     for stream in STREAMS:
         folder = outcome.job.folder
+        assert folder is not None
         frames = np.fromfile(folder / f"{stream.name}.frames", np.uint8).reshape(-1, stream.size, stream.size, 3)
         windows = np.load(folder / f"{stream.name}.windows.npy")
         wanted = instants(stream, outcome.duration)

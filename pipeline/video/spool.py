@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.core.errors import StoreDamaged
 from pipeline.core.source import Source
 from pipeline.core.store import recipe_hash
-from pipeline.video.pool import Outcome
+from pipeline.video.messages import Outcome
 
 
 class Decoded:
@@ -76,14 +76,8 @@ class Spool:
 
     def keep(self, source: Source, outcome: Outcome) -> None:
         """Give a decoded video its final name."""
-        about = {
-            "fingerprint": source.fingerprint,
-            "decoder": outcome.decoder,
-            "reason": outcome.reason,
-            "duration": outcome.duration,
-            "origin": outcome.origin,
-        }
-        kept = json.dumps({"key": self._key(source), "about": about, "sums": outcome.sums})
+        assert outcome.job.folder is not None
+        kept = json.dumps({"key": self._key(source), "about": about(source, outcome), "sums": outcome.sums})
         (outcome.job.folder / "about.json").write_text(f"{zlib.crc32(kept.encode())} {kept}")
         outcome.job.folder.rename(self._place(source))
 
@@ -106,6 +100,17 @@ class Spool:
 
     def remove(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def about(source: Source, outcome: Outcome) -> dict[str, Any]:
+    """What a manifest says of a decoded video."""
+    return {
+        "fingerprint": source.fingerprint,
+        "decoder": outcome.decoder,
+        "reason": outcome.reason,
+        "duration": outcome.duration,
+        "origin": outcome.origin,
+    }
 
 
 def _damaged(where: Path) -> StoreDamaged:

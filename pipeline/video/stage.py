@@ -1,15 +1,19 @@
-"""The frames stage: one shard's videos, decoded once for every stream, into one HDF5 per stream and a manifest.
+"""The frames stage: one shard's videos, decoded once for every stream, into one HDF5 per stream and a manifest; or to whoever reads them.
 
 First every wanted video is decoded into a spool beside the manifest, where finished ones survive a kill; then the spool is moved into
-the HDF5 files in the order of the shard, so the bytes depend neither on interruptions nor on which process was faster.
+the HDF5 files in the order of the shard, so the bytes depend neither on interruptions nor on which process was faster. Streamed, rows
+go from the decoding processes to the encoders through pipes, and never lie on a disk.
 """
 
 from __future__ import annotations
 
 import shutil
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,12 +24,13 @@ from pipeline.core.atomic import write_json
 from pipeline.core.layout import Layout
 from pipeline.core.progress import Meter
 from pipeline.core.provenance import UNUSABLE
-from pipeline.core.source import Source
+from pipeline.core.source import Frames, Reading, Source
 from pipeline.core.store import Ragged, Writer, create
 from pipeline.video.grids import rows
-from pipeline.video.pool import Job, Pool
+from pipeline.video.messages import Again, Event, Job, Outcome, Row
+from pipeline.video.pool import Pool
 from pipeline.video.quarantine import row
-from pipeline.video.spool import Decoded, Spool
+from pipeline.video.spool import Decoded, Spool, about
 
 
 def run(
@@ -45,7 +50,7 @@ def run(
     (int32 [N, count] rows of that video's frames, columns `start`, `end` s; items fingerprint, duration s, decoder, reason, origin s);
     both are there, without items, when no video is wanted. And frames/<shard>.json: videos, quarantine, skipped.
     """
-    spool = Spool(layout.frames_manifest(shard).with_name(f".{shard}.spool"), recipe)
+    spool = Spool(layout.spool(shard), recipe)
     chosen = [source for source in sources if source.video_id in wanted]
     quarantine = _decode(config, chosen, streams, spool, workers)
     videos: dict[str, Any] = {}
@@ -80,37 +85,101 @@ def versions() -> dict[str, str]:
 
 def _decode(config: Config, sources: list[Source], streams: dict[str, Stream], spool: Spool, workers: int) -> list[dict[str, Any]]:
     """Decode what the spool does not hold yet; returns the quarantine rows, in the order of the shard."""
-    settings = config.video
-    todo = {source.video_id: source for source in sources if (done := spool.find(source)) is None or not done.sound()}
+    todo = [source for source in sources if (done := spool.find(source)) is None or not done.sound()]
+    bad: dict[str, dict[str, Any]] = {}
+    for source, outcome in _decoded(config, todo, {source.video_id: streams for source in todo}, workers, folder=spool.begin):
+        assert isinstance(outcome, Outcome)
+        assert outcome.job.folder is not None
+        if outcome.code:
+            shutil.rmtree(outcome.job.folder, ignore_errors=True)
+            bad[source.video_id] = _unusable(outcome)
+        else:
+            spool.keep(source, outcome)
+    return [bad[source.video_id] for source in sources if source.video_id in bad]
+
+
+@dataclass
+class Decoding:
+    """The videos of a shard, streamed to who encodes them; when they have ended, `videos` and `quarantine` are as manifests hold them."""
+
+    config: Config
+    workers: int = 1
+    videos: dict[str, Any] = field(default_factory=dict)
+    quarantine: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def frames(self, sources: list[Source], streams: Mapping[str, Mapping[str, Stream]], stop: threading.Event) -> Generator[Frames]:
+        """Decode each video for its streams (video id -> name -> stream); all rows as they come, until `stop` is set.
+
+        Errors: see `Pool.run`.
+        """
+        readings: dict[str, Reading] = {}
+        for source, event in _decoded(self.config, sources, streams, self.workers, stop=stop):
+            before = readings.get(source.video_id)
+            if isinstance(event, Row):
+                assert before is not None  # every reading begins with Again
+                stream = streams[source.video_id][event.stream]
+                shape = (1, *([stream.count] if stream.count > 1 else []), stream.size, stream.size, 3)
+                yield Frames(before, stream.name, event.frames.reshape(shape))
+            elif isinstance(event, Outcome) and not event.code:
+                assert before is not None
+                yield from self._ended(before, source, event, streams[source.video_id])
+            else:
+                if before is not None:
+                    before.failed = True
+                if isinstance(event, Again):
+                    readings[source.video_id] = Reading(source.video_id)
+                else:
+                    self.quarantine[source.video_id] = _unusable(event)
+
+    def _ended(self, reading: Reading, source: Source, outcome: Outcome, streams: Mapping[str, Stream]) -> Iterator[Frames]:
+        reading.duration = outcome.duration
+        reading.times = {name: rows(outcome.duration, stream.every) for name, stream in streams.items()}
+        counts = {name: len(start) for name, (start, _) in reading.times.items()}
+        self.videos[source.video_id] = {**about(source, outcome), "rows": counts}
+        for name in streams:
+            yield Frames(reading, name, None)
+
+
+def _decoded(
+    config: Config,
+    sources: list[Source],
+    streams: Mapping[str, Mapping[str, Stream]],
+    workers: int,
+    *,
+    folder: Callable[[Source], Path | None] = lambda source: None,
+    stop: threading.Event | None = None,
+) -> Iterator[tuple[Source, Event]]:
+    """Decode every video for its streams (video id -> name -> stream), into its `folder` if it is given one: what comes of each."""
+    settings, named = config.video, {source.video_id: source for source in sources}
     jobs = [
         Job(
             video_id=source.video_id,
             paths=source.paths,
-            streams={name: stream.recipe for name, stream in streams.items()},
-            folder=spool.begin(source),
+            streams={name: stream.recipe for name, stream in streams[source.video_id].items()},
+            folder=folder(source),
             frames_fps=settings.frames_fps,
             keep_truncated=settings.keep_truncated,
             decoder=settings.decoder,
         )
-        for source in todo.values()
+        for source in sources
     ]
-    bad: dict[str, dict[str, Any]] = {}
-    pool = Pool(workers, timeout=settings.timeout, timeout_per_second=settings.timeout_per_second, memory_mb=settings.memory_mb)
-    with pool, Meter(len(jobs), "decode", "video") as meter:
-        for outcome in pool.run(jobs):
-            source = todo[outcome.job.video_id]
-            if not outcome.code and source.fingerprint.startswith(UNUSABLE):
-                # It came while the run was at work. What is stored under that fingerprint would be taken for any other such file's.
-                outcome = replace(
-                    outcome, code="MISSING", message="it could not be read when the run began; run again", path=source.paths[0]
-                )
-            if outcome.code:
-                shutil.rmtree(outcome.job.folder, ignore_errors=True)
-                bad[source.video_id] = row(source.video_id, outcome.path, outcome.code, outcome.message, outcome.decoder)
-            else:
-                spool.keep(source, outcome)
-            meter.update(1, f"{len(bad)} unusable" if bad else "")
-    return [bad[source.video_id] for source in sources if source.video_id in bad]
+    patience = {"timeout": settings.timeout, "timeout_per_second": settings.timeout_per_second}
+    bad = 0
+    with Pool(workers, **patience, memory_mb=settings.memory_mb, stop=stop) as pool, Meter(len(jobs), "decode", "video") as meter:
+        for event in pool.run(jobs):
+            source = named[event.job.video_id]
+            if isinstance(event, Outcome):
+                if not event.code and source.fingerprint.startswith(UNUSABLE):
+                    # It came while the run was at work. What is stored under that fingerprint would be taken for any other such file's.
+                    message = "it could not be read when the run began; run again"
+                    event = replace(event, code="MISSING", message=message, path=source.paths[0])
+                bad += bool(event.code)
+                meter.update(1, f"{bad} unusable" if bad else "")
+            yield source, event
+
+
+def _unusable(outcome: Outcome) -> dict[str, Any]:
+    return row(outcome.job.video_id, outcome.path, outcome.code, outcome.message, outcome.decoder)
 
 
 def _append(writer: Writer, source: Source, stream: Stream, done: Decoded) -> int:

@@ -1,7 +1,7 @@
 """A process that decodes one video after another and may be killed at any moment: `python -m pipeline.video.worker PARENT MEMORY_MB`.
 
 A decoder can hang with the interpreter locked, crash, or eat all memory; only another process survives that. Jobs come in as JSON
-lines on stdin, answers go out as JSON lines on the first stdout; frames go to files, so nothing large passes through a pipe.
+lines on stdin, answers go out as JSON lines on the first stdout; frames go to files, or row by row behind a line of their own.
 The process dies with its parent: the kernel kills it (Linux), and the end of stdin ends it.
 """
 
@@ -43,7 +43,7 @@ class Files:
         self.sums: dict[str, int] = {}  # CRC-32 of each file
         folder.mkdir(parents=True, exist_ok=True)
 
-    def add(self, stream: str, frame: np.ndarray) -> None:
+    def add(self, stream: str, frame: np.ndarray, times: int) -> None:
         try:
             name = f"{stream}.frames"
             if name not in self._open:
@@ -77,38 +77,69 @@ class Files:
             raise WriteError(f"frames cannot be written: {error.strerror}") from error
 
 
-def serve(jobs: queue.SimpleQueue[dict[str, Any]], answers: IO[str]) -> None:
+class Rows:
+    """A sink: each row goes to the parent once it is whole, as raw frames. A parent that does not read holds the decoding up."""
+
+    def __init__(self, answers: IO[bytes], streams: dict[str, Stream]) -> None:
+        self._answers, self._streams = answers, streams
+        self._row: dict[str, list[np.ndarray]] = {}
+        self.sums: dict[str, int] = {}  # it leaves no files
+
+    def add(self, stream: str, frame: np.ndarray, times: int) -> None:
+        row = self._row.setdefault(stream, [])
+        for _ in range(times):
+            row.append(frame)
+            if len(row) == self._streams[stream].count:
+                say(self._answers, row=stream, bytes=sum(each.nbytes for each in row))
+                for each in row:
+                    self._answers.write(each.data)
+                self._answers.flush()
+                row.clear()
+
+    def clear(self) -> None:
+        self._row = {}
+        say(self._answers, again=True)
+
+    def save(self, decoded: Decoded) -> None:
+        """Every row is whole by now."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+def say(answers: IO[bytes], **message: Any) -> None:
+    """Tell the parent."""
+    answers.write(json.dumps(message).encode() + b"\n")
+    answers.flush()
+
+
+def serve(jobs: queue.SimpleQueue[dict[str, Any]], answers: IO[bytes]) -> None:
     """Answer jobs for ever. First the length of the video and its decoders, so that the parent can set its patience; then the result."""
-
-    def say(**message: Any) -> None:
-        answers.write(json.dumps(message) + "\n")
-        answers.flush()
-
-    say(ready=True)
+    say(answers, ready=True)
     while True:
         job = jobs.get()
-        parts, paths, files = [], job["paths"], None
+        parts, paths, sink = [], job["paths"], None
         try:
             parts = inspect(paths, **job["reading"])
-            say(seconds=length(parts), decoders=sorted({part.choice.decoder for part in parts}))
+            say(answers, seconds=length(parts), decoders=sorted({part.choice.decoder for part in parts}))
             streams = {name: Stream(**recipe) for name, recipe in job["streams"].items()}
-            files = Files(Path(job["folder"]))
-            decoded = decode(parts, streams, files)
-            files.save(decoded)
-            say(done=[decoded.duration, decoded.decoder, decoded.reason, decoded.origin, files.sums])
+            sink = Files(Path(job["folder"])) if job["folder"] else Rows(answers, streams)
+            decoded = decode(parts, streams, sink)
+            sink.save(decoded)
+            say(answers, done=[decoded.duration, decoded.decoder, decoded.reason, decoded.origin, sink.sums])
         except VideoError as error:
-            say(bad=[error.code, str(error.what), error.where or paths[0], _decoders(parts)])
+            say(answers, bad=[error.code, str(error.what), error.where or paths[0], _decoders(parts)])
         except WriteError as error:
-            say(fatal=str(error), number=getattr(error.__cause__, "errno", None), where=job["folder"])
+            say(answers, fatal=str(error), number=getattr(error.__cause__, "errno", None), where=job["folder"])
         except MemoryError:
-            say(bad=["OUT_OF_MEMORY", "no memory for its frames", paths[0], _decoders(parts)])
+            say(answers, bad=["OUT_OF_MEMORY", "no memory for its frames", paths[0], _decoders(parts)])
         except Exception as error:  # a library's own exception: this video is not decoded, the next one may be
             text = (str(error).splitlines() or [""])[0]
-            say(bad=["DECODE_ERROR", f"{type(error).__name__}: {text}", paths[0], _decoders(parts)])
+            say(answers, bad=["DECODE_ERROR", f"{type(error).__name__}: {text}", paths[0], _decoders(parts)])
         finally:
-            if files is not None:
+            if sink is not None:
                 with suppress(OSError):  # what could not be written has been told
-                    files.close()
+                    sink.close()
             parts = []
             gc.collect()  # pictures hang on generators in reference cycles after an error
 
@@ -144,7 +175,7 @@ def limit_memory(megabytes: int) -> None:
 def main(parent: int, megabytes: int) -> None:
     """Serve the parent. What libraries print goes to stderr, never between the answers."""
     _bind(parent)
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     limit_memory(megabytes)
     jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()

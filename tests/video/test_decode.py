@@ -12,8 +12,9 @@ from PIL import Image
 from pipeline.config.streams import Stream
 from pipeline.core.errors import VideoError
 from pipeline.video.decode import Decoded, decode, inspect
+from pipeline.video.messages import Job
 from pipeline.video.picture import square
-from pipeline.video.pool import Job, Pool
+from pipeline.video.pool import Pool
 from pipeline.video.probe import probe
 from pipeline.video.selftest import faults, job, self_test
 from pipeline.video.specimens import SPECIMENS, Specimen, make, number
@@ -28,7 +29,7 @@ class Kept:
     def __init__(self) -> None:
         self.frames: dict[str, list[np.ndarray]] = {}
 
-    def add(self, stream: str, frame: np.ndarray) -> None:
+    def add(self, stream: str, frame: np.ndarray, times: int) -> None:
         self.frames.setdefault(stream, []).append(frame)
 
     def clear(self) -> None:

@@ -8,17 +8,20 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import psutil
 import pytest
 
 from pipeline.config.streams import Stream
 from pipeline.core.errors import DecoderError, DiskError
 from pipeline.video import pool
-from pipeline.video.pool import Job, Outcome, Pool
+from pipeline.video.messages import Again, Job, Outcome, Row
+from pipeline.video.pool import Pool
 from pipeline.video.specimens import SPECIMENS, Specimen, make
 
 STILL = Stream(0.5, "middle", 32)
@@ -172,3 +175,48 @@ def test_no_orphans(clip: Path, tmp_path: Path, root: Path, how: signal.Signals)
     while child.is_running() and child.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+def rows_of(clip: Path) -> Job:
+    """A job without a folder, of more rows than a pipe holds."""
+    large = Stream(0.04, "middle", 224)
+    return Job("rows", (str(clip),), {large.name: large.recipe})
+
+
+def test_rows_come_one_by_one(clip: Path, tmp_path: Path) -> None:
+    """The frames a file would hold, after the word that the video begins; a row of a window holds its frames, repeated ones too."""
+    looks = [Stream(0.1, "middle", 32), Stream(0.4, "window", 24, 8, 60.0, 1)]
+    streams = {look.name: look.recipe for look in looks}
+    with Pool(1, timeout=60, timeout_per_second=1, memory_mb=4096) as processes:
+        first, *rows, last = list(processes.run([Job("rows", (str(clip),), streams)]))
+        list(processes.run([Job("file", (str(clip),), streams, tmp_path / "file")]))
+    assert isinstance(first, Again)
+    assert isinstance(last, Outcome)
+    assert (last.code, last.sums) == ("", {})
+    for look in looks:
+        frames = np.fromfile(tmp_path / "file" / f"{look.name}.frames", np.uint8).reshape(-1, look.size, look.size, 3)
+        windows = np.load(tmp_path / "file" / f"{look.name}.windows.npy")
+        given = [row.frames for row in rows if isinstance(row, Row) and row.stream == look.name]
+        np.testing.assert_array_equal(np.stack(given).reshape(*windows.shape, look.size, look.size, 3), frames[windows])
+    assert len(np.unique(windows)) < windows.size
+
+
+def test_a_slow_reader_takes_no_time_from_the_decoding(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that goes on by 1000 s at every row, where a video may take 60: the process waits for its reader, it does not hang."""
+    late = 0.0
+    monkeypatch.setattr(pool, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + late, sleep=time.sleep))
+    codes: list[str] = []
+    with Pool(1, timeout=60, timeout_per_second=0.01, memory_mb=4096) as processes:
+        for event in processes.run([rows_of(clip)]):
+            late += 1000 * isinstance(event, Row)
+            codes += [event.code] if isinstance(event, Outcome) else []
+    assert late > 20_000
+    assert codes == [""]
+
+
+def test_outcomes_end_when_nobody_wants_them(clip: Path) -> None:
+    stop = threading.Event()
+    with Pool(1, timeout=600, timeout_per_second=1, memory_mb=4096, stop=stop) as processes:
+        for event in processes.run([rows_of(clip)] * 3):
+            assert not isinstance(event, Outcome)
+            stop.set()

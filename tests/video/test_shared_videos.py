@@ -14,7 +14,8 @@ from PIL import Image
 from pipeline.config.streams import Stream
 from pipeline.video import grids
 from pipeline.video.choose import choose
-from pipeline.video.pool import Job, Outcome, Pool
+from pipeline.video.messages import Job, Outcome
+from pipeline.video.pool import Pool
 from pipeline.video.probe import probe
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -25,7 +25,7 @@ from pipeline.core.store import open_store
 from pipeline.jobs import recipes
 from pipeline.video import quarantine, stage
 from pipeline.video.grids import rows
-from pipeline.video.pool import Job, Outcome
+from pipeline.video.messages import Job, Outcome
 from pipeline.video.specimens import SPECIMENS, make
 from pipeline.video.spool import Spool
 

@@ -411,6 +411,7 @@ TABLE: list[tuple[str, Change, dict[str, int]]] = [
     ("`runtime.batch_size`", config("runtime", "batch_size", value=7), {}),
     ("`runtime.threads`", config("runtime", "threads", value=2), {}),
     ("`runtime.keep_runs` and `tracking`", tracked, {}),
+    ("`video.frames`", config("video", "frames", value="streamed"), {}),
     ("temporary frames absent", frames_absent, {}),
     ("clips deleted, the final results there", clips_deleted, {}),
     ("a stored HDF5 of features deleted", features_store_deleted, {}),

@@ -212,9 +212,13 @@ def params_of(stage):
 
 # Frames are asked for only when the features are not current, so one encoder's change leaves the others alone.
 def frames_for(wildcards):
-    """The frames an encoder job reads: none when its features are already there."""
+    """What an encoder's job waits for: its frames, or where they are streamed the job that feeds it; nothing when its features are there."""
     if JOBS.current(wildcards.encoder, wildcards.shard):
         return []
+    if JOBS.streamed:
+        first, *_ = JOBS.fed(wildcards.encoder, wildcards.shard)
+        alone = first == wildcards.encoder
+        return WORLD if alone else [LAYOUT.features_manifest(first, wildcards.shard)]
     return [
         LAYOUT.frames(JOBS.stream(wildcards.encoder), wildcards.shard),
         LAYOUT.frames_manifest(wildcards.shard),
