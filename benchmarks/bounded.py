@@ -67,16 +67,14 @@ def configuration(folder: Path, runtime: dict) -> Config:
 
 
 def make(folder: Path, queries: int, videos: int, frames: int, clips: int, width: int, hidden: int) -> None:
-    """Files of random rows; query i asks for a video of its own as far as there are enough."""
+    """Files of random rows; query i asks for a video of its own as far as there are enough. Videos nobody asks for are not ranked."""
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "sizes.npy", np.array([frames, clips, width, hidden]))
     config = configuration(folder, {})
     layout, chosen, random = config.layout, config.experiment("main"), np.random.default_rng(0)
     ids = [f"v{i:07d}" for i in range(videos)]
     asked = [Query(f"q{i:07d}", ids[i * 7919 % videos], "test", "random", ((1.0, 3.0),)) for i in range(queries)]
-    known = table.of(Rows(tuple(Video(video, "test", 2.0 * frames) for video in ids), tuple(asked)))
-    every = pd.DataFrame({"video_id": ids, "split": "test", "duration": 2.0 * frames})  # also those that no query asks for
-    table.save(layout.annotations, dataclasses.replace(known, videos=every))
+    table.save(layout.annotations, table.of(Rows(tuple(Video(video, "test", 2.0 * frames) for video in ids), tuple(asked))))
     edges = np.arange(frames + 1, dtype=np.float32) * 2
     for number, first in enumerate(range(0, videos, SHARD)):
         some, shard = ids[first : first + SHARD], f"{number:03d}"
