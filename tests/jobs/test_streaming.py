@@ -207,6 +207,7 @@ main()
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 @pytest.mark.usefixtures("one_thread", "own_home")
 def test_ended_in_the_middle_it_leaves_nothing_and_goes_on(work: Make, root: Path) -> None:
     """By two signals: no process, no file that is not whole; what was finished is not made again, and the bytes are a calm run's."""
