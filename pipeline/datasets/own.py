@@ -59,6 +59,8 @@ def unfit(row: dict[str, Any]) -> list[str]:
     """What of a row's fields cannot be meant: a list or an object where a word is expected, characters that no text has."""
     problems = []
     for name, value in row.items():
+        if isinstance(value, str) and name.isprintable() and value.isprintable():
+            continue  # as nearly every field of a large file: no NUL and no half character can be printed
         if name in TEXTS and isinstance(value, list | dict | bool):
             kind = {list: "a list", dict: "an object", bool: "a truth value"}[type(value)]
             problems.append(f"{name} is {kind}, {'a sentence is expected (one line each)' if name == 'query' else 'a text is expected'}")
