@@ -13,10 +13,10 @@ SECONDS = 180.0  # of a video nobody knows the length of yet: between ActivityNe
 UNKNOWN_VIDEO = 30.0 * 1280 * 720  # pixels a second of a video that was not looked at
 _PROBED = 48  # files opened to guess the mean length where none is annotated
 _LOOK = """
-import sys, av
-for line in sys.stdin.read().splitlines():
+import os, sys, av
+for name in filter(None, sys.stdin.buffer.read().split(bytes(1))):
     try:
-        with av.open(line) as file:
+        with av.open(os.fsdecode(name)) as file:
             video = file.streams.video[0]
             print(file.duration / 1e6, float(video.average_rate) * video.width * video.height, flush=True)
     except Exception:
@@ -50,11 +50,10 @@ def look(paths: list[str], timeout: float = 60.0) -> list[tuple[float, float]]:
     """(seconds, pixels a second) of those files whose headers say so, read in a child process that is killed when it takes too long."""
     if not paths:
         return []
-    child = subprocess.Popen(
-        [sys.executable, "-c", _LOOK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    child = subprocess.Popen([sys.executable, "-c", _LOOK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    names = b"\0".join(map(os.fsencode, paths))  # a name may hold any other byte: line breaks, and what is no UTF-8
     try:
-        said, _ = child.communicate("\n".join(paths), timeout=timeout)
+        said, _ = child.communicate(names, timeout=timeout)
     except subprocess.TimeoutExpired:
         child.kill()
         said, _ = child.communicate()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -42,8 +44,11 @@ def test_temporary_frames_are_counted_once_per_frame_looked_at() -> None:
 def test_headers_of_files_are_read_apart(tmp_path: Path) -> None:
     encode(tmp_path / "a.mp4", 2.0, 0)
     (tmp_path / "b.mp4").write_text("no video")
-    headers = look([str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4"), str(tmp_path / "none.mp4")])
-    assert headers == [(pytest.approx(2.0, abs=0.2), pytest.approx(FPS * SIZE * SIZE))]
+    (tmp_path / "two\nlines.mp4").hardlink_to(tmp_path / "a.mp4")
+    odd = os.fsdecode(bytes(tmp_path) + b"/caf\xe9.mp4")  # as an old archive's, no UTF-8
+    shutil.copy(tmp_path / "a.mp4", odd)
+    headers = look([odd, *(str(tmp_path / name) for name in ("a.mp4", "b.mp4", "none.mp4", "two\nlines.mp4"))])
+    assert headers[-2:] == [(pytest.approx(2.0, abs=0.2), pytest.approx(FPS * SIZE * SIZE))] * 2
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(40, "40 s"), (720, "12 min"), (12600, "3.5 h"), (181440, "2.1 days")])
