@@ -6,6 +6,7 @@ that sits in a lock or in `poll`, not before something else wakes it. Source: do
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import signal
@@ -16,6 +17,7 @@ from types import FrameType
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # `kill`, Ctrl-C, a closed terminal
 _POKE = signal.SIGURG  # nobody sends it, and a process without a handler ignores it
+_PR_SET_PDEATHSIG = 1
 _AGAIN = 0.05  # seconds between two pokes: one that comes just before the main thread goes to sleep wakes nobody
 
 
@@ -78,3 +80,11 @@ def leave(number: int) -> None:
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     sys.exit(128 + number)
+
+
+def end_with(parent: int) -> None:
+    """End this process with the one that started it: a killed parent cannot tell it, and what waits for work would wait for ever."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)  # it died before this line

@@ -5,19 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import os
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from threading import Thread
 
 from pipeline.config.schema import Config
 from pipeline.core.atomic import write_json, write_text
 from pipeline.core.layout import Layout
 from pipeline.core.notices import say
 from pipeline.core.progress import track
+from pipeline.core.signals import end_with
 from pipeline.demo import render
 from pipeline.demo.scenes import VideoSpec
 from pipeline.demo.world import qrels, rows, world
@@ -49,24 +48,13 @@ def _render(specs: Sequence[VideoSpec], folder: Path, workers: int) -> Iterator[
         yield from map(draw, specs)
         return
     try:
-        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with, initargs=(os.getpid(),))
+        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with, initargs=(os.getpid(),))
     except OSError as error:  # its semaphores lie in /dev/shm, which a container may lack
         say(f"note: no shared memory here ({error.strerror}: /dev/shm): one process draws all videos")
         yield from map(draw, specs)
         return
     with pool:
         yield from pool.map(draw, specs, chunksize=4)
-
-
-def _end_with(parent: int) -> None:
-    """End this process when the job that started it is gone: a killed one cannot tell its workers, which would wait for ever."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
 
 
 def _one(spec: VideoSpec, folder: Path) -> None:

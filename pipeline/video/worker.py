@@ -7,7 +7,6 @@ The process dies with its parent: the kernel kills it (Linux), and the end of st
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
 import os
@@ -25,9 +24,8 @@ import numpy as np
 
 from pipeline.config.streams import Stream
 from pipeline.core.errors import VideoError
+from pipeline.core.signals import end_with
 from pipeline.video.decode import Decoded, decode, inspect, length
-
-_PR_SET_PDEATHSIG = 1
 
 
 class WriteError(Exception):
@@ -154,15 +152,6 @@ def _read(lines: IO[str], jobs: queue.SimpleQueue[dict[str, Any]]) -> None:
     os._exit(0)  # the parent is gone, or needs this process no more
 
 
-def _bind(parent: int) -> None:
-    """Die with the parent, leave Ctrl-C to it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(0)  # it died before this line
-
-
 def limit_memory(megabytes: int) -> None:
     """Let the address space grow by so much from here: allocations beyond fail instead of starving the machine."""
     pages = int(Path("/proc/self/statm").read_text().split()[0]) if sys.platform == "linux" else 0
@@ -174,7 +163,8 @@ def limit_memory(megabytes: int) -> None:
 
 def main(parent: int, megabytes: int) -> None:
     """Serve the parent. What libraries print goes to stderr, never between the answers."""
-    _bind(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
+    end_with(parent)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     limit_memory(megabytes)
