@@ -46,21 +46,22 @@ class Collection(DividedVideos):
             return self.config.video.shard_size
         if self.divided_by == "id":
             return USUAL
-        videos = self.listing.videos
-        seconds = mean_seconds(videos)
-        return shard_size(len(videos), sum(stream.frame_bytes(seconds) for stream in self.streams.values()))
+        return shard_size(len(self.listing.videos), self._frames_of_a_video)
+
+    @functools.cached_property
+    def _frames_of_a_video(self) -> float:
+        """Bytes of the temporary frames of a video of the mean length, which may take a look at headers."""
+        seconds = mean_seconds(self.listing.videos)
+        return sum(stream.frame_bytes(seconds) for stream in self.streams.values())
 
     @functools.cached_property
     def streamed(self) -> bool:
         video = self.config.video
         if video.frames != "auto" or video.keep_frames:
             return video.frames == "streamed"
-        return self._saved.streamed if self._saved else self._most_frames() > FRAMES_SHARE * free_disk(self.layout.root)
-
-    def _most_frames(self) -> float:
-        """Bytes of the frames of the shard that has most videos."""
-        seconds = mean_seconds(self.listing.videos) * max(map(len, self.shards.values()))
-        return sum(stream.frame_bytes(seconds) for stream in self.streams.values())
+        if self._saved:
+            return self._saved.streamed
+        return max(map(len, self.shards.values())) * self._frames_of_a_video > FRAMES_SHARE * free_disk(self.layout.root)
 
     @functools.cached_property
     def streams(self) -> dict[str, Stream]:
