@@ -125,7 +125,10 @@ def family(name: str, folder: Path) -> Path:
     clip_folder(folder, tiny_clip(), cfg, preprocess)  # for its vocabulary and configuration
     with torch.random.fork_rng():
         torch.manual_seed(5)
-        model = randomised(create_model(f"local-dir:{folder}", load_weights=False, pretrained_image=False, pretrained_text=False))
+        model = create_model(f"local-dir:{folder}", load_weights=False, pretrained_image=False, pretrained_text=False)
+        if name == "coca":  # open_clip leaves its decoder's projection as the memory was: not a number, now and then
+            torch.nn.init.normal_(model.text_decoder.text_projection, std=0.1)
+        randomised(model)
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
     if name in OF_HUB:
         tokenizer(folder, name)
