@@ -3,8 +3,9 @@
     python -m benchmarks.long_videos [--hours 0.2 3 10]
 
 A video of so many hours is joined, without coding it again, from videos of the generated benchmark world-1, whose events and times are
-known. For each length it is the gallery, with a short video beside it; a tiny model is trained on short videos; and the long video's own
-captions are asked, of the trained model and of the frozen encoder. One length a run of the workflow, so that a stage's figures are its own.
+known. For each length it is the gallery, with a short video beside it; a tiny model is trained on short videos, once with whole videos and
+once with windows; and the long video's own captions are asked, of both models and of the frozen encoder. One length a run of the workflow,
+so that a stage's figures are its own.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from pipeline.demo.world import world
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = Demo(world="world-1", seed=1, train=8, val=2, test=10)
-STAGES = ("frames", "features", "clips", "train", "evaluate")
+EXPERIMENTS: dict[str, dict[str, Any]] = {"whole": {}, "windows": {"clips": {"window": 256.0}}}
 ASKED = 40  # captions of the long video that are asked, evenly spread over it
 
 
@@ -96,7 +97,7 @@ def configuration() -> dict[str, Any]:
     del config["demo"], config["compare"]
     config |= {
         "dataset": {"name": "long", "kind": "own", "videos": "videos", "annotations": "queries.csv"},
-        "experiments": {"main": {}},
+        "experiments": EXPERIMENTS,
         "seeds": [1],
         "evaluation": {"split": "test"},
     }
@@ -122,25 +123,37 @@ def measured(hours: float, rendered: Path, folder: Path) -> dict[str, Any]:
     run(folder, "snakemake", "--snakefile", str(ROOT / "Snakefile"), *common)
     results = folder / "results" / "long"
     found: dict[str, Any] = {"hours": hours, "captions": asked}
-    for stage in STAGES:
-        jobs = pd.concat([pd.read_csv(path, sep="\t") for path in sorted((results / "benchmarks" / stage).rglob("*.tsv"))])
-        found[f"{stage}, s"], found[f"{stage}, MB"] = jobs["cpu_time"].sum(), jobs["max_rss"].max()
+    for stage in ("frames", "features"):
+        found |= _cost(stage, list((results / "benchmarks" / stage).rglob("*.tsv")))
     found["features, MB on disk"] = sum(path.stat().st_size for path in (results / "features").rglob("*.h5")) / 1e6
-    metrics = json.loads((results / "runs" / "main" / "seed1" / "metrics.json").read_text())
-    found["moments, % hit"] = metrics["moments"]["frame"]["inside"]
+    for name in EXPERIMENTS:
+        merged = [
+            path for path in (results / "benchmarks" / "clips").rglob("*.tsv") if ("window" in str(path.parent)) == (name == "windows")
+        ]
+        found |= _cost(f"clips, {name}", merged)
+        for stage in ("train", "evaluate"):
+            found |= _cost(f"{stage}, {name}", [path for path in (results / "benchmarks" / stage).rglob("*.tsv") if name in str(path)])
+        metrics = json.loads((results / "runs" / name / "seed1" / "metrics.json").read_text())
+        found[f"best row in the moment, {name}, %"] = metrics["moments"]["frame"]["inside"]
     found |= searched(folder, hours)
     return found
 
 
+def _cost(what: str, files: Sequence[Path]) -> dict[str, float]:
+    """Processor seconds of some jobs together, and the memory of the largest."""
+    jobs = pd.concat([pd.read_csv(path, sep="\t") for path in files])
+    return {f"{what}, s": jobs["cpu_time"].sum(), f"{what}, MB": jobs["max_rss"].max()}
+
+
 def searched(folder: Path, hours: float) -> dict[str, Any]:
-    """A caption from the middle of the long video, asked of the trained model and of the frozen encoder: seconds, and how far off."""
+    """A caption from the middle of the long video, asked of the trained models and of the frozen encoder: seconds, and how far off."""
     with (folder / "queries.csv").open(encoding="utf-8") as file:
         row = next(row for row in csv.DictReader(file) if row["path"] == "long.mp4" and float(row["start"]) >= hours * 1800)
     found: dict[str, Any] = {}
-    for model, flags in (("trained", ()), ("frozen", ("--zero-shot",))):
+    for model, flags in (*((name, ("--experiment", name)) for name in EXPERIMENTS), ("frozen", ("--zero-shot",))):
         run(folder, "pipeline.cli", "search", row["query"], "--json", *flags)  # the first one prepares what the others use
         seconds, said = run(folder, "pipeline.cli", "search", row["query"], "--json", *flags)
-        (hit,) = [hit for hit in json.loads(said)["hits"] if hit["video"] == "long"]
+        (hit,) = [hit for hit in json.loads(said)["hits"] if hit["video_id"] == "long"]
         spans = [(moment["start"], moment["end"]) for moment in hit["moments"]]
         found[f"search, {model}, s"] = seconds
         found[f"moment of {model}, s off"] = min(max(0.0, begin - float(row["end"]), float(row["start"]) - end) for begin, end in spans)

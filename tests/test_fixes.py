@@ -80,9 +80,10 @@ CASES: dict[str, dict[str, str]] = {
     "jobs.videos:_bundle": {"run `prvr import`": IMPORTS},
     "jobs.videos:_all_imported": {"name the folder": IMPORTS},
     "models.checkpoint:fill": {"delete the file": MADE_AGAIN},
-    "ranking.data:_arrays": {"delete this folder": f"{WORKFLOW}::test_a_video_in_two_shards_of_clips"},
     "ranking.data:_teacher_rows": {"run the workflow again": f"{WORKFLOW}::test_a_video_that_one_encoder_lacks"},
     "ranking.data:_order": {"delete the file": MADE_AGAIN},
+    "ranking.shards:arrays": {"delete this folder": f"{WORKFLOW}::test_a_video_in_two_shards_of_clips"},
+    "ranking.shards:units": {"delete this folder": f"{WORKFLOW}::test_a_video_in_two_shards_of_clips"},
     "search.engine:Engine.of_picture": {
         "ask the frozen encoder": "tests/search/test_frozen.py::test_a_picture_is_seen_as_a_frame_of_a_video_is"
     },

@@ -50,7 +50,7 @@ def levels(settings: Clips, variant: str) -> list[int]:
 def recipe(experiment: Experiment) -> dict[str, Any]:
     """Every value that decides the content of a clips file: the switches with their variant resolved, and the encoders in order."""
     settings = experiment.clips
-    made = settings.model_dump(exclude={"merge_rate"})
+    made = settings.model_dump(exclude={"merge_rate"} if settings.window else {"merge_rate", "window"})
     made |= {
         "features": list(experiment.features),
         "schedule": schedule(settings, experiment.variant),
@@ -66,5 +66,6 @@ def recipe_name(experiment: Experiment) -> str:
     settings = experiment.clips
     method = settings.method.replace("_", "")
     capped = "capped" if settings.frame_rows == "capped" else ""
-    shape = f"{method}{capped}{settings.frames}to{settings.clips}-tau{settings.tau:g}"
+    window = f"-window{settings.window:g}s" if settings.window else ""
+    shape = f"{method}{capped}{settings.frames}to{settings.clips}-tau{settings.tau:g}{window}"
     return f"{'-'.join(experiment.features)}-{shape}-{recipe_hash(recipe(experiment))[:8]}"

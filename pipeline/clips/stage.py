@@ -1,10 +1,10 @@
-"""The clips stage: one shard's feature rows become 128 frames, 32 clips and their contexts per video."""
+"""The clips stage: one shard's feature rows become 128 frames, 32 clips and their contexts per video, or per window of a long one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from pipeline.clips import grids, pooling
 from pipeline.clips.context import contexts
 from pipeline.clips.op_tome import MergedClips, op_tome, uniform
 from pipeline.clips.recipe import levels, recipe, recipe_name, schedule
+from pipeline.clips.windows import windows
 from pipeline.config.method import Clips, Experiment
 from pipeline.config.schema import Config
 from pipeline.core.errors import ConfigError, EncoderError
@@ -39,7 +40,8 @@ def run(
 
     Shapes: table `videos` [video_id, duration s]; `frames` [V, F, D] and `clips` [V, C, D] un-normalised; `frame_count` [V] rows of
     `frames` that are not padding; `sizes` [V, C];
-    `frame_to_clip` [V, F]; `context` [V, C], `context_count` [V], `context_ratio` [V]; `start`, `end` [V, F] s. Errors: GridError when
+    `frame_to_clip` [V, F]; `context` [V, C], `context_count` [V], `context_ratio` [V]; `start`, `end` [V, F] s. With `clips.window` V
+    counts windows, a video's one after the other, and the table has `start` and `end` [s] of each. Errors: GridError when
     the encoders' rows do not cover the same times, EncoderError for features that are not finite, StoreError.
     """
     chosen = config.experiment(experiment)
@@ -50,19 +52,51 @@ def run(
         stored = {name: reader.ragged("features", lazy=True) for name, reader in opened.items() if "features" in reader}
         ids = grids.check_videos(_ids(config, {name: stored[name].ids if name in stored else [] for name in chosen.features}))
         dims = {name: stored[name].values.shape[1] if name in stored else _declared(opened[name]) for name in chosen.features}
-        result = empty(chosen.clips, len(ids), sum(dims.values()))
-        with Meter(len(ids), f"clips {shard}", "video") as meter:
-            for first in range(0, len(ids), BATCH):
-                batch = ids[first : first + BATCH]
+        units = [unit for video_id in ids for unit in _units(video_id, stored, chosen.clips.window)]
+        result = empty(chosen.clips, len(units), sum(dims.values()))
+        with Meter(len(units), f"clips {shard}", "video" if chosen.clips.window is None else "window") as meter:
+            for first in range(0, len(units), BATCH):
+                batch = units[first : first + BATCH]
                 _fill(result, first, batch, stored, chosen)
                 meter.update(len(batch))
-        durations = [float(stored[chosen.features[0]].items["duration"][stored[chosen.features[0]].index[i]]) for i in ids]
     with create(layout.clips(recipe_name(chosen), shard), stage="clips", recipe=recipe(chosen), shard=shard, dims=dims) as writer:
-        writer.table(
-            "videos", pd.DataFrame({"video_id": pd.Series(ids, dtype=object), "duration": np.asarray(durations, dtype=np.float64)})
-        )
+        writer.table("videos", _table(units, windowed=chosen.clips.window is not None))
         for name, array in result.items():
             writer.array(name, array, finite=True)
+
+
+class _Unit(NamedTuple):
+    """What is pooled and ranked by itself: a video, or a window of one. `rows` of its own; `duration` of the whole video in seconds."""
+
+    video_id: str
+    rows: slice
+    start: np.ndarray
+    end: np.ndarray
+    duration: float
+
+
+def _units(video_id: str, stored: dict[str, Ragged], window: float | None) -> list[_Unit]:
+    """The units of one video, whose encoders' rows must cover the same times."""
+    spans = {name: (data.columns["start"][data.rows(video_id)], data.columns["end"][data.rows(video_id)]) for name, data in stored.items()}
+    grids.check(video_id, spans)
+    start, end = next(iter(spans.values()))
+    first = next(iter(stored.values()))
+    duration = float(first.items["duration"][first.index[video_id]])
+    parts = [slice(0, len(start))] if window is None else windows(start, end, window)
+    return [_Unit(video_id, rows, start[rows], end[rows], duration) for rows in parts]
+
+
+def _table(units: Sequence[_Unit], *, windowed: bool) -> pd.DataFrame:
+    table = pd.DataFrame(
+        {
+            "video_id": pd.Series([unit.video_id for unit in units], dtype=object),
+            "duration": np.asarray([unit.duration for unit in units], dtype=np.float64),
+        }
+    )
+    if windowed:
+        table["start"] = np.asarray([unit.start[0] for unit in units], dtype=np.float64)
+        table["end"] = np.asarray([unit.end[-1] for unit in units], dtype=np.float64)
+    return table
 
 
 def _no_teacher(experiment: str) -> Experiment:
@@ -101,14 +135,13 @@ def empty(settings: Clips, videos: int, width: int) -> dict[str, np.ndarray]:
     }
 
 
-def _fill(result: dict[str, np.ndarray], first: int, batch: list[str], stored: dict[str, Ragged], chosen: Experiment) -> None:
-    """Compute one batch of videos into its rows of `result`."""
+def _fill(result: dict[str, np.ndarray], first: int, batch: Sequence[_Unit], stored: dict[str, Ragged], chosen: Experiment) -> None:
+    """Compute one batch of units into its rows of `result`."""
     settings, place = chosen.clips, slice(first, first + len(batch))
     videos = []
-    for i, video_id in enumerate(batch):
-        rows, start, end = _rows(video_id, stored, settings.join)
-        videos.append(rows)
-        result["start"][first + i], result["end"][first + i] = times(start, end, settings)
+    for i, unit in enumerate(batch):
+        videos.append(_rows(unit, stored, settings.join))
+        result["start"][first + i], result["end"][first + i] = times(unit.start, unit.end, settings)
     for name, values in merge(videos, chosen).items():
         result[name][place] = values
 
@@ -184,19 +217,20 @@ def _straight(videos: Sequence[np.ndarray], counts: Tensor, settings: Clips) -> 
     return MergedClips(torch.from_numpy(np.stack(clips)), sizes, owner.clamp_max(settings.clips - 1))
 
 
-def _rows(video_id: str, stored: dict[str, Ragged], join: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The encoders' rows side by side, and the times they share. Shapes: -> float32 [N, D], [N] s, [N] s."""
-    spans = {name: (data.columns["start"][data.rows(video_id)], data.columns["end"][data.rows(video_id)]) for name, data in stored.items()}
-    grids.check(video_id, spans)
+def _rows(unit: _Unit, stored: dict[str, Ragged], join: str) -> np.ndarray:
+    """The encoders' rows of a unit side by side. Shapes: -> float32 [N, D]."""
     parts = []
     for name, data in stored.items():
-        rows = data[video_id].astype(np.float32)
+        first = data.rows(unit.video_id).start
+        rows = np.asarray(data.values[first + unit.rows.start : first + unit.rows.stop]).astype(np.float32)
         if not np.isfinite(rows).all():
             raise EncoderError(
-                f"features of {name} hold values that are not numbers", where=f"video {video_id}", fix="encode again with `precision: fp32`"
+                f"features of {name} hold values that are not numbers",
+                where=f"video {unit.video_id}",
+                fix="encode again with `precision: fp32`",
             )
         parts.append(rows / (np.linalg.norm(rows, axis=1, keepdims=True) + NORM_FLOOR) if join == "unit" else rows)
-    return np.concatenate(parts, axis=1), *next(iter(spans.values()))
+    return np.concatenate(parts, axis=1)
 
 
 def _declared(reader: Reader) -> int:

@@ -20,6 +20,12 @@ class Clips(Section):
 
     frames: PositiveInt = Field(128, description="Pooled frame rows per video.")
     clips: int = Field(32, ge=1, le=256, description="Clips per video.")
+    window: float | None = Field(
+        None,
+        gt=0,
+        description="Seconds. Longer videos become windows of this length, half overlapping, each with `frames` and `clips` of its own and "
+        "ranked by itself; a video scores as its best window. null: a video is one, however long.",
+    )
     frame_rows: Literal["fixed", "capped"] = Field(
         "fixed",
         description="`fixed`: every video has `frames` rows, a short one repeats its own. "

@@ -12,7 +12,7 @@ from pipeline.config.method import Experiment
 from pipeline.config.schema import Config
 from pipeline.core.layout import Layout
 from pipeline.core.store import open_store, recipe_hash
-from pipeline.evaluation import time_line
+from pipeline.datasets import time_line
 from pipeline.evaluation.judged import Judgements, judgements
 from pipeline.evaluation.moments import within
 from pipeline.ranking import data
@@ -46,7 +46,7 @@ class Inputs:
     @property
     def scale(self) -> np.ndarray:
         """File seconds per annotated second: [V]."""
-        return time_line.scale(self.annotated, self.split.videos.duration)
+        return time_line.scale(self.annotated, self.split.durations)
 
 
 def load_split(config: Config, experiment: str = "", split: str = "") -> data.Split:
@@ -74,6 +74,7 @@ def load(layout: Layout, experiment: Experiment, split: str, texts: data.MadeBy 
         clips=folder,
         text=text,
         teacher=teacher,
+        training=False,
         needs_teacher=has_teacher,
         room=room,
         made_by=recipe_hash(recipe(experiment)),
@@ -82,14 +83,14 @@ def load(layout: Layout, experiment: Experiment, split: str, texts: data.MadeBy 
     judged = experiment.evaluation.relevance
     known = read.annotations
     wanted = known.queries[known.queries["split"] == split]
-    videos = set(read.videos.ids)
+    videos = set(read.ids)
     spans = [known.moments[query] for query in read.queries.ids]
-    annotated = known.videos.set_index("video_id")["duration"].loc[read.videos.ids].to_numpy(dtype=np.float64)
+    annotated = known.videos.set_index("video_id")["duration"].loc[read.ids].to_numpy(dtype=np.float64)
     offsets = np.cumsum([0, *(len(span) for span in spans)])
     owner = read.queries.video.numpy()
-    scale = time_line.scale(annotated, read.videos.duration)[owner]
-    values = (np.concatenate(spans) if spans else np.zeros((0, 2))) * np.repeat(scale, np.diff(offsets))[:, None]
-    offsets, values, lost = within(offsets, values, read.videos.duration[owner])
+    factor = time_line.scale(annotated, read.durations)[owner]
+    values = (np.concatenate(spans) if spans else np.zeros((0, 2))) * np.repeat(factor, np.diff(offsets))[:, None]
+    offsets, values, lost = within(offsets, values, read.durations[owner])
     return Inputs(
         split=read,
         queries=wanted.set_index("query_id", drop=False).loc[read.queries.ids].reset_index(drop=True),

@@ -38,7 +38,7 @@ def judgements(file: str | None, known: Annotations, split: Split) -> Judgements
         return None
     pairs = zip(known.queries["query_id"], known.queries["cap_id"], strict=True)
     answers = files.resolve(files.read(file), pairs, set(known.videos["video_id"]), file)
-    place = {video: i for i, video in enumerate(split.videos.ids)}
+    place = {video: i for i, video in enumerate(split.ids)}
     named = [(i, answers[query]) for i, query in enumerate(split.queries.ids) if query in answers]
     found = torch.tensor([(i, place[video]) for i, videos in named for video in videos if video in place]).reshape(-1, 2)
     own = split.queries.video[found[:, 0]] == found[:, 1]

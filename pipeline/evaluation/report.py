@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pipeline.evaluation import collapse, judged, moments, time_line
+from pipeline.datasets import time_line
+from pipeline.evaluation import collapse, judged, moments
 from pipeline.evaluation.inputs import Inputs
 from pipeline.evaluation.scored import Ranked
 from pipeline.ranking.metrics import chance, recalls
@@ -27,13 +28,13 @@ def query_table(inputs: Inputs, ranked: Ranked, windows: list[list[list[float]]]
     split = inputs.split
     truth = split.queries.video.numpy()
     best = ranked.similarity.argmax(1).cpu().numpy()
-    middle = (split.videos.start + split.videos.end)[truth, best] / 2
-    ratio = moments.ratios(*inputs.moments, split.videos.duration[truth])
+    middle = (split.videos.start + split.videos.end)[ranked.windows[:, 0].numpy(), best] / 2
+    ratio = moments.ratios(*inputs.moments, split.durations[truth])
     known = ~np.isnan(middle) & (np.diff(inputs.moments[0]) > 0)
-    table = pd.DataFrame({"query_id": split.queries.ids, "video_id": [split.videos.ids[i] for i in truth]})
+    table = pd.DataFrame({"query_id": split.queries.ids, "video_id": [split.ids[i] for i in truth]})
     for name, values in ranked.ranks.items():
         table[f"rank_{name}"] = values.numpy()
-    table["best_video"] = [split.videos.ids[i] for i in ranked.top[:, 0].tolist()]
+    table["best_video"] = [split.ids[i] for i in ranked.top[:, 0].tolist()]
     table["best_time"] = middle
     table["moment_start"] = [rows[0][0] for rows in windows]
     table["moment_end"] = [rows[0][1] for rows in windows]
@@ -45,7 +46,7 @@ def query_table(inputs: Inputs, ranked: Ranked, windows: list[list[list[float]]]
 
 def numbers(inputs: Inputs, ranked: Ranked, table: pd.DataFrame) -> dict[str, Any]:
     """The measures of a run: recalls of every branch and per group, moments, collapse, the gallery and its chance level."""
-    videos, by_branch = len(inputs.split.videos), ranked.ranks
+    videos, by_branch = len(inputs.split.ids), ranked.ranks
     groups = {}
     for group in sorted(set(table["group"]) - {""}):
         chosen = torch.tensor((table["group"] == group).tolist())
@@ -88,7 +89,7 @@ def by_ratio(ranks: Tensor, ratio: np.ndarray, edges: Sequence[float] = RATIO_ED
 
 
 def _time_line(inputs: Inputs) -> dict[str, Any]:
-    return time_line.differences(inputs.split.videos.ids, inputs.annotated, inputs.split.videos.duration)
+    return time_line.differences(inputs.split.ids, inputs.annotated, inputs.split.durations)
 
 
 def _collapse(inputs: Inputs, ranked: Ranked) -> dict[str, Any]:

@@ -42,6 +42,7 @@ class Ranked:
     relevant: dict[str, Tensor]
     top: Tensor
     top_scores: Tensor
+    windows: Tensor
     similarity: Tensor
     first: Tensor
     best_rows: Tensor
@@ -58,9 +59,12 @@ def rank(
     fusion, judged = chosen.evaluation.fusion(model.branches), _judged(read)
 
     def ours(rows: slice) -> dict[str, Tensor]:
-        scores = gallery.score(model, gallery.part(queries, rows), videos, fusion)
+        each = gallery.score(model, gallery.part(queries, rows), videos, fusion)
+        scores = gallery.of_videos(each, split.windows)
         best = top(scores.fused, DEPTH)
-        kept = {"top": best.cpu(), "scores": scores.fused.gather(1, best).cpu()}
+        asked = (split.queries.video[rows].to(device), *best[:, :HITS].unbind(1))
+        shown = torch.stack([split.windows.found(each.fused, of) for of in asked], 1)
+        kept = {"top": best.cpu(), "scores": scores.fused.gather(1, best).cpu(), "windows": shown.cpu()}
         return kept | _places(scores.named, rows, split.queries.video, judged)
 
     def theirs(rows: slice) -> dict[str, Tensor]:
@@ -70,10 +74,7 @@ def rank(
         return {"time": torch.from_numpy(scores.best_time)} | _places(named, rows, split.queries.video, judged)
 
     found = gallery.by_block(lambda rows: ours(rows) | (theirs(rows) if reference else {}), len(split.queries), len(split.videos))
-    located = (
-        gallery.locate(model, queries, videos, of.to(device), split.videos.frame_count).cpu()
-        for of in (split.queries.video, *found["top"][:, :HITS].unbind(1))
-    )
+    located = (gallery.locate(model, queries, videos, of.to(device), split.videos.frame_count).cpu() for of in found["windows"].unbind(1))
     similarity, first = next(located), next(located)
     return Ranked(
         {name: value.cpu() for name, value in queries.items()},
@@ -82,6 +83,7 @@ def rank(
         _named(found, "relevant "),
         found["top"],
         found["scores"],
+        found["windows"],
         similarity,
         first,
         torch.stack([first.argmax(1), *(hit.argmax(1) for hit in located)], 1),

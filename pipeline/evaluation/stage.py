@@ -16,7 +16,8 @@ from pipeline.core.layout import Layout
 from pipeline.core.lease import device as leased
 from pipeline.core.progress import track
 from pipeline.core.store import create
-from pipeline.evaluation import formats, inputs, judged_text, moments, report, time_line, zero_shot
+from pipeline.datasets import time_line
+from pipeline.evaluation import formats, inputs, judged_text, moments, report, zero_shot
 from pipeline.evaluation.inputs import Inputs
 from pipeline.evaluation.plot import recall_curves
 from pipeline.evaluation.scored import Ranked, Reference, rank
@@ -39,9 +40,8 @@ def run(config: Config, layout: Layout, experiment: str, seed: int, recipe: dict
     with leased(config.runtime.device, share=config.runtime.share_gpu) as device:
         reference, why_not = _zero_shot(config, layout, chosen, read, device)
         ranked = rank(model, read, chosen, device, reference, room)
-    owner = read.split.queries.video.numpy()
-    start, end = read.split.videos.start[owner], read.split.videos.end[owner]
-    windows = moments.windows(ranked.similarity.numpy(), start, end)
+    own = ranked.windows[:, 0].numpy()
+    windows = moments.windows(ranked.similarity.numpy(), read.split.videos.start[own], read.split.videos.end[own])
     table = report.query_table(read, ranked, windows)
     metrics: dict[str, Any] = {
         "dataset": config.dataset.name,
@@ -91,7 +91,7 @@ def _zero_shot(config: Config, layout: Layout, chosen: Experiment, read: Inputs,
             None,
             f"the sentence vectors of {chosen.text} have {sentences.shape[1]} dimensions, its image rows {width}: not one space",
         )
-    ids, truth, pooled = read.split.videos.ids, read.split.queries.video, read.split.videos.frames.shape[1]
+    ids, truth, pooled = read.split.ids, read.split.queries.video, read.split.videos.frames.shape[1]
 
     def scores(some: slice) -> zero_shot.ZeroShot:
         rows = track(zero_shot.stored_rows(layout, encoder, read.shards, ids), total=len(ids), label="zero-shot", unit="video")
@@ -113,7 +113,7 @@ def _write(
     recipe: dict[str, Any],
 ) -> None:
     """evaluation.h5 first, then the readable files, metrics.json last: it is what the workflow waits for."""
-    folder, videos = layout.run(experiment, seed), read.split.videos.ids
+    folder, videos = layout.run(experiment, seed), read.split.ids
     top, scores = ranked.top, ranked.top_scores.numpy()
     names = {"experiment": experiment, "seed": seed}
     with create(layout.evaluation(experiment, seed), stage="evaluation", recipe=recipe, gallery=read.gallery, **names) as writer:
@@ -122,11 +122,15 @@ def _write(
         writer.array("top/videos", top.numpy().astype(np.int32))
         writer.array("top/scores", scores)
         writer.array("top/rows", ranked.best_rows.numpy().astype(np.int16))
+        # Whose rows these and the strips are: a video's, or those of the best of its windows.
+        writer.array("windows/own", ranked.windows[:, 0].numpy().astype(np.int32))
+        writer.array("windows/top", ranked.windows[:, 1:].numpy().astype(np.int32))
         # What `prvr report` draws over time: the rows of the true video and of the first hit, and when they are.
         for name, rows in {"own": ranked.similarity, "first": ranked.first}.items():
             writer.array(f"strips/{name}", rows.masked_fill(rows.isneginf(), torch.nan).numpy().astype(np.float32))
         for name, times in {"start": read.split.videos.start, "end": read.split.videos.end}.items():
             writer.array(f"rows/{name}", np.asarray(times, dtype=np.float32))
+        writer.array("rows/video", read.split.windows.video.numpy().astype(np.int32))
         # One string, not an attribute: those are limited to 64 kB.
         writer.array("metrics", np.asarray([json.dumps(metrics, sort_keys=True)], dtype=object))
     owner = read.split.queries.video.numpy()
@@ -142,8 +146,8 @@ def _write(
         read.queries,
         [[[start / k, end / k, score] for start, end, score in of] for of, k in zip(windows, scale, strict=True)],
         ranked.similarity.numpy(),
-        read.split.videos.start[owner] / scale[:, None],
-        read.split.videos.duration[owner] / scale,
+        read.split.videos.start[ranked.windows[:, 0].numpy()] / scale[:, None],
+        read.split.durations[owner] / scale,
     )
     ranks = {name: table[f"rank_{name}"].to_numpy() for name in metrics["recalls"]}
     recall_curves(folder / "recall.png", ranks, len(videos), f"{config.dataset.name}{which}: {experiment}, seed {seed}")

@@ -14,7 +14,8 @@ from pipeline.core import install
 from pipeline.core.atomic import write_text
 from pipeline.core.errors import StoreError, StoreMissing
 from pipeline.core.layout import Layout
-from pipeline.evaluation import judged_text, time_line
+from pipeline.datasets import time_line
+from pipeline.evaluation import judged_text
 from pipeline.evaluation.markdown import Row, markdown, spread
 from pipeline.evaluation.published import COLUMNS, NOTES, beside, elsewhere
 

@@ -161,15 +161,15 @@ class Costs:
         """Pooling and merging the load's videos into clips."""
         every = [1.0 if self.collection.imported(name) else self.config.network(name).sampling.every for name in experiment.features]
         rows = load.seconds / min(every) * self.width(experiment) * 2.0
-        size = self.clip_bytes(experiment, load.videos)
-        return Needs(self.start + load.videos * CLIP_SECONDS, TORCH[1] + 2 * (rows + size) / MEGA, size)
+        units, size = self.units(experiment, load), self.clip_bytes(experiment, load)
+        return Needs(self.start + units * CLIP_SECONDS, TORCH[1] + 2 * (rows + size) / MEGA, size)
 
     def train(self, experiment: Experiment, load: Load) -> Needs:
         """All epochs, none saved by early stopping."""
-        videos, epochs = max(1.0, load.videos * TRAINING_SHARE), experiment.training.epochs
+        videos, epochs = max(1.0, self.units(experiment, load) * TRAINING_SHARE), experiment.training.epochs
         step, ranked = self.speeds.step.get(Speeds.key(experiment)) or (self.step(experiment, videos), 0.0)
         share = 1 if self.machine.gpu else experiment.training.threads  # the job's own threads are not what computes
-        epoch = -(-videos // experiment.training.batch_videos) * step + load.videos * (1 - TRAINING_SHARE) * ranked
+        epoch = -(-videos // experiment.training.batch_videos) * step + self.units(experiment, load) * (1 - TRAINING_SHARE) * ranked
         memory = TORCH[1] + self.split_bytes(experiment, load) / MEGA
         return Needs(self.start + epochs * epoch / share, memory, self.model_bytes(experiment))
 
@@ -180,7 +180,7 @@ class Costs:
     def evaluate(self, experiment: Experiment, load: Load) -> Needs:
         """Scoring every query of the gallery against every video of it."""
         queries = load.queries * (1 - TRAINING_SHARE)
-        pairs = load.videos * (1 - TRAINING_SHARE) * queries
+        pairs = self.units(experiment, load) * (1 - TRAINING_SHARE) * queries
         memory = self.split_bytes(experiment, load) + 5 * min(4.0 * pairs, BLOCK)  # two branches, their fusion, and two at work
         return Needs(2 * self.start + pairs * 1e7 / self.machine.flops, TORCH[1] + memory / MEGA, RUN_BYTES + queries * RANKS_BYTES)
 
@@ -197,14 +197,19 @@ class Costs:
         """Values of a word of an encoder of queries."""
         return IMPORTED if self.collection.imported(encoder) else self.config.network(encoder).text_cost[1]
 
-    def clip_bytes(self, experiment: Experiment, videos: float) -> float:
-        """Bytes of the clips of that many videos."""
+    def units(self, experiment: Experiment, load: Load) -> float:
+        """The load's videos, or the windows they are divided into."""
+        window = experiment.clips.window
+        return load.videos if window is None else load.videos + 2 * load.seconds / window
+
+    def clip_bytes(self, experiment: Experiment, load: Load) -> float:
+        """Bytes of the clips of the load's videos."""
         per_value = 2.0 if experiment.clips.dtype == "float16" else 4.0
-        return videos * (experiment.clips.frames + experiment.clips.clips) * self.width(experiment) * per_value
+        return self.units(experiment, load) * (experiment.clips.frames + experiment.clips.clips) * self.width(experiment) * per_value
 
     def split_bytes(self, experiment: Experiment, load: Load) -> float:
         """Bytes of all query states in memory, and of all clips or those that `runtime.memory` leaves there."""
-        memory, clips = self.config.runtime.memory, self.clip_bytes(experiment, load.videos)
+        memory, clips = self.config.runtime.memory, self.clip_bytes(experiment, load)
         return (clips if memory is None else min(clips, GIGA * memory)) + load.queries * TOKENS * 768 * 2.0
 
 

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from pipeline.clips.pooling import average_to_fixed_length, padded
 from pipeline.core.errors import TrainingError
 from pipeline.core.store import AGAIN, Ragged, Reader, open_store
-from pipeline.datasets import table
+from pipeline.datasets import table, time_line
+from pipeline.ranking import shards
 from pipeline.ranking.room import Room
-from pipeline.ranking.split import ARRAYS, TIMES, PooledVideos, Queries, Split, normalised
+from pipeline.ranking.split import PooledVideos, Queries, Split, normalised
+from pipeline.ranking.windows import Windows, showing
 
-_REBUILD = "delete this folder and run the workflow again"
-Mapped = tuple[np.ndarray, ...]  # arrays in files
 MadeBy = Mapping[str, Mapping[str, Any]]  # text encoder -> what of its recipe its file must say of itself
 
 
@@ -32,7 +33,7 @@ def load(
     text: Path,
     teacher: Path | None = None,
     teacher_clips: Path | None = None,
-    training: bool = True,
+    training: bool,
     needs_teacher: bool = True,
     room: Room | None = None,
     made_by: str | None = None,
@@ -44,9 +45,10 @@ def load(
     `clips` is the folder of the clip shards, `text` the query encoder's file, `teacher` another text encoder's (None: the query encoder's
     own last token), `teacher_clips` the folder of the rows of a teacher of frames, whose sentences are then read from `teacher`, or from
     `text`. Videos without clips (quarantined, or not on disk) are left out with their queries and counted. For `training`, videos
-    that no query asks for are left out too; otherwise they are part of the gallery. Arrays that `room` has no memory for lie in its
-    files (None: all in memory). `made_by` and `teacher_made_by` are the hashes of the recipes the clips must be of, `texts_made_by` values
-    of those of the text files.
+    that no query asks for are left out too; otherwise they are part of the gallery. With `clips.window` a query is learnt from the window
+    that shows most of its moments; windows no query asks for are left out of training, and queries of which no moment is known. Arrays
+    that `room` has no memory for lie in its files (None: all in memory). `made_by` and `teacher_made_by` are the hashes of the recipes the
+    clips must be of, `texts_made_by` values of those of the text files.
 
     Errors: TrainingError when nothing is left, a query has no text, a video is in two shards, or TCPL has no teacher; StoreError.
     """
@@ -56,26 +58,62 @@ def load(
         set(queries["video_id"]) if training else set(known.videos["video_id"][known.videos["split"] == name]) | set(queries["video_id"])
     )
     wanted = [video for video in known.videos["video_id"] if video in asked]
-    videos = _videos(wanted, clips, name, room, made_by)
-    place = {video: i for i, video in enumerate(videos.ids)}
+    units = shards.units(clips, wanted, made_by)
+    windows = Windows(list(units["video_id"]))
+    place = {video: i for i, video in enumerate(windows.ids)}
     usable = queries[queries["video_id"].isin(place)]
-    dropped = {"videos": len(wanted) - len(videos), "queries": len(queries) - len(usable)}
+    owner = np.array([place[video] for video in usable["video_id"]], dtype=np.int64)
+    if training and not windows.single:
+        owner = _shown(usable, owner, windows, units, known)
+        usable, owner = usable[owner >= 0], owner[owner >= 0]
+        kept, owner = np.unique(owner, return_inverse=True)
+        units = units.iloc[kept].reset_index(drop=True)
+    dropped = {"videos": len(wanted) - len(windows.ids), "queries": len(queries) - len(usable)}
     if not len(usable):
-        splits = ", ".join(f"{split} ({count})" for split, count in known.queries["split"].value_counts().items())
-        raise TrainingError(
-            f"split {name!r} has no query whose video has clips; queries per split: {splits}",
-            where=annotations,
-            fix="name another split in training.selection_split or evaluation.split, or give the annotations such a split",
-        )
+        raise _nothing(name, known, annotations, moments=bool(place) and not len(units))
     ids = [str(query) for query in usable["query_id"]]
-    owner = torch.tensor([place[v] for v in usable["video_id"]])
     stated = texts_made_by or {}
-    asked_for = _queries(ids, owner, text, teacher, stated, needs_teacher=needs_teacher)
+    videos = shards.pooled(units, clips, f"the clips of {name!r}", room)
+    asked_for = _queries(ids, torch.from_numpy(owner), text, teacher, stated, needs_teacher=needs_teacher)
     if teacher_clips is not None:
-        seen, mapped = _teacher_rows(videos, teacher_clips, name, room, teacher_made_by)
+        seen, mapped = _teacher_rows(units, videos, teacher_clips, name, room, teacher_made_by)
         said = _teacher_sentences(ids, teacher or text, seen.shape[2], teacher_clips, stated)
         videos, asked_for = replace(videos, teacher=seen, mapped=(*videos.mapped, *mapped)), replace(asked_for, teacher_sentence=said)
     return Split(name, videos, asked_for, known, dropped)
+
+
+def _shown(usable: pd.DataFrame, owner: np.ndarray, windows: Windows, units: pd.DataFrame, known: table.Annotations) -> np.ndarray:
+    """The window each query is learnt from, the one that shows most of its moments; -1 where that is not known.
+
+    A video of one window shows all of itself. Shapes: `owner` [Q] index of each query's video -> int64 [Q].
+    """
+    start, end = units["start"].to_numpy(), units["end"].to_numpy()
+    annotated = known.videos.set_index("video_id")["duration"].loc[windows.ids].to_numpy(dtype=np.float64)
+    factor = time_line.scale(annotated, windows.of_videos(units["duration"].to_numpy(dtype=np.float64)))
+    first = windows.first.tolist()
+    found = np.empty(len(owner), np.int64)
+    for i, (query, video) in enumerate(zip(usable["query_id"], owner.tolist(), strict=True)):
+        theirs = slice(first[video], first[video + 1])
+        moments = known.moments[query] * factor[video]
+        number = 0 if theirs.stop - theirs.start == 1 else showing(moments, start[theirs], end[theirs]) if len(moments) else -1
+        found[i] = theirs.start + number if number >= 0 else -1
+    return found
+
+
+def _nothing(name: str, known: table.Annotations, annotations: Path, *, moments: bool) -> TrainingError:
+    """The error for a split of which nothing can be used."""
+    if moments:
+        return TrainingError(
+            f"no query of split {name!r} says when in its video it is answered, and a window of a video is learnt from what it shows",
+            where=annotations,
+            fix="give the queries `start` and `end`, or leave clips.window null",
+        )
+    splits = ", ".join(f"{split} ({count})" for split, count in known.queries["split"].value_counts().items())
+    return TrainingError(
+        f"split {name!r} has no query whose video has clips; queries per split: {splits}",
+        where=annotations,
+        fix="name another split in training.selection_split or evaluation.split, or give the annotations such a split",
+    )
 
 
 def _text(path: Path, stated: MadeBy) -> AbstractContextManager[Reader]:
@@ -103,64 +141,23 @@ def _queries(ids: list[str], owner: Tensor, text: Path, teacher: Path | None, st
     )
 
 
-def _videos(wanted: list[str], folder: Path, split: str, room: Room | None, made_by: str | None) -> PooledVideos:
-    """The wanted videos that have clips, in the order wanted."""
-    kept, arrays, duration = _arrays(wanted, folder, f"the clips of {split!r}", room, made_by, (*ARRAYS, *TIMES))
-    tensors = {name: torch.from_numpy(arrays[name]) if arrays else torch.zeros(0, 1, 1) for name in ARRAYS}
-    start, end = (arrays[name] if arrays else np.zeros((0, 1)) for name in TIMES)
-    return PooledVideos(kept, **tensors, start=start, end=end, duration=duration, mapped=_mapped(arrays, ARRAYS))
-
-
-def _arrays(
-    wanted: list[str], folder: Path, what: str, room: Room | None, made_by: str | None, names: Sequence[str]
-) -> tuple[list[str], dict[str, np.ndarray], np.ndarray]:
-    """Some arrays of the wanted videos that are in the shards of a folder: their ids in the order wanted, the arrays, and the durations."""
-    shards: dict[Path, list[str]] = {}
-    owner: dict[str, Path] = {}
-    for path in sorted(folder.glob("*.h5")):
-        with open_store(path, stage="clips", shard=path.stem, recipe_hash=made_by) as store:
-            shards[path] = [str(video) for video in store.table("videos")["video_id"]]
-        for video in shards[path]:
-            if video in owner:
-                raise TrainingError(f"video {video!r} is also in {owner[video]}, and here in {path.name}", where=folder, fix=_REBUILD)
-            owner[video] = path
-    kept = [video for video in wanted if video in owner]
-    index = {video: i for i, video in enumerate(kept)}
-    arrays: dict[str, np.ndarray] = {}
-    duration = np.full(len(kept), np.nan)
-    for path, ids in shards.items():
-        chosen = [i for i, video in enumerate(ids) if video in index]
-        if not chosen:
-            continue
-        place = [index[ids[i]] for i in chosen]
-        with open_store(path, stage="clips") as store:
-            duration[place] = store.table("videos")["duration"].to_numpy(dtype=np.float64)[chosen]
-            found = {name: store.array(name) for name in names}
-        arrays = arrays or _allocate(found, len(kept), what, room)
-        for name, array in found.items():
-            if array.shape[1:] != arrays[name].shape[1:]:
-                shapes = f"{array.shape[1:]} here and {arrays[name].shape[1:]} in other shards"
-                raise TrainingError(f"{name} of {path.name} has shape {shapes}", where=folder, fix=_REBUILD)
-            arrays[name][place] = array[chosen]
-    return kept, arrays, duration
-
-
-def _teacher_rows(videos: PooledVideos, folder: Path, split: str, room: Room | None, made_by: str | None) -> tuple[Tensor, Mapped]:
-    """The rows a teacher of frames has of these videos, and what of them lies in a file. Shapes: -> [V, F, T]."""
-    what = f"what the teacher sees of {split!r}"
-    kept, arrays, _ = _arrays(videos.ids, folder, what, room, made_by, ("frames", "frame_count"))
-    have = set(kept)
-    if absent := [video for video in videos.ids if video not in have]:
+def _teacher_rows(
+    units: pd.DataFrame, videos: PooledVideos, folder: Path, split: str, room: Room | None, made_by: str | None
+) -> tuple[Tensor, tuple[np.ndarray, ...]]:
+    """The rows a teacher of frames has of these units, and what of them lies in a file. Shapes: -> [V, F, T]."""
+    theirs = shards.units(folder, list(dict.fromkeys(units["video_id"])), made_by)
+    key = ["video_id", "number"]
+    matched = units[key].merge(theirs, on=key, how="left")
+    if absent := list(dict.fromkeys(matched["video_id"][matched["row"].isna()])):
         raise TrainingError(
             f"the teacher has no rows of {len(absent)} videos, the first is {absent[0]!r}",
             where=folder,
             fix="run the workflow again: it encodes what is missing; of imported features, import the complete bundle",
         )
-    return torch.from_numpy(beside(arrays["frames"], arrays["frame_count"], videos.frame_count.numpy())), _mapped(arrays, ["frames"])
-
-
-def _mapped(arrays: Mapping[str, np.ndarray], names: Iterable[str]) -> Mapped:
-    return tuple(arrays[name] for name in names if name in arrays and isinstance(arrays[name], np.memmap))
+    chosen = matched.astype({"row": int})
+    found = shards.arrays(chosen, folder, f"what the teacher sees of {split!r}", room, ("frames", "frame_count"))
+    rows = beside(found["frames"], found["frame_count"], videos.frame_count.numpy())
+    return torch.from_numpy(rows), shards.mapped(found, ["frames"])
 
 
 def beside(frames: np.ndarray, count: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -191,24 +188,6 @@ def _teacher_sentences(ids: list[str], text: Path, width: int, folder: Path, sta
             fix="name an encoder of images and sentences as `teacher`, such as CLIP",
         )
     return torch.from_numpy(sentences[_order(tokens, ids, text)])
-
-
-def shard(path: Path) -> PooledVideos:
-    """Every video of one clip shard, whatever its split. Errors: StoreError."""
-    with open_store(path, stage="clips", shard=path.stem) as store:
-        videos = store.table("videos")
-        tensors = {name: torch.from_numpy(store.array(name)) for name in ARRAYS}
-        start, end = (store.array(name) for name in TIMES)
-    return PooledVideos(
-        [str(i) for i in videos["video_id"]], **tensors, start=start, end=end, duration=videos["duration"].to_numpy(np.float64), mapped=()
-    )
-
-
-def _allocate(like: Mapping[str, np.ndarray], videos: int, what: str, room: Room | None) -> dict[str, np.ndarray]:
-    """Arrays of so many videos, of the shapes and types of some, in memory where there is room."""
-    size = sum(videos * array[0].nbytes for array in like.values())
-    new = np.zeros if room is None or room.take(what, size) else room.mapped
-    return {name: new((videos, *array.shape[1:]), array.dtype) for name, array in like.items()}
 
 
 def _order(data: Ragged, ids: list[str], path: Path) -> list[int]:

@@ -14,6 +14,7 @@ from pipeline.core.progress import track
 from pipeline.models.base import Encoded, Retriever, Videos, Words
 from pipeline.ranking.room import BLOCK, Room
 from pipeline.ranking.split import Split, real_rows
+from pipeline.ranking.windows import Windows
 
 VIDEOS, QUERIES = 32, 512  # encoded at once
 SCORED = 2048  # queries scored at once
@@ -109,6 +110,11 @@ def score(
         for branch in others:
             fused += weights[branch] * parts[branch]
     return ScoreMatrices({branch: parts[branch] for branch in model.branches}, fused)
+
+
+def of_videos(scores: ScoreMatrices, windows: Windows) -> ScoreMatrices:
+    """The scores of videos, each that of its best window. Shapes: [Q, U] each -> [Q, V]."""
+    return ScoreMatrices({branch: windows.best(values) for branch, values in scores.branches.items()}, windows.best(scores.fused))
 
 
 def blocks(queries: int, videos: int) -> Iterator[slice]:

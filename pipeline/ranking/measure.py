@@ -16,7 +16,7 @@ from pipeline.ranking.split import Split
 def rank(model: Retriever, split: Split, settings: Evaluation, device: torch.device | str = "cpu") -> gallery.ScoreMatrices:
     """Every query of a split against every video of it, by branch and fused. Shapes: [Q, V] each."""
     queries, videos = gallery.encode(model, split, torch.device(device))
-    return gallery.score(model, queries, videos, settings.fusion(model.branches))
+    return gallery.of_videos(gallery.score(model, queries, videos, settings.fusion(model.branches)), split.windows)
 
 
 def measure(model: Retriever, split: Split, settings: Evaluation, device: torch.device, room: Room | None = None) -> dict[str, float]:
@@ -25,9 +25,10 @@ def measure(model: Retriever, split: Split, settings: Evaluation, device: torch.
     Returns R@1, R@5, R@10, R@100, SumR (fused), SumR_<branch>, in percent. Source: docs/method.md 8.
     """
     queries, videos = gallery.encode(model, split, device, room=room)
+    fusion = settings.fusion(model.branches)
 
     def places(rows: slice) -> dict[str, Tensor]:
-        scores = gallery.score(model, gallery.part(queries, rows), videos, settings.fusion(model.branches))
+        scores = gallery.of_videos(gallery.score(model, gallery.part(queries, rows), videos, fusion), split.windows)
         return {name: ranks(matrix, split.queries.video[rows]).cpu() for name, matrix in scores.named.items()}
 
     found = gallery.by_block(places, len(split.queries), len(split.videos))

@@ -1,9 +1,10 @@
-"""A split in memory: its videos as the clips stage stores them, its queries, and what a model is given of both."""
+"""A split in memory: its videos, or their windows, as the clips stage stores them, its queries, and what a model is given of both."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from pipeline.datasets import table
 from pipeline.models.base import Videos, Words
 from pipeline.ranking.room import want
+from pipeline.ranking.windows import Windows
 
 _TINY = 1e-5
 ARRAYS = ("frames", "frame_count", "clips", "sizes", "frame_to_clip", "context")
@@ -31,12 +33,12 @@ def real_rows(count: Tensor, length: int) -> Tensor:
 
 @dataclass(frozen=True)
 class PooledVideos:
-    """Pooled videos as the clips stage stores them.
+    """Pooled videos as the clips stage stores them; with `clips.window` V counts windows, and `ids` names the video of each.
 
     Shapes: `frames` [V, F, D], `clips` [V, C, D], not normalised; `frame_count` [V] int32, rows of `frames` that are not padding;
     `sizes` [V, C] float32; `frame_to_clip` [V, F], `context` [V, C] uint8;
-    `start`, `end` [V, F] and `duration` [V] in seconds, NaN where unknown; `teacher` [V, F, T] the rows of a teacher of frames, as they
-    are, or None when no objective needs them; `mapped` those arrays that lie in a file.
+    `start`, `end` [V, F] and `duration` [V] of the whole video in seconds, NaN where unknown; `teacher` [V, F, T] the rows of a teacher of
+    frames, as they are, or None when no objective needs them; `mapped` those arrays that lie in a file.
     """
 
     ids: list[str]
@@ -82,7 +84,8 @@ class PooledVideos:
 class Queries:
     """Token states of the queries, flat, and the video each belongs to.
 
-    Shapes: `words` [N, Dt], query i is rows offsets[i]:offsets[i+1]; `offsets` [Q+1] int64; `video` [Q] int64, index into `PooledVideos`;
+    Shapes: `words` [N, Dt], query i is rows offsets[i]:offsets[i+1]; `offsets` [Q+1] int64; `video` [Q] int64, index into `Split.ids` of
+    a split that is ranked, into `PooledVideos` of one that is trained on: the same where a video is one window;
     `teacher` [Q, T] float32 of unit length, or None when no objective needs it; `sentence` [Q, E] float32, the encoder's own sentence
     vectors, or None where the file holds none; `teacher_sentence` [Q, T] float32, those of a teacher of frames, or None when no objective
     needs them.
@@ -122,6 +125,21 @@ class Split:
     queries: Queries
     annotations: table.Annotations
     dropped: dict[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def windows(self) -> Windows:
+        """Which of `videos` are windows of which video."""
+        return Windows(self.videos.ids)
+
+    @property
+    def ids(self) -> list[str]:
+        """The videos."""
+        return self.windows.ids
+
+    @property
+    def durations(self) -> np.ndarray:
+        """How long each is, NaN unknown. Shapes: [V] s."""
+        return self.windows.of_videos(self.videos.duration)
 
     def to(self, device: torch.device) -> Split:
         """The same with its arrays on a device."""

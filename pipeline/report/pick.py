@@ -23,7 +23,8 @@ class Ranking:
 
     Shapes: `ranks` [Q]; `own` [Q] index of the query's video; `top`, `scores` [Q, K] best videos and their scores; `rows` [Q, <=5] the best
     frame of the first hits; `own_rows`, `first_rows` [Q, F] scores of the true video's and the first hit's frames, NaN at padding;
-    `start`, `end` [V, F] s. The last five are None in files of before they were kept.
+    `start`, `end` [U, F] s of the rows of every window, `of` [U] the video it is of; `windows` [Q, <=5] the best window of each first hit,
+    `own_window` [Q] that of the true video. All but the first five are None in files of before they were kept; a video is a window then.
     """
 
     videos: list[str]
@@ -36,32 +37,38 @@ class Ranking:
     first_rows: np.ndarray | None
     start: np.ndarray | None
     end: np.ndarray | None
-
-    def times(self, video: int) -> tuple[np.ndarray, np.ndarray]:
-        """When a video's rows begin and end, s; empty where that is unknown."""
-        if self.start is None or self.end is None:
-            return np.zeros(0), np.zeros(0)
-        known = np.isfinite(self.start[video]) & np.isfinite(self.end[video])
-        return self.start[video][known], self.end[video][known]
+    windows: np.ndarray | None = None
+    own_window: np.ndarray | None = None
+    of: np.ndarray | None = None
 
     def length(self, video: int) -> float:
         """Seconds of a video, NaN unknown."""
-        _, end = self.times(video)
-        return float(end.max()) if len(end) else float("nan")
+        if self.end is None:
+            return float("nan")
+        end = self.end[video] if self.of is None else self.end[self.of == video]
+        return float(end[np.isfinite(end)].max(initial=-np.inf)) if np.isfinite(end).any() else float("nan")
+
+    def window(self, query: int, place: int) -> int:
+        """The window with which the hit at `place` answers a query best."""
+        return int(self.top[query, place] if self.windows is None else self.windows[query, place])
+
+    def window_of_own(self, query: int) -> int:
+        """The same of the true video."""
+        return int(self.own[query] if self.own_window is None else self.own_window[query])
 
     def best_time(self, query: int, place: int) -> float:
         """The middle of the frame with which the hit at `place` answers a query best, s; NaN unknown."""
         if self.rows is None or self.start is None or self.end is None or place >= self.rows.shape[1]:
             return float("nan")
-        video, row = self.top[query, place], self.rows[query, place]
-        return float(self.start[video, row] + self.end[video, row]) / 2
+        window, row = self.window(query, place), self.rows[query, place]
+        return float(self.start[window, row] + self.end[window, row]) / 2
 
     def own_time(self, query: int) -> float:
         """The same of the true video."""
         if self.own_rows is None or self.start is None or self.end is None or np.isnan(self.own_rows[query]).all():
             return float("nan")
-        row = int(np.nanargmax(self.own_rows[query]))
-        return float(self.start[self.own[query], row] + self.end[self.own[query], row]) / 2
+        window, row = self.window_of_own(query), int(np.nanargmax(self.own_rows[query]))
+        return float(self.start[window, row] + self.end[window, row]) / 2
 
 
 def read(store: Reader) -> Ranking:
@@ -79,7 +86,16 @@ def read(store: Reader) -> Ranking:
     )
 
 
-_KEPT = {"rows": "top/rows", "own_rows": "strips/own", "first_rows": "strips/first", "start": "rows/start", "end": "rows/end"}
+_KEPT = {
+    "rows": "top/rows",
+    "own_rows": "strips/own",
+    "first_rows": "strips/first",
+    "start": "rows/start",
+    "end": "rows/end",
+    "windows": "windows/top",
+    "own_window": "windows/own",
+    "of": "rows/video",
+}
 
 
 def sample(ranks: np.ndarray, own: Sequence[int] | np.ndarray, count: int = EXAMPLES) -> list[int]:

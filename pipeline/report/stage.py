@@ -12,9 +12,8 @@ from pipeline.core.atomic import write_text
 from pipeline.core.layout import Layout
 from pipeline.core.source import Source
 from pipeline.core.store import open_store
-from pipeline.datasets import table
+from pipeline.datasets import table, time_line
 from pipeline.datasets.table import Annotations
-from pipeline.evaluation import time_line
 from pipeline.evaluation.markdown import spread
 from pipeline.evaluation.table import benchmark
 from pipeline.jobs.timings import stage_times

@@ -43,13 +43,14 @@ def pair(ranking: Ranking, query: int, moments: Sequence[tuple[float, float]], a
     rows = [known[query] if known is not None else None for known in (ranking.own_rows, ranking.first_rows)]
     values = np.concatenate([row[np.isfinite(row)] for row in rows if row is not None] or [np.zeros(0)])
     limits = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
-    own, first = int(ranking.own[query]), int(ranking.top[query, 0])
-    return (_strip(ranking, own, rows[0], limits, moments, album), _strip(ranking, first, rows[1], limits, (), album))
+    own, first = (int(ranking.own[query]), ranking.window_of_own(query)), (int(ranking.top[query, 0]), ranking.window(query, 0))
+    return (_strip(ranking, *own, rows[0], limits, moments, album), _strip(ranking, *first, rows[1], limits, (), album))
 
 
 def _strip(
     ranking: Ranking,
     video: int,
+    window: int,
     scores: np.ndarray | None,
     limits: tuple[float, float],
     moments: Sequence[tuple[float, float]],
@@ -60,26 +61,34 @@ def _strip(
         return Strip(name, 0.0, [], "", "", None, 0.0, 0.0, [])
     stills = album.stills(name, [(i + 0.5) * length / STILLS for i in range(STILLS)])
     spans = [(100 * max(0.0, a) / length, 100 * (min(b, length) - max(0.0, a)) / length) for a, b in moments if a < length and b > a]
-    drawn = _points(ranking, video, scores)
+    drawn = _points(ranking, window, scores)
     if not len(drawn):
         return Strip(name, length, stills, "", "", None, 0.0, 0.0, spans)
     low, high = limits
     x = drawn[:, 0] / length * WIDE
     y = HIGH - 4 - (HIGH - 8) * (drawn[:, 1] - low) / ((high - low) or 1.0)
-    # The first row begins at 0 and the last ends with the video: the line goes from edge to edge.
-    ends = np.concatenate([[0.0], x, [WIDE]]), np.concatenate([y[:1], y, y[-1:]])
+    # The line goes from where the first row begins to where the last one ends: from edge to edge but for a window of a long video.
+    left, right = _reach(ranking, window) / length * WIDE
+    ends = np.concatenate([[left], x, [right]]), np.concatenate([y[:1], y, y[-1:]])
     curve = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(*ends, strict=True))
     best = int(drawn[:, 1].argmax())
-    area = f"{curve}L{WIDE:g} {HIGH:g}L0 {HIGH:g}Z"
+    area = f"{curve}L{right:g} {HIGH:g}L{left:g} {HIGH:g}Z"
     peak = (float(x[best]), float(y[best]))
     return Strip(name, length, stills, curve, area, peak, float(drawn[best, 0]), float(drawn[best, 1]), spans)
 
 
-def _points(ranking: Ranking, video: int, scores: np.ndarray | None) -> np.ndarray:
-    """(middle s, score) of a video's rows in order of time; of rows of one time the best. Shapes: [n, 2]."""
+def _reach(ranking: Ranking, window: int) -> np.ndarray:
+    """When the rows of a window begin and end. Shapes: -> [2] s."""
+    assert ranking.start is not None
+    assert ranking.end is not None
+    return np.array([np.nanmin(ranking.start[window]), np.nanmax(ranking.end[window])], dtype=np.float64)
+
+
+def _points(ranking: Ranking, window: int, scores: np.ndarray | None) -> np.ndarray:
+    """(middle s, score) of a window's rows in order of time; of rows of one time the best. Shapes: [n, 2]."""
     if scores is None or ranking.start is None or ranking.end is None:
         return np.zeros((0, 2))
-    middle = (ranking.start[video] + ranking.end[video]) / 2
+    middle = (ranking.start[window] + ranking.end[window]) / 2
     known = np.isfinite(middle) & np.isfinite(scores)
     middle, scores = middle[known], scores[known]
     order = np.lexsort((-scores, middle))

@@ -28,8 +28,9 @@ from pipeline.core.provenance import code_digest
 from pipeline.core.store import content_digest, create, open_store
 from pipeline.core.store.mapped import HeldRows, MappedRows
 from pipeline.models.base import Encoded, Retriever
-from pipeline.ranking import data, gallery
+from pipeline.ranking import gallery, shards
 from pipeline.ranking.split import ARRAYS, TIMES, PooledVideos
+from pipeline.ranking.windows import Windows
 
 STAGE, KEPT = "index", ("frame_count", "start", "end")
 
@@ -38,8 +39,8 @@ STAGE, KEPT = "index", ("frame_count", "start", "end")
 class EncodedShard:
     """Some encoded videos. `digests`: of the clips they were made from.
 
-    Shapes: `gallery` of n videos, as the model keeps them, float16; `frame_count` [n] frame rows that are not padding; `start`, `end`
-    [n, F] s of each frame row.
+    Shapes: `gallery` of n videos, or windows of long ones, as the model keeps them, float16; `ids` [n] the video of each; `frame_count` [n]
+    frame rows that are not padding; `start`, `end` [n, F] s of each frame row.
     """
 
     ids: list[str]
@@ -56,7 +57,7 @@ class EncodedShard:
 
 @dataclass(frozen=True)
 class Index:
-    """Encoded videos, mapped. `added`: how many of them were encoded when it was opened."""
+    """Encoded videos, mapped; long ones in windows, U in all. `added`: how many were encoded when it was opened."""
 
     shards: list[EncodedShard]
     added: int = 0
@@ -64,30 +65,35 @@ class Index:
     @cached_property
     def ids(self) -> list[str]:
         """The videos, in the order of all shapes [V]."""
-        return [video for shard in self.shards for video in shard.ids]
+        return self.windows.ids
+
+    @cached_property
+    def windows(self) -> Windows:
+        """Which of what is encoded are windows of which video."""
+        return Windows([video for shard in self.shards for video in shard.ids])
 
     @cached_property
     def frame_count(self) -> Tensor:
-        """Shapes: [V]."""
+        """Shapes: [U]."""
         return torch.from_numpy(np.concatenate([shard.frame_count for shard in self.shards]))
 
     @cached_property
     def start(self) -> np.ndarray:
-        """Shapes: [V, F] s."""
+        """Shapes: [U, F] s."""
         return np.concatenate([shard.start for shard in self.shards])
 
     @cached_property
     def end(self) -> np.ndarray:
-        """Shapes: [V, F] s."""
+        """Shapes: [U, F] s."""
         return np.concatenate([shard.end for shard in self.shards])
 
     def part(self, chosen: Sequence[int]) -> Encoded:
-        """Some videos. Shapes: n videos -> [n, ...] each."""
+        """Some windows. Shapes: n windows -> [n, ...] each."""
         first = np.cumsum([0, *(len(shard.ids) for shard in self.shards)])
         parts = []
-        for video in chosen:
-            number = int(np.searchsorted(first, video, "right")) - 1
-            place = int(video) - int(first[number])
+        for window in chosen:
+            number = int(np.searchsorted(first, window, "right")) - 1
+            place = int(window) - int(first[number])
             parts.append(self.shards[number].encoded(slice(place, place + 1)))
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
@@ -161,7 +167,7 @@ def _shard(file: Path, model: Retriever, device: torch.device, known: Mapping[st
 
     By way of float16: half the size on disk, and scores change by less than 0.001.
     """
-    videos = data.shard(file)
+    videos = shards.whole(file)
     digests = [_digest(videos, i) for i in range(len(videos))]
     parts, added = [], 0
     for i, digest in enumerate(digests):

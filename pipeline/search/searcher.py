@@ -25,7 +25,7 @@ from pipeline.models.scores import token_cosines
 from pipeline.ranking import gallery
 from pipeline.ranking.split import normalised, real_rows
 from pipeline.search.answers import Hit
-from pipeline.search.best_token import best_tokens, tokens_of
+from pipeline.search.best_token import BestOf, best_tokens, tokens_of
 from pipeline.search.engine import Engine
 from pipeline.search.index import folder_of, open_index
 from pipeline.search.indices import engine_for, index_of
@@ -52,8 +52,7 @@ class Searcher(Engine):
     @cached_property
     def index(self) -> Index | None:  # type: ignore[override]
         """An index of tokens where the model scores a video by its best ones, which a few sentences show; else None, and `scores` says."""
-        some = self.asked_all(sentences(PROBES))
-        best = best_tokens(self.model, {name: torch.cat([asked[name] for asked in some]) for name in some[0]}, self.videos)
+        best = self._best_tokens()
         tokens = tokens_of(self.videos, best) if best else None
         if tokens is None:
             if engine_for(self.config, len(self.ids)) != "exact":
@@ -62,6 +61,12 @@ class Searcher(Engine):
         self._vectors = {branch: entry.vector for branch, entry in best.items()}
         experiment, seed = self.trained or ("", 0)
         return index_of(self.config, tokens, self._folder, f"{self.config.dataset.name}-{experiment}-{seed}")
+
+    def _best_tokens(self) -> dict[str, BestOf]:
+        if not self.videos.windows.single:  # branches may each be best in another window: no two tokens make a score
+            return {}
+        some = self.asked_all(sentences(PROBES))
+        return best_tokens(self.model, {name: torch.cat([asked[name] for asked in some]) for name in some[0]}, self.videos)
 
     def asked(self, query: str) -> Encoded:
         """A sentence as the model encodes it, by way of the precision text is stored in, so that it equals a stored query's."""
@@ -90,19 +95,30 @@ class Searcher(Engine):
 
     def scores(self, asked: Encoded | Tensor) -> np.ndarray:
         """The fused scores of the model; of a moment, the cosine of the most alike frame. Shapes: [V]."""
+        each = torch.cat([self._scores(asked, block, count) for block, count in self._blocks()])
+        return self.videos.windows.best(each[None])[0].numpy()
+
+    def _scores(self, asked: Encoded | Tensor, some: Encoded, count: Tensor) -> Tensor:
+        """The same of some windows. Shapes: `count` [n] rows -> [n]."""
         if isinstance(asked, Tensor):
-            return np.concatenate([self._alike(asked, block, count).max(1) for block, count in self._blocks()])
-        return np.concatenate([gallery.score(self.model, asked, block, self._weights).fused[0].numpy() for block, _ in self._blocks()])
+            return torch.from_numpy(self._alike(asked, some, count).max(1))
+        return gallery.score(self.model, asked, some, self._weights).fused[0]
 
     def rows(self, asked: Encoded | Tensor, chosen: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """How well the model finds every frame row to answer. Shapes: as `Engine.rows`."""
-        some, count = self.videos.part(chosen), self.videos.frame_count[torch.tensor(chosen)]
+        """How well the model finds every frame row to answer, of a long video in its best window. Shapes: as `Engine.rows`."""
+        windows = list(chosen) if self.videos.windows.single else [self._best_window(asked, video) for video in chosen]
+        some, count = self.videos.part(windows), self.videos.frame_count[torch.tensor(windows)]
         if isinstance(asked, Tensor):
             similarity = self._alike(asked, some, count)
         else:
-            repeated = gallery.part(asked, torch.zeros(len(chosen), dtype=torch.int64))
-            similarity = gallery.locate(self.model, repeated, some, torch.arange(len(chosen)), count).numpy()
-        return similarity, self.videos.start[chosen], self.videos.end[chosen]
+            repeated = gallery.part(asked, torch.zeros(len(windows), dtype=torch.int64))
+            similarity = gallery.locate(self.model, repeated, some, torch.arange(len(windows)), count).numpy()
+        return similarity, self.videos.start[windows], self.videos.end[windows]
+
+    def _best_window(self, asked: Encoded | Tensor, video: int) -> int:
+        first, end = self.videos.windows.first[video : video + 2].tolist()
+        part = self.videos.part(range(first, end))
+        return first + int(self._scores(asked, part, self.videos.frame_count[first:end]).argmax())
 
     def _index_for(self, asked: Encoded | Tensor) -> Index | None:
         """A moment is compared with frames, whatever the model's branches are."""
@@ -134,12 +150,15 @@ class Searcher(Engine):
     @cached_property
     def durations(self) -> np.ndarray:  # type: ignore[override]
         """The end of the last frame row of each video. Shapes: [V] s."""
-        return np.asarray(np.nanmax(self.videos.end, axis=1))
+        return np.maximum.reduceat(np.nanmax(self.videos.end, axis=1), self.videos.windows.first[:-1].numpy())
 
     def of_row(self, video: int, seconds: float) -> Tensor:
         """The model's token of the frame row that covers an instant. Shapes: [H]. Errors: ConfigError where it keeps none."""
-        row = int(np.clip(np.searchsorted(self.videos.end[video], seconds, side="right"), 0, int(self.videos.frame_count[video]) - 1))
-        return self._tokens(self.videos.part([video]))[0, row]
+        first, last = self.videos.windows.first[video : video + 2].tolist()
+        middle = (self.videos.start[first:last, 0] + self.videos.end[first:last, -1]) / 2
+        window = first + int(np.abs(middle - seconds).argmin())  # in whose middle it lies most
+        row = int(np.clip(np.searchsorted(self.videos.end[window], seconds, side="right"), 0, int(self.videos.frame_count[window]) - 1))
+        return self._tokens(self.videos.part([window]))[0, row]
 
     def _tokens(self, videos: Encoded) -> Tensor:
         """The model's token of every frame row. Shapes: n videos -> [n, F, H]."""

@@ -57,8 +57,13 @@ class Arrays:
     teacher_frames: Mapping[str, np.ndarray] | None = None
 
     def split(self, settings: Experiment, name: str = "arrays") -> data.Split:
-        """The videos pooled and merged, the queries flat. Errors: TrainingError, listing what does not fit together."""
+        """The videos pooled and merged, the queries flat. Errors: TrainingError, listing what does not fit together; with `clips.window`."""
         self._check()
+        if settings.clips.window is not None:
+            raise TrainingError(
+                "a window is learnt from the moments it shows, and arrays have none",
+                fix="leave clips.window null and give each window as a video of its own",
+            )
         ids = list(self.videos)
         place = {video: i for i, video in enumerate(ids)}
         given = [np.ascontiguousarray(self.videos[video], dtype=np.float32) for video in ids]

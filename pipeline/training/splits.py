@@ -33,6 +33,7 @@ def train_split(chosen: Experiment, layout: Layout, room: Room | None = None, te
         "train",
         **_files(chosen, layout, texts),
         room=room,
+        training=True,
         teacher=layout.text(chosen.teacher) if chosen.teacher else None,
         needs_teacher=TEACHER in Total(chosen.objectives).needs,
         teacher_clips=layout.clips(recipe_name(teaching), "*").parent if teaching else None,

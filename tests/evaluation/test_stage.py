@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -312,3 +313,17 @@ def test_published_numbers_stand_beside_ones_own_on_the_same_gallery(world: Worl
     full = numbers[numbers["R@1"].notna() & (numbers["source"] != "this run")]
     # A mistyped digit would show: SumR is the sum of the four, to the rounding of each.
     assert (full["SumR"] - full[["R@1", "R@5", "R@10", "R@100"]].sum(axis=1)).abs().max() <= 0.21
+
+
+def test_a_video_nobody_asks_for_is_a_wrong_answer_all_the_same(world: World) -> None:
+    """Of the split's videos, as in the selection split; its queries are gone from the annotations, not its clips."""
+    known = table_of_annotations.load(world.layout.annotations)
+    silent = world.ids[0]
+    left = known.queries[known.queries["video_id"] != silent].reset_index(drop=True)
+    table_of_annotations.save(world.layout.annotations, dataclasses.replace(known, queries=left))
+    stage.run(world.config, world.layout, "main", 1, recipes.evaluation(world.config, "main"))
+    with open_store(world.layout.evaluation("main", 1), stage="evaluation") as store:
+        videos, top = store.array("videos").tolist(), store.array("top/videos")
+    assert silent in videos
+    assert (top == videos.index(silent)).any(1).all()
+    assert json.loads(world.layout.metrics("main", 1).read_text())["gallery"]["videos"] == len(videos)

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from pipeline.datasets import table
-from pipeline.evaluation import inputs, stage, time_line
+from pipeline.datasets import table, time_line
+from pipeline.evaluation import inputs, stage
 from pipeline.jobs import recipes
 
 from .conftest import World

@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 def load(world: miniature.World, split: str = "train", **over) -> Split:
     clips = world.layout.clips(recipe_name(world.config.experiment("main")), "*").parent
-    return data.load(split, annotations=world.layout.annotations, clips=clips, text=world.layout.text("clip"), **over)
+    return data.load(split, annotations=world.layout.annotations, clips=clips, text=world.layout.text("clip"), **{"training": True, **over})
 
 
 @pytest.fixture

@@ -38,6 +38,7 @@ def test_a_split_of_arrays_is_the_split_of_the_same_files(tmp_path: Path) -> Non
     settings = world.config.experiment("main")
     stored = data.load(
         "test",
+        training=True,
         annotations=world.layout.annotations,
         clips=world.layout.clips(recipe_name(settings), "*").parent,
         text=world.layout.text("clip"),
@@ -147,3 +148,8 @@ def test_distillation_without_a_teacher_is_refused() -> None:
     settings = arrays.experiment(model={"kind": "dl_dkd", "hidden": 8}, objectives={**off, "distillation": {"weight": 0.1}})
     with pytest.raises(TrainingError, match=r"objectives.distillation needs data.teacher_frames"):
         arrays.train(collection(), collection(5, 1), settings)
+
+
+def test_windows_need_moments_that_arrays_lack() -> None:
+    with pytest.raises(TrainingError, match="arrays have none"):
+        collection().split(arrays.experiment(clips={"window": 20.0}))

@@ -1,0 +1,172 @@
+"""Hour-long films and what their windows (`clips.window`) do to recall and to the error of the moment.
+
+python -m benchmarks.windows FOLDER --configfile config/world.yaml [--hours 1] [--windows 64 128 256 512] [--experiment main] [--seed 1]
+
+After the workflow has run: the stored rows of the configuration's videos are joined into films of about so many hours (every row keeps
+its length; a moment moves by where its video begins), merged whole and in windows of each length, and ranked by the run's own model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import prvr
+from pipeline.clips import stage as clips
+from pipeline.config.schema import Config, merge
+from pipeline.core.layout import Layout
+from pipeline.core.store import create
+from pipeline.datasets import table
+from pipeline.evaluation import inputs, moments, report, scored, zero_shot
+from pipeline.models.checkpoint import load_model
+
+NAME = "films"
+
+
+@dataclasses.dataclass(frozen=True)
+class Film:
+    """Videos of a split, one after the other. `begins`: video -> second of the film."""
+
+    name: str
+    split: str
+    begins: dict[str, float]
+    seconds: float
+
+
+def films(config: Config, hours: float, split: str) -> Iterator[Film]:
+    """The split's videos in their order, so many to a film that it lasts `hours`; what is left over is a shorter one."""
+    known = table.load(config.layout.annotations).videos
+    known = known[known["split"] == split]
+    begins: dict[str, float] = {}
+    at, number = 0.0, 0
+    for video, seconds in zip(known["video_id"], np.floor(known["duration"].to_numpy(float)), strict=True):
+        begins[str(video)] = at
+        at += float(seconds)
+        if at >= hours * 3600:
+            yield Film(f"{split}-{number}", split, begins, at)
+            begins, at, number = {}, 0.0, number + 1
+    if begins:
+        yield Film(f"{split}-{number}", split, begins, at)
+
+
+def settings(config: Config, folder: Path, experiment: str, windows: list[float | None]) -> Config:
+    """The configuration of the films: the experiment as it is, once for each window."""
+    plain = config.model_dump(mode="json", exclude_unset=True)
+    chosen = plain.get("experiments", {}).get(experiment, {})
+    experiments = {label(window): merge(chosen, {"clips": {"window": window}}) for window in windows}
+    made = {**plain, "results": str(folder), "experiments": experiments, "compare": {}}
+    return Config.model_validate({**made, "dataset": {"name": NAME}})
+
+
+def label(window: float | None) -> str:
+    """The name of an experiment."""
+    return "whole" if window is None else f"window-{window:g}"
+
+
+def make(config: Config, target: Layout, made: list[Film], features: list[str]) -> None:
+    """Annotations, rows and query states of the films. The queries' states are the videos' own file."""
+    known = table.load(config.layout.annotations)
+    place = {video: (film, begin) for film in made for video, begin in film.begins.items()}
+    queries = known.queries[known.queries["video_id"].isin(place)].copy()
+    spans = {
+        str(query): known.moments[str(query)] + place[video][1]
+        for query, video in zip(queries["query_id"], queries["video_id"], strict=True)
+    }
+    queries["video_id"] = [place[video][0].name for video in queries["video_id"]]
+    videos = known.videos.iloc[: len(made)].copy()
+    videos["video_id"], videos["split"] = [film.name for film in made], [film.split for film in made]
+    videos["duration"] = [film.seconds for film in made]
+    table.save(target.annotations, table.Annotations(videos, queries.reset_index(drop=True), spans))
+    target.text(config.text).parent.mkdir(parents=True, exist_ok=True)
+    target.text(config.text).write_bytes(config.layout.text(config.text).read_bytes())
+    shards = sorted(path.stem for path in config.layout.features(features[0], "*").parent.glob("*.h5"))
+    for encoder in features:
+        rows = {video: values for video, values, _ in zero_shot.stored_rows(config.layout, encoder, shards, list(place))}
+        with create(target.features(encoder, "000"), stage="features", recipe={}, dim=next(iter(rows.values())).shape[1]) as writer:
+            for film in made:
+                joined = np.concatenate([rows[video][: round(until)] for video, until in _lengths(film)]).astype(np.float16)
+                start = np.arange(len(joined), dtype=np.float64)
+                items = {"key": film.name, "duration": float(len(joined))}
+                writer.append("features", film.name, joined, {"start": start, "end": start + 1}, items)
+
+
+def _lengths(film: Film) -> Iterator[tuple[str, float]]:
+    """Each video of a film and its seconds."""
+    ends = [*list(film.begins.values())[1:], film.seconds]
+    for (video, begin), end in zip(film.begins.items(), ends, strict=True):
+        yield video, end - begin
+
+
+def row(config: Config, window: float | None, checkpoint: Path) -> list[str]:
+    """What one way to divide the films gives: units, recalls, and where in its film a query is found."""
+    name = label(window)
+    chosen = config.experiment(name)
+    began = time.process_time()
+    clips.run(config, config.layout, name, "000")
+    merged = time.process_time() - began
+    model, _, _ = load_model(checkpoint)
+    read = inputs.load(config.layout, chosen, "test")
+    began = time.process_time()
+    ranked = scored.rank(model, read, chosen, torch.device("cpu"), None)
+    took = time.process_time() - began
+    own = ranked.windows[:, 0].numpy()
+    found = report.query_table(
+        read, ranked, moments.windows(ranked.similarity.numpy(), read.split.videos.start[own], read.split.videos.end[own])
+    )
+    numbers = report.numbers(read, ranked, found)
+    offsets, spans = read.moments
+    first = spans[offsets[:-1]]
+    away = np.maximum(np.maximum(first[:, 0] - found["best_time"], found["best_time"] - first[:, 1]), 0)
+    predicted = found[["moment_start", "moment_end"]].to_numpy()
+    shared = np.clip(np.minimum(predicted[:, 1], first[:, 1]) - np.maximum(predicted[:, 0], first[:, 0]), 0, None)
+    iou = shared / (np.maximum(predicted[:, 1], first[:, 1]) - np.minimum(predicted[:, 0], first[:, 0]))
+    recalls = numbers["recalls"]["fused"]
+    return [
+        "whole" if window is None else f"{window:g} s",
+        f"{len(read.split.videos):,}",
+        *(f"{recalls[key]:.1f}" for key in ("R@1", "R@5", "R@10")),
+        f"{numbers['moments']['frame']['inside']:.1f}",
+        f"{np.median(away):.0f} / {away.mean():.0f}",
+        f"{iou.mean():.3f}",
+        f"{merged:.0f} / {took:.0f}",
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--configfile", required=True)
+    parser.add_argument("--hours", type=float, default=1.0)
+    parser.add_argument("--windows", type=float, nargs="+", default=[64, 128, 256, 512])
+    parser.add_argument("--experiment", default="main")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    config = prvr.load_config(options.configfile)
+    chosen = config.experiment(options.experiment)
+    given = [None, *options.windows]
+    films_of = settings(config, options.folder, options.experiment, given)
+    made = list(films(config, options.hours, "test"))
+    make(config, films_of.layout, made, list(chosen.features))
+    seconds = np.array([film.seconds for film in made])
+    asked = table.load(films_of.layout.annotations)
+    spans = np.concatenate(list(asked.moments.values()))
+    print(
+        f"{len(made)} films of {seconds.min() / 3600:.2f} to {seconds.max() / 3600:.2f} h, {len(asked.queries):,} queries; "
+        f"a moment takes {np.median(spans[:, 1] - spans[:, 0]):.1f} s (median); chance at R@1 {100 / len(made):.1f} %"
+    )
+    print(
+        "| units | how many | R@1 | R@5 | R@10 | best row in the moment, % | away from it, s (median / mean) | IoU | merging / ranking, s |"
+    )
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for window in given:
+        print("| " + " | ".join(row(films_of, window, config.layout.checkpoint(options.experiment, options.seed))) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
