@@ -131,10 +131,10 @@ def text(encoder: Encoder, config: Config = "config.yaml", threads: Threads = 1)
     """Encode every query."""
     dag = open_to_work(config, threads)
     job = begin(dag, "text", encoder=encoder)
-    from pipeline.encoders import stage
+    from pipeline.encoders import text_stage
     from pipeline.jobs import recipes
 
-    stage.run_text(dag.config, dag.layout, encoder, recipes.text(dag.config, encoder), dag.trace("text", encoder=encoder))
+    text_stage.run(dag.config, dag.layout, encoder, recipes.text(dag.config, encoder), dag.trace("text", encoder=encoder))
     job.finish(dag)
 
 

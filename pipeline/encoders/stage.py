@@ -1,14 +1,12 @@
-"""Features of videos and states of queries: from the stored frames and annotations, through one encoder, into the store."""
+"""Features of videos: from the stored frames, or those that are being decoded, through encoders, into the store."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from pathlib import Path
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from types import MappingProxyType
 from typing import Any
 
@@ -16,21 +14,20 @@ import numpy as np
 
 from pipeline.config.schema import Config
 from pipeline.core.atomic import write_json
-from pipeline.core.errors import EncoderError, StoreError, StoreMissing
+from pipeline.core.errors import EncoderError, StoreMissing
 from pipeline.core.layout import Layout
 from pipeline.core.lease import device as leased
-from pipeline.core.progress import Meter, track
+from pipeline.core.progress import Meter
 from pipeline.core.shards import ShardStore, key, parts
 from pipeline.core.source import Frames, Reading, Source
 from pipeline.core.store import Ragged, open_store, recipe_hash
 from pipeline.core.store import Reader as StoreReader
-from pipeline.encoders import base, batching
+from pipeline.encoders import attributes, base, batching
 from pipeline.encoders.base import VideoEncoder
 from pipeline.encoders.batch_size import BatchSize, find_batch
 from pipeline.encoders.batching import Encoding, Stats
 
 FLUSH_EVERY = 20.0  # seconds of finished work a kill may cost
-TEXT_CHUNK = 2048  # captions between two looks at the clock
 READ = 8  # rows read of a store at a time
 
 # Gives the frames of the videos that encoders lack (encoder -> videos), until the event is set.
@@ -66,7 +63,7 @@ def run_video(
         stats = _encode(config, [made], read, rows, len(dropped))
     # How long it took is in the manifest alone: the same inputs give the same bytes.
     counts = {"shard": shard, "videos": len(made.keys), "quarantined": len(quarantine)}
-    attrs = {**(made.attrs or _empty(config, encoder)), "encoder": encoder}
+    attrs = {**(made.attrs or attributes.empty(config, encoder)), "encoder": encoder}
     manifest = {
         "videos": len(made.keys),
         "rows": made.store.finish(made.keys, **attrs, **counts),
@@ -104,7 +101,7 @@ class _Features:
         self.keys = {source.video_id: key(source.fingerprint, recipe) for source in sources}
         missing = set(self.store.missing(self.keys))
         self.todo = [source for source in sources if source.video_id in missing]
-        self.attrs = _previous([path, *parts(path).glob("*.h5")], recipe_hash(recipe))
+        self.attrs = attributes.previous([path, *parts(path).glob("*.h5")], recipe_hash(recipe))
         self._flushed = time.monotonic()
 
     @property
@@ -115,7 +112,7 @@ class _Features:
     def encoding(self, model: VideoEncoder, meter: Meter, unusable: int) -> Encoding:
         """Its encoder at work; progress goes to `meter`."""
         stream = self.stream
-        self.attrs = self.store.attrs = _attributes(self.config, self.encoder, model)
+        self.attrs = self.store.attrs = attributes.of(self.config, self.encoder, model)
         shape = (*([stream.count] if stream.count > 1 else []), stream.size, stream.size, 3)
 
         def report(stats: Stats, rows: int) -> None:
@@ -165,32 +162,6 @@ def _encode(config: Config, made: Sequence[_Features], read: Reader, rows: int |
     return {encoder: encoding.stats for encoder, encoding in encodings.items()}
 
 
-def _attributes(config: Config, encoder: str, model: VideoEncoder) -> dict[str, Any]:
-    return {
-        "encoder": encoder,
-        "architecture": config.network(encoder).architecture,
-        "weights_sha256": model.weights.sha256 if model.weights else "",
-        "preprocessing": model.preprocessing,
-        "dim": model.dim,
-        "normalised": False,
-    }
-
-
-def _empty(config: Config, encoder: str) -> dict[str, Any]:
-    """Attributes of a shard without a single usable video: no model was loaded for it."""
-    return {"encoder": encoder, "architecture": config.network(encoder).architecture, "dim": 0, "normalised": False}
-
-
-def _previous(files: Iterable[Path], recipe: str, stage: str = "features") -> dict[str, Any] | None:
-    """The stage's own attributes of a file that is there, for when nothing is computed; None when there is none of the recipe."""
-    names = ("encoder", "architecture", "weights_sha256", "preprocessing", "dim", "normalised", "teacher")
-    for file in files:
-        with suppress(StoreError), open_store(file, stage=stage) as store:
-            if store.attrs["recipe_hash"] == recipe and "encoder" in store.attrs:
-                return {name: store.attrs[name] for name in names if name in store.attrs}
-    return None
-
-
 def _nothing(todo: Mapping[str, list[Source]], stop: threading.Event) -> Generator[Frames]:
     """A Reader of no video."""
     yield from ()
@@ -231,38 +202,3 @@ def _rows(index: np.ndarray, pixels: Ragged, first: int) -> Iterator[np.ndarray]
         low, high = int(wanted.min()), int(wanted.max()) + 1
         rows = np.asarray(pixels.values[first + low : first + high])[wanted - low]
         yield rows[:, 0] if index.shape[1] == 1 else rows
-
-
-def run_text(config: Config, layout: Layout, encoder: str, recipe: dict[str, Any], trace: str = "") -> None:
-    """Token states and sentence vectors of every query: text/<encoder>.h5 and its manifest, which carries `trace` as that of features does.
-
-    A query whose text did not change is kept. Attribute `teacher`: `last` where a sentence is made from its last token's state, else
-    `sentence` (ranking/data.py). Errors: WeightsError, EncoderError, DeviceError.
-    """
-    started = time.monotonic()
-    with open_store(layout.annotations, stage="annotations") as store:
-        queries = store.table("queries")
-    ids, texts = [str(i) for i in queries["query_id"]], [str(q) for q in queries["query"]]
-    keys = {i: key(hashlib.sha256(text.encode()).hexdigest()[:16], recipe) for i, text in zip(ids, texts, strict=True)}
-    shard = ShardStore(layout.text(encoder), stage="text", recipe=recipe, group="tokens")
-    missing = set(shard.missing(keys))
-    todo = [(i, text) for i, text in zip(ids, texts, strict=True) if i in missing]
-    attrs = _previous([layout.text(encoder), *parts(layout.text(encoder)).glob("*.h5")], recipe_hash(recipe), stage="text")
-    if todo or attrs is None:
-        with leased(config.runtime.device, share=config.runtime.share_gpu) as device:
-            settings = config.network(encoder)
-            model = base.load_text(settings, device, encoder)
-            attrs = {"encoder": encoder, "architecture": settings.architecture, "normalised": False}
-            attrs["teacher"] = "last" if model.sentence_is_last else "sentence"
-            chunks = [todo[i : i + TEXT_CHUNK] for i in range(0, len(todo), TEXT_CHUNK)]
-            for chunk in track(chunks, label=f"{encoder} queries", unit=f"x{TEXT_CHUNK}"):
-                for (query_id, _), caption in zip(chunk, model.encode_texts([text for _, text in chunk]), strict=True):
-                    items = {"sentence": caption.sentence.numpy().astype(np.float16), "truncated": caption.truncated}
-                    shard.add(query_id, keys[query_id], caption.states.numpy().astype(np.float16), items=items)
-                shard.flush()
-    rows = shard.finish(keys, **attrs)
-    with open_store(layout.text(encoder), stage="text") as store:
-        flags = store.ragged("tokens", lazy=True).items["truncated"] if ids else np.zeros(0, bool)
-    truncated = [i for i, flag in zip(ids, flags, strict=True) if flag]
-    stats = {"seconds": round(time.monotonic() - started, 3), "computed": len(todo)}
-    write_json(layout.text_manifest(encoder), {"queries": len(ids), "rows": rows, "truncated": truncated, "trace": trace, "stats": stats})

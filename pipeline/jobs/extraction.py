@@ -131,13 +131,14 @@ class Text(Stage):
     """The states of every query by one encoder."""
 
     name, place, unit, row, gpu = "text", "text/{encoder}", "queries", "encoder", True
-    modules = ()  # those of its kind alone
+    modules = ()  # those of `code` alone
 
     def jobs(self, collection: Collection, targets: Targets = ("table",)) -> list[dict[str, str]]:
         return [{"encoder": encoder} for encoder in collection.text_encoders(targets) if not collection.imported(encoder)]
 
     def code(self, collection: Collection, of: Wildcards) -> tuple[str, ...]:
-        return self.modules if collection.imported(of["encoder"]) else (*self.modules, *recipes.encoding(collection.config, of["encoder"]))
+        encoder = of["encoder"]
+        return () if collection.imported(encoder) else tuple(recipes.encoding(collection.config, encoder, "text_stage"))
 
     def manifest(self, layout: Layout, of: Wildcards) -> Path:
         return layout.text_manifest(**of)

@@ -27,9 +27,9 @@ def version(library: str) -> str:
         return "not installed"  # the encoder that needs it says so when it is loaded
 
 
-def encoding(config: Config, encoder: str) -> list[str]:
-    """The modules whose code, with everything they import, encodes with an encoder: of another kind nothing."""
-    return ["pipeline.encoders.stage", module_of("encoders", config.network(encoder).kind)]
+def encoding(config: Config, encoder: str, stage: str = "stage") -> list[str]:
+    """The modules whose code, with everything they import, encodes with an encoder: of another kind, or another `stage`, nothing."""
+    return [f"pipeline.encoders.{stage}", module_of("encoders", config.network(encoder).kind)]
 
 
 def decoding(config: Config) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def text(config: Config, encoder: str) -> dict[str, Any]:
         return {"imported": encoder}
     settings = config.network(encoder)
     return {
-        "code": code_digest(*encoding(config, encoder)),
+        "code": code_digest(*encoding(config, encoder, "text_stage")),
         "encoder": settings.model_dump(exclude={"weights", "sha256", *type(settings).of_pictures}),
         "weights": identity(settings),
         **{library: version(library) for library in settings.libraries},

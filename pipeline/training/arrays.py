@@ -57,7 +57,7 @@ class Arrays:
     teacher_frames: Mapping[str, np.ndarray] | None = None
 
     def split(self, settings: Experiment, name: str = "arrays") -> data.Split:
-        """The videos pooled and merged, the queries flat. Errors: TrainingError, listing what does not fit together; with `clips.window`."""
+        """The videos pooled and merged, the queries flat. Errors: TrainingError: what does not fit together, or `clips.window`."""
         self._check()
         if settings.clips.window is not None:
             raise TrainingError(

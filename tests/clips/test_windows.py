@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ def test_every_row_is_shown_and_windows_overlap(rows: int, every: float, seconds
     assert found[0].start == 0
     assert found[-1].stop == rows
     assert all(part.stop > part.start for part in found)
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in itertools.pairwise(found):
         assert before.start <= after.start <= before.stop
         assert before.stop <= after.stop
     length = end[-1] - start[0]

@@ -15,7 +15,7 @@ import torch
 from pipeline.core.errors import EncoderError, StoreMissing, StoreSchema
 from pipeline.core.shards import key
 from pipeline.core.store import create, open_store
-from pipeline.encoders import open_clip, slowfast, stage
+from pipeline.encoders import open_clip, slowfast, stage, text_stage
 from pipeline.jobs import recipes
 
 ROWS = {"a": 3, "b": 7, "c": 1, "d": 5}
@@ -193,7 +193,7 @@ def test_text(project: Callable) -> None:
     config, layout, _ = project(ROWS)
     texts = {"q2": "the cat", "q1": "the " * 20, "q3": ""}
     annotate(layout, texts)
-    stage.run_text(config, layout, "clip", recipes.text(config, "clip"))
+    text_stage.run(config, layout, "clip", recipes.text(config, "clip"))
     model = open_clip.load(config.encoders["clip"])
     with open_store(layout.text("clip"), stage="text") as store:
         tokens = store.ragged("tokens")
@@ -207,14 +207,14 @@ def test_text(project: Callable) -> None:
     manifest = json.loads(layout.text_manifest("clip").read_text())
     assert (manifest["queries"], manifest["truncated"], manifest["stats"]["computed"]) == (3, ["q1"], 3)
     before = layout.text("clip").read_bytes()
-    stage.run_text(config, layout, "clip", recipes.text(config, "clip"))
+    text_stage.run(config, layout, "clip", recipes.text(config, "clip"))
     assert layout.text("clip").read_bytes() == before, "nothing is computed, and what was said of the encoder stays"
     annotate(layout, {**texts, "q3": "a bat"})
-    stage.run_text(config, layout, "clip", recipes.text(config, "clip"))
+    text_stage.run(config, layout, "clip", recipes.text(config, "clip"))
     assert json.loads(layout.text_manifest("clip").read_text())["stats"]["computed"] == 1
     layout.text("clip").unlink()
     annotate(layout, texts)
-    stage.run_text(config, layout, "clip", recipes.text(config, "clip"))
+    text_stage.run(config, layout, "clip", recipes.text(config, "clip"))
     assert layout.text("clip").read_bytes() == before
 
 
@@ -222,4 +222,4 @@ def test_motion_encoder_has_no_text(project: Callable) -> None:
     config, layout, _ = project(ROWS)
     annotate(layout, {"q": "the cat"})
     with pytest.raises(EncoderError, match="no text tower"):
-        stage.run_text(config.model_copy(update={"text": "motion"}), layout, "motion", recipes.text(config, "motion"))
+        text_stage.run(config.model_copy(update={"text": "motion"}), layout, "motion", recipes.text(config, "motion"))

@@ -15,7 +15,7 @@ from pipeline.core.shards import assign
 from pipeline.core.store import create
 from pipeline.datasets import table
 from pipeline.datasets.rows import Query, Rows, Video
-from pipeline.encoders import stage as text
+from pipeline.encoders import text_stage
 from pipeline.jobs import recipes
 from pipeline.models.base import Dims, build
 from pipeline.models.checkpoint import save_model
@@ -76,7 +76,7 @@ class World:
                         writer.append("features", video, self.rows[video], {"start": start, "end": start + 2}, items)
             clips.run(self.config, self.layout, "main", shard)
         if encoder is not None:
-            text.run_text(self.config, self.layout, "clip", recipes.text(self.config, "clip"))
+            text_stage.run(self.config, self.layout, "clip", recipes.text(self.config, "clip"))
             return
         with create(self.layout.text("clip"), stage="text") as writer:
             for query in self.words:

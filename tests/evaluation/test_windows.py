@@ -66,7 +66,9 @@ def test_a_video_is_ranked_timed_and_shown_by_its_best_window(windowed: World) -
         assert query.startswith(video)
     metrics = json.loads(windowed.layout.metrics("main", 1).read_text())
     assert metrics["gallery"]["videos"] == len(split.ids)
-    assert measure.measure(model, split, chosen.evaluation, torch.device("cpu"))["SumR"] == pytest.approx(metrics["recalls"]["fused"]["SumR"])
+    assert measure.measure(model, split, chosen.evaluation, torch.device("cpu"))["SumR"] == pytest.approx(
+        metrics["recalls"]["fused"]["SumR"]
+    )
 
 
 class NoStills:
