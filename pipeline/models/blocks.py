@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.models.cpu import attention_layer, fused, kernels
+from pipeline.models.cpu import attention_layer, chunked, encoder_layer, kernels
 from pipeline.models.cpu.branches import mix, read
 from pipeline.models.layers import Attention, FeedForward, gaussian_window, padding_bias
 
@@ -32,7 +32,8 @@ class EncoderLayer(nn.Module):
 
     def forward(self, tokens: Tensor, window: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
         if kernels.fast(tokens):
-            return fused.encoder_layer(
+            return chunked.apply(
+                encoder_layer.LAYER,
                 tokens,
                 window,
                 bias,
@@ -46,17 +47,17 @@ class EncoderLayer(nn.Module):
         return self.plain(tokens, window, bias)
 
     def plain(self, tokens: Tensor, window: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
-        """The same in torch's own operations: on a GPU, under torch.compile, and what the fused form is tested against."""
+        """The same in torch's own operations: on a GPU, under torch.compile, and what the hand-written form is tested against."""
         attended = self.attention(tokens, window, bias, self.dropout)
         tokens = self.norm1(tokens + kernels.dropout(attended, self.dropout, self.training))
         changed = self.feed_forward(tokens, self.dropout)
         return self.norm2(tokens + kernels.dropout(changed, self.dropout, self.training))
 
-    def weights(self) -> fused.Weights:
-        """The parameters in the fused form's order."""
+    def weights(self) -> encoder_layer.Weights:
+        """The parameters in the hand-written form's order."""
         attention, inner = self.attention, self.feed_forward
         modules = (attention.query, attention.key, attention.value, self.norm1, inner.expand, inner.contract, self.norm2)
-        return fused.Weights(*(parameter for module in modules for parameter in (module.weight, module.bias)))
+        return encoder_layer.Weights(*(parameter for module in modules for parameter in (module.weight, module.bias)))
 
 
 class AttentionLayer(nn.Module):
@@ -76,7 +77,8 @@ class AttentionLayer(nn.Module):
 
     def forward(self, tokens: Tensor, window: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
         if kernels.fast(tokens):
-            return attention_layer.attention_layer(
+            return chunked.apply(
+                attention_layer.LAYER,
                 tokens,
                 window,
                 bias,

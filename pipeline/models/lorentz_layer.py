@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pipeline.models.cpu import kernels
-from pipeline.models.cpu.fused import videos_per_chunk
+from pipeline.models.cpu.chunked import videos_per_chunk
 from pipeline.models.layers import FeedForward, InputProjection
 from pipeline.models.lorentz import FARTHEST, centroid, exponential, lift, logarithm, onto
 

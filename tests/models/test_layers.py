@@ -13,7 +13,7 @@ from pipeline.core.errors import WeightsError
 from pipeline.interchange.released_names import from_released, to_released
 from pipeline.models.base import Dims, Videos, Words
 from pipeline.models.blocks import AttentionLayer, EncoderLayer, GaussianMixtureBlock
-from pipeline.models.cpu import fused, kernels
+from pipeline.models.cpu import chunked, kernels
 from pipeline.models.cpu.kernels import Masks
 from pipeline.models.layers import gaussian_window
 from pipeline.models.msc import DualBranch
@@ -24,7 +24,7 @@ TINY = Model(hidden=8, heads=2, widths=[None, 0.5], dropout=0.3, input_dropout=0
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several chunks even for a few tokens."""
-    monkeypatch.setattr(fused, "CHUNK", 400)
+    monkeypatch.setattr(chunked, "CHUNK", 400)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.cpu import fused
+from pipeline.models.cpu import chunked
 from pipeline.models.layers import InputProjection, gaussian_window
 from pipeline.models.lorentz_layer import LorentzAttention, LorentzLayer, LorentzLinear
 
@@ -89,7 +89,7 @@ def literal_layer(layer: LorentzLayer, tokens: Tensor, window: Tensor | None, ma
 @pytest.mark.parametrize("width", [None, 2.0])
 @pytest.mark.parametrize("padded", [False, True])
 def test_layer_equals_the_equations_with_every_gradient(width: float | None, padded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "CHUNK", 12 * 48 * 5)  # two chunks of two videos, and one of one
+    monkeypatch.setattr(chunked, "CHUNK", 12 * 48 * 5)  # two chunks of two videos, and one of one
     layer = layer_of(0)
     tokens = torch.randn(3, 5, 12, dtype=torch.float64, requires_grad=True)
     window = None if width is None else gaussian_window(5, width).double()
@@ -125,7 +125,7 @@ def test_float32_under_autocast() -> None:
 
 
 def test_dropout_is_the_same_in_the_recomputed_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "CHUNK", 12 * 48 * 6)
+    monkeypatch.setattr(chunked, "CHUNK", 12 * 48 * 6)
     layer = layer_of(3, dropout=0.3).train()
     tokens = torch.randn(5, 6, 12, dtype=torch.float64, requires_grad=True)
 

@@ -1,20 +1,18 @@
-"""The attention layer without a feed-forward part as one function with a hand-written backward, a few videos at a time.
+"""The attention layer on a CPU: attention, output projection, residual, LayerNorm (docs/methods.md).
 
-The same values as `blocks.AttentionLayer`'s plain form, and for the same reasons faster as `fused.encoder_layer`.
+The same values as `blocks.AttentionLayer`'s plain form, and for the same reasons faster as the encoder layer.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.amp import custom_bwd, custom_fwd
-from torch.autograd.function import once_differentiable
 
-from pipeline.models.cpu.fused import EPSILON, Attended, attend, attend_backward, masked, rows_of, videos_per_chunk
-from pipeline.models.cpu.kernels import Masks, multiply
+from pipeline.models.cpu.attention import Attended, attend, attend_backward, masked, parted, rows_of, stacked
+from pipeline.models.cpu.chunked import Layer
+from pipeline.models.cpu.kernels import EPSILON, Masks, multiply
 
 
 class Weights(NamedTuple):
@@ -54,9 +52,8 @@ class _Kept(NamedTuple):
 
 
 def _prepare(w: Weights, heads: int, scale: float, dtype: torch.dtype) -> _Prepared:
-    root = 1 / math.sqrt(w.query.shape[0] // heads)
-    qkv = torch.cat([w.query * root, w.key, w.value]).to(dtype)
-    bias = torch.cat([w.query_bias * root, w.key_bias, w.value_bias]).to(dtype)
+    qkv = stacked(w.query, w.key, w.value, heads).to(dtype)
+    bias = stacked(w.query_bias, w.key_bias, w.value_bias, heads).to(dtype)
     return _Prepared(qkv, bias, (w.output * scale).to(dtype), w.output_bias.to(dtype))
 
 
@@ -98,73 +95,18 @@ def _backward(
     return d_residual.add_(multiply(d_qkv, p.qkv.t())).view_as(x)
 
 
-class _AttentionLayer(torch.autograd.Function):
-    @staticmethod
-    @custom_fwd(device_type="cpu")
-    def forward(ctx: Any, x: Tensor, window: Tensor | None, bias: Tensor | None, options: tuple, *weights: Tensor) -> Tensor:  # type: ignore[override]
-        heads, rate, training, dtype, recompute, keep = options
-        w = Weights(*weights)
-        p = _prepare(w, heads, Masks(rate, training, 0).scale if training else 1.0, dtype)
-        window = None if window is None else window.to(dtype)
-        bias = None if bias is None else bias.to(dtype)
-        step = videos_per_chunk(x.shape[1], max(3 * x.shape[2], heads * x.shape[1]))
-        output, kept, seeds = torch.empty_like(x), [], []
-        for start in range(0, len(x), step):
-            part = slice(start, start + step)
-            masks = Masks(rate, training)
-            seeds.append(masks.seed)
-            output[part], state = _forward(x[part], window, None if bias is None else bias[part], w, p, heads, masks)
-            if keep and not recompute:
-                kept.append(state)
-        if keep:
-            ctx.save_for_backward(x, window, bias, *weights, *(tensor for state in kept for tensor in state))
-            ctx.options, ctx.step, ctx.seeds = options, step, seeds
-        return output
-
-    @staticmethod
-    @once_differentiable
-    @custom_bwd(device_type="cpu")
-    def backward(ctx: Any, gradient: Tensor) -> tuple:  # type: ignore[override]
-        heads, rate, training, dtype, recompute, _ = ctx.options
-        x, window, bias, *rest = ctx.saved_tensors
-        w, flat = Weights(*rest[: len(Weights._fields)]), rest[len(Weights._fields) :]
-        scale = Masks(rate, training, 0).scale if training else 1.0
-        p = _prepare(w, heads, scale, dtype)
-        hidden = x.shape[2]
-        shapes = [(hidden, 3 * hidden), (3 * hidden,), (hidden, hidden), (hidden,), (hidden,), (hidden,)]
-        sums = [torch.zeros(shape, dtype=w.norm.dtype) for shape in shapes]
-        d_x = torch.empty_like(x)
-        for i, start in enumerate(range(0, len(x), ctx.step)):
-            part = slice(start, start + ctx.step)
-            if recompute:
-                state = _forward(x[part], window, None if bias is None else bias[part], w, p, heads, Masks(rate, training, ctx.seeds[i]))[1]
-            else:
-                state = _Kept(*flat[i * len(_Kept._fields) : (i + 1) * len(_Kept._fields)])
-            d_x[part] = _backward(gradient[part], x[part], window, w, p, state, scale, sums)
-        query, key, value = sums[0].t().split(hidden)
-        query_bias, key_bias, value_bias = sums[1].split(hidden)
-        root = 1 / math.sqrt(hidden // heads)
-        d_weights = (query * root, query_bias * root, key, key_bias, value, value_bias, sums[2].t() * scale, *sums[3:])
-        return d_x, None, None, None, *d_weights
+def _sums(w: Weights) -> list[tuple[int, ...]]:
+    hidden = len(w.output)
+    return [(hidden, 3 * hidden), (3 * hidden,), (hidden, hidden), (hidden,), (hidden,), (hidden,)]
 
 
-def attention_layer(
-    x: Tensor,
-    window: Tensor | None,
-    bias: Tensor | None,
-    weights: Weights,
-    *,
-    heads: int,
-    dropout: float,
-    training: bool,
-    dtype: torch.dtype,
-    recompute: bool = False,
-) -> Tensor:
-    """Attention, output projection, residual, LayerNorm.
+def _gradients(sums: list[Tensor], heads: int, scale: float) -> tuple[Tensor, ...]:
+    qkv, bias, output, *rest = sums
+    return *parted(qkv, bias, heads), output.t() * scale, *rest
 
-    Shapes: `x` [B, L, H] float32 (or float64), `window` [L, L] or None, `bias` [B, L] or None (no gradient flows to either) -> [B, L, H].
-    `dtype` is the type of the matrix products; the LayerNorm and the residual stay in `x`'s. Source: docs/methods.md.
-    """
-    keep = torch.is_grad_enabled() and (x.requires_grad or any(weight.requires_grad for weight in weights))
-    with torch.autocast(x.device.type, enabled=False):  # `dtype` already says where bfloat16 is used
-        return _AttentionLayer.apply(x, window, bias, (heads, dropout, training, dtype, recompute, keep), *weights)
+
+def _width(w: Weights, heads: int, length: int) -> int:
+    return max(3 * len(w.output), heads * length)
+
+
+LAYER = Layer(Weights, _Kept, _prepare, _forward, _backward, _sums, _gradients, _width)

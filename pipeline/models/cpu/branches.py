@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 
-from pipeline.models.cpu.fused import videos_per_chunk
+from pipeline.models.cpu.chunked import videos_per_chunk
 from pipeline.models.cpu.kernels import Masks
 
 

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from pipeline.core.onednn import available
 
+EPSILON = 1e-5  # of every LayerNorm
 _DRAW = 1 << 16  # dropout decides on 16-bit draws: the rate is exact to 1.5e-5, and kept values are scaled by the exact share kept
 
 
