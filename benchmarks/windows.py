@@ -39,15 +39,17 @@ class Film:
     seconds: float
 
 
-def films(config: Config, hours: float, split: str) -> Iterator[Film]:
-    """The split's videos in their order, so many to a film that it lasts `hours`; what is left over is a shorter one."""
+def films(config: Config, rows: dict[str, np.ndarray], every: float, hours: float, split: str) -> Iterator[Film]:
+    """The split's videos in their order, so many to a film that it lasts `hours`; what is left over is a shorter one.
+
+    `rows`: video -> its rows, one `every` seconds.
+    """
     known = table.load(config.layout.annotations).videos
-    known = known[known["split"] == split]
     begins: dict[str, float] = {}
     at, number = 0.0, 0
-    for video, seconds in zip(known["video_id"], np.floor(known["duration"].to_numpy(float)), strict=True):
+    for video in known["video_id"][known["split"] == split]:
         begins[str(video)] = at
-        at += float(seconds)
+        at += len(rows[str(video)]) * every
         if at >= hours * 3600:
             yield Film(f"{split}-{number}", split, begins, at)
             begins, at, number = {}, 0.0, number + 1
@@ -60,7 +62,8 @@ def settings(config: Config, folder: Path, experiment: str, windows: list[float 
     plain = config.model_dump(mode="json", exclude_unset=True)
     chosen = plain.get("experiments", {}).get(experiment, {})
     experiments = {label(window): merge(chosen, {"clips": {"window": window}}) for window in windows}
-    made = {**plain, "results": str(folder), "experiments": experiments, "compare": {}}
+    measured = {"split": "test"}  # by the video a query was written for: the judgements name the videos that were joined
+    made = {**plain, "results": str(folder), "experiments": experiments, "compare": {}, "evaluation": measured}
     return Config.model_validate({**made, "dataset": {"name": NAME}})
 
 
@@ -69,13 +72,13 @@ def label(window: float | None) -> str:
     return "whole" if window is None else f"window-{window:g}"
 
 
-def make(config: Config, target: Layout, made: list[Film], features: list[str]) -> None:
+def make(config: Config, target: Layout, made: list[Film], features: list[str], every: float) -> None:
     """Annotations, rows and query states of the films. The queries' states are the videos' own file."""
     known = table.load(config.layout.annotations)
     place = {video: (film, begin) for film in made for video, begin in film.begins.items()}
     queries = known.queries[known.queries["video_id"].isin(place)].copy()
     spans = {
-        str(query): known.moments[str(query)] + place[video][1]
+        str(query): known.moments[str(query)] + place[video][1]  # the demo's rows begin with the video and leave nothing out
         for query, video in zip(queries["query_id"], queries["video_id"], strict=True)
     }
     queries["video_id"] = [place[video][0].name for video in queries["video_id"]]
@@ -85,22 +88,21 @@ def make(config: Config, target: Layout, made: list[Film], features: list[str]) 
     table.save(target.annotations, table.Annotations(videos, queries.reset_index(drop=True), spans))
     target.text(config.text).parent.mkdir(parents=True, exist_ok=True)
     target.text(config.text).write_bytes(config.layout.text(config.text).read_bytes())
-    shards = sorted(path.stem for path in config.layout.features(features[0], "*").parent.glob("*.h5"))
     for encoder in features:
-        rows = {video: values for video, values, _ in zero_shot.stored_rows(config.layout, encoder, shards, list(place))}
+        rows = stored(config, encoder)
         with create(target.features(encoder, "000"), stage="features", recipe={}, dim=next(iter(rows.values())).shape[1]) as writer:
             for film in made:
-                joined = np.concatenate([rows[video][: round(until)] for video, until in _lengths(film)]).astype(np.float16)
-                start = np.arange(len(joined), dtype=np.float64)
-                items = {"key": film.name, "duration": float(len(joined))}
-                writer.append("features", film.name, joined, {"start": start, "end": start + 1}, items)
+                joined = np.concatenate([rows[video] for video in film.begins]).astype(np.float16)
+                start = np.arange(len(joined), dtype=np.float64) * every
+                items = {"key": film.name, "duration": film.seconds}
+                writer.append("features", film.name, joined, {"start": start, "end": start + every}, items)
 
 
-def _lengths(film: Film) -> Iterator[tuple[str, float]]:
-    """Each video of a film and its seconds."""
-    ends = [*list(film.begins.values())[1:], film.seconds]
-    for (video, begin), end in zip(film.begins.items(), ends, strict=True):
-        yield video, end - begin
+def stored(config: Config, encoder: str) -> dict[str, np.ndarray]:
+    """The rows of every video."""
+    shards = sorted(path.stem for path in config.layout.features(encoder, "*").parent.glob("*.h5"))
+    known = [str(video) for video in table.load(config.layout.annotations).videos["video_id"]]
+    return {video: values for video, values, _ in zero_shot.stored_rows(config.layout, encoder, shards, known)}
 
 
 def row(config: Config, window: float | None, checkpoint: Path) -> list[str]:
@@ -151,8 +153,10 @@ def main() -> None:
     chosen = config.experiment(options.experiment)
     given = [None, *options.windows]
     films_of = settings(config, options.folder, options.experiment, given)
-    made = list(films(config, options.hours, "test"))
-    make(config, films_of.layout, made, list(chosen.features))
+    first = chosen.features[0]
+    every = config.network(first).sampling.every
+    made = list(films(config, stored(config, first), every, options.hours, "test"))
+    make(config, films_of.layout, made, list(chosen.features), every)
     seconds = np.array([film.seconds for film in made])
     asked = table.load(films_of.layout.annotations)
     spans = np.concatenate(list(asked.moments.values()))
@@ -161,7 +165,7 @@ def main() -> None:
         f"a moment takes {np.median(spans[:, 1] - spans[:, 0]):.1f} s (median); chance at R@1 {100 / len(made):.1f} %"
     )
     print(
-        "| units | how many | R@1 | R@5 | R@10 | best row in the moment, % | away from it, s (median / mean) | IoU | merging / ranking, s |"
+        "| windows | how many | R@1 | R@5 | R@10 | best row in the moment, % | away from it, s (median / mean) | IoU | merging / ranking, s |"
     )
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for window in given:

@@ -16,6 +16,7 @@ from benchmarks import world_queries
 from pipeline.config.inputs import Demo
 from pipeline.config.reading import load
 from pipeline.core.store import open_store
+from pipeline.datasets import table
 from pipeline.demo.render import draw
 from pipeline.demo.scenes import FPS
 from pipeline.demo.world import relevant, world
@@ -60,6 +61,28 @@ def test_from_a_seed_to_complete_relevance(finished_world: Workspace) -> None:
     assert float(rows["chance"][0]) < float(rows["oracle"][0]) <= 100
     assert float(rows["one video's queries"][0].split()[0]) <= 1
     assert 0 < float(rows["clip borders, F1"][0].split()[0]) <= 1
+
+
+def test_films_are_found_by_their_windows(finished_world: Workspace, tmp_path: Path) -> None:
+    """benchmarks/windows.py on the videos of the small world: joined in order, moments moved, each length of window a row."""
+    words = ["benchmarks.windows", str(tmp_path / "films"), "--configfile", "config.yaml", "--hours", "0.08", "--windows", "60", "120"]
+    command = [sys.executable, "-m", *words, "--seed", "9527"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    printed = subprocess.run(command, cwd=finished_world.folder, env=environment, capture_output=True, text=True, check=True).stdout
+    specs = [video for video in world(Demo(**finished_world.config["demo"])) if video.split == "test"]
+    rows = {cells[0]: cells[1:] for line in printed.splitlines() if len(cells := [c.strip() for c in line.strip("|").split("|")]) > 1}
+    assert 1 < int(rows["whole"][0]) <= len(specs)
+    assert int(rows["whole"][0]) < int(rows["120 s"][0]) < int(rows["60 s"][0])
+    assert all(0 <= float(value) <= 100 for row in ("whole", "120 s", "60 s") for value in rows[row][1:5])
+    known = table.load(tmp_path / "films/films/annotations.h5")
+    film_of = dict(zip(known.queries["query_id"], known.queries["video_id"], strict=True))
+    before: dict[str, float] = {}
+    for spec in specs:
+        (film,) = {film_of[query.query_id] for query in spec.queries}
+        for query in spec.queries:
+            assert known.moments[query.query_id][0] - before.get(film, 0.0) == pytest.approx([query.start, query.end], abs=4)
+        before[film] = before.get(film, 0.0) + spec.duration
+    assert known.videos["duration"].tolist() == pytest.approx(list(before.values()), abs=6)
 
 
 def test_the_picture_of_queries_marks_what_is_true(finished_world: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
