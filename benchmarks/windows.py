@@ -164,9 +164,7 @@ def main() -> None:
         f"{len(made)} films of {seconds.min() / 3600:.2f} to {seconds.max() / 3600:.2f} h, {len(asked.queries):,} queries; "
         f"a moment takes {np.median(spans[:, 1] - spans[:, 0]):.1f} s (median); chance at R@1 {100 / len(made):.1f} %"
     )
-    print(
-        "| windows | how many | R@1 | R@5 | R@10 | best row in the moment, % | away from it, s (median / mean) | IoU | merging / ranking, s |"
-    )
+    print("| windows | how many | R@1 | R@5 | R@10 | best row in the moment, % | away, s (median / mean) | IoU | merging / ranking, s |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for window in given:
         print("| " + " | ".join(row(films_of, window, config.layout.checkpoint(options.experiment, options.seed))) + " |", flush=True)
