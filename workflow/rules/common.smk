@@ -154,7 +154,19 @@ def end_display(finished=False):
         SHOWN["ending"].notices()
 
 
+def look_when_a_job_ends():
+    """Take Snakemake's limit of 100 starts a second from runs on this machine, where nobody asked for another.
+
+    With a limit every look for jobs to start sets a timer for the next, and so does every job that ends: after n jobs Snakemake
+    looks n times a second, for as long as some job waits for a core.
+    """
+    limit = workflow.scheduler.job_rate_limiter
+    if workflow.local_exec and limit and (limit.max_jobs, limit.timespan) == (100, 1):
+        workflow.scheduler.job_rate_limiter = None
+
+
 onstart:
+    look_when_a_job_ends()
     note_run(workflow.local_exec)
     JOBS.save_listing()
     move_to_shards(JOBS)
