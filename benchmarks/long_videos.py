@@ -151,11 +151,14 @@ def searched(folder: Path, hours: float) -> dict[str, Any]:
         row = next(row for row in csv.DictReader(file) if row["path"] == "long.mp4" and float(row["start"]) >= hours * 1800)
     found: dict[str, Any] = {}
     for model, flags in (*((name, ("--experiment", name)) for name in EXPERIMENTS), ("frozen", ("--zero-shot",))):
-        run(folder, "pipeline.cli", "search", row["query"], "--json", *flags)  # the first one prepares what the others use
-        seconds, said = run(folder, "pipeline.cli", "search", row["query"], "--json", *flags)
-        (hit,) = [hit for hit in json.loads(said)["hits"] if hit["video_id"] == "long"]
+        words = ("pipeline.cli", "search", row["query"], "--json", "-k", "100", *flags)
+        run(folder, *words)  # the first one prepares what the others use
+        seconds, said = run(folder, *words)
+        hits = json.loads(said)["hits"]
+        ((rank, hit),) = [(rank, hit) for rank, hit in enumerate(hits, 1) if hit["video_id"] == "long"]
         spans = [(moment["start"], moment["end"]) for moment in hit["moments"]]
         found[f"search, {model}, s"] = seconds
+        found[f"rank by {model}, of {len(hits)}"] = rank
         found[f"moment of {model}, s off"] = min(max(0.0, begin - float(row["end"]), float(row["start"]) - end) for begin, end in spans)
     return found
 
@@ -175,6 +178,7 @@ def main() -> None:
             folder = Path(temporary) / f"{hours:g}"
             folder.mkdir()
             rows.append(measured(hours, rendered, folder))
+            print(rows[-1], file=sys.stderr, flush=True)  # the next one may take an hour
     print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}; processor seconds of a stage's jobs together, MB of its largest\n")
     print(pd.DataFrame(rows).set_index("hours").T.to_markdown(floatfmt=".1f"))
 

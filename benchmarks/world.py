@@ -1,6 +1,6 @@
 """world-1: how hard it is, and what the paper claims, measured against the truth the generator knows (docs/world.md).
 
-python -m benchmarks.world --configfile config/world.yaml [--experiments main tcpl ...]     # after the workflow has run
+python -m benchmarks.world --configfile config/world.yaml [--experiments main tcpl ...] [--seeds 1]     # after a run
 python -m benchmarks.world --configfile config/world.yaml --statistics                      # needs no run
 """
 
@@ -245,9 +245,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--configfile", default="config/world.yaml")
     parser.add_argument("--experiments", nargs="+")
+    parser.add_argument("--seeds", type=int, nargs="+", help="those that were trained; by default the configuration's")
     parser.add_argument("--statistics", action="store_true")
     given = parser.parse_args()
     config = prvr.load_config(given.configfile)
+    config = config.model_copy(update={"seeds": given.seeds or config.seeds})
     print("\n".join(statistics(config)))
     if given.statistics:
         return
