@@ -274,3 +274,12 @@ def test_released_names_are_complete() -> None:
 def test_a_hidden_size_the_heads_do_not_divide() -> None:
     with pytest.raises(ValueError, match="not divisible by 3 heads"):
         DualBranch(Model(hidden=8, heads=3), Dims(5, 4))
+
+
+@pytest.mark.parametrize("kind", [EncoderLayer, AttentionLayer])
+def test_no_sequence_at_all_gives_none_and_gradients_of_zero(kind: type) -> None:
+    layer = kind(8, 2, 0.3).train()
+    output = layer(torch.zeros(0, 6, 8, requires_grad=True))
+    assert output.shape == (0, 6, 8)
+    output.sum().backward()
+    assert all((parameter.grad == 0).all() for parameter in layer.parameters())

@@ -35,8 +35,8 @@ class Layer:
     scale)`: one for each weight. `width(w, heads, length)`: elements of a token in the largest temporary.
     """
 
-    weights: Callable[..., Any]
-    kept: Callable[..., Any]
+    weights: Any
+    kept: Any
     prepare: Callable[..., Any]
     forward: Callable[..., tuple[Tensor, Any]]
     backward: Callable[..., Tensor]
@@ -82,7 +82,7 @@ class _Chunked(torch.autograd.Function):
                 kept.append(state)
         if o.keep:
             ctx.save_for_backward(x, window, bias, *weights, *(tensor for state in kept for tensor in state))
-            ctx.options, ctx.step, ctx.seeds, ctx.weights = o, step, seeds, len(weights)
+            ctx.options, ctx.step, ctx.seeds = o, step, seeds
         return output
 
     @staticmethod
@@ -91,10 +91,11 @@ class _Chunked(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple:  # type: ignore[override]
         o: _Options = ctx.options
         x, window, bias, *rest = ctx.saved_tensors
-        w, flat = o.layer.weights(*rest[: ctx.weights]), rest[ctx.weights :]
+        weights, each = len(o.layer.weights._fields), len(o.layer.kept._fields)
+        w, flat = o.layer.weights(*rest[:weights]), rest[weights:]
         p = o.layer.prepare(w, o.heads, o.scale, o.dtype)
         sums = [torch.zeros(shape, dtype=rest[0].dtype) for shape in o.layer.sums(w)]
-        d_x, each = torch.empty_like(x), len(flat) // len(ctx.seeds)
+        d_x = torch.empty_like(x)
         for i, start in enumerate(range(0, len(x), ctx.step)):
             part = slice(start, start + ctx.step)
             if o.recompute:
