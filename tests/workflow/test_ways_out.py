@@ -17,7 +17,7 @@ from pipeline.core.errors import GridError, PrvrError, StoreMissing, TrainingErr
 from pipeline.core.store import create, open_store
 from pipeline.jobs.checks import check
 from pipeline.jobs.dag import Dag
-from pipeline.ranking import data
+from pipeline.ranking import shards
 from tests.workflow.workspace import Workspace, jobs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -115,7 +115,7 @@ def test_a_video_in_two_shards_of_clips(work: Workspace) -> None:
             videos, attrs = store.table("videos"), store.attrs
         with create(copy, stage="clips", recipe=attrs["recipe"], shard="001") as writer:
             writer.table("videos", videos)
-        data._videos(list(videos["video_id"]), clips, "train", None, None)
+        shards.units(clips, list(videos["video_id"]))
     assert Path(refused.value.where) == clips
     shutil.rmtree(clips)
     assert planned(work, *targets(said(refused.value)))["clips"] == 2
