@@ -78,12 +78,15 @@ site: env
 	$(BIN)/python -m mkdocs build
 	@echo "site/index.html opens it; its search box needs a server: $(BIN)/python -m http.server --directory site --bind 127.0.0.1"
 
-# The generated benchmark (docs/world.md): renders, extracts, trains, compares all methods, measures. Hours on two cores.
+# The generated benchmark (docs/world.md): renders, extracts, trains, compares all methods and the paper's ablation, measures. Many hours on two cores.
 world: env
 	$(BIN)/snakemake --configfile config/world.yaml --cores all --resources gpu=1
 	$(BIN)/snakemake compare --configfile config/world.yaml --cores all --resources gpu=1
+	$(BIN)/snakemake ablation --configfile config/world.yaml --cores all --resources gpu=1
 	$(BIN)/python -m benchmarks.world_checksums --configfile config/world.yaml
-	$(BIN)/python -m benchmarks.world --configfile config/world.yaml
+	$(BIN)/python -m benchmarks.world --configfile config/world.yaml --statistics
+	$(BIN)/python -m benchmarks.world_rows save --configfile config/world.yaml
+	$(BIN)/python -m benchmarks.world_rows table --configfile config/world.yaml
 	$(BIN)/python -m benchmarks.world_queries --configfile config/world.yaml
 
 # After constraints.txt or the dependencies change. uv is needed for this alone: it asks the index for the files of every platform.

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from statistics import mean, median
+from typing import Any
 
 import numpy as np
 import torch
@@ -103,17 +104,14 @@ def oracle(config: Config, split: str) -> dict[str, float]:
     return {**found, "SumR": sum(found.values())}
 
 
-def difficulty(config: Config, experiments: Sequence[str]) -> list[str]:
-    """Chance, zero-shot, every experiment, and the oracle; how much of the way from chance to the oracle each goes."""
-    split = config.evaluation.split
-    ceiling = oracle(config, split)
-    rows: list[tuple[str, dict[str, float]]] = []
-    for experiment in experiments:
-        runs = [json.loads(config.layout.metrics(experiment, seed).read_text()) for seed in config.seeds]
-        if not rows:
-            rows.append(("chance", runs[0]["chance"]))
-            rows += [("zero-shot max-sim", runs[0]["recalls"]["zero_shot"])] if "zero_shot" in runs[0]["recalls"] else []
-        rows.append((experiment, {name: mean(run["recalls"]["fused"][name] for run in runs) for name in ceiling}))
+def difficulty(config: Config, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """Chance, zero-shot, every experiment (the measures of its seeds), and the oracle; how much of the way from chance to it each goes."""
+    ceiling = oracle(config, config.evaluation.split)
+    first = next(iter(runs.values()))[0]
+    rows: list[tuple[str, Mapping[str, float]]] = [("chance", first["chance"])]
+    rows += [("zero-shot max-sim", first["recalls"]["zero_shot"])] if "zero_shot" in first["recalls"] else []
+    for experiment, seeds in runs.items():
+        rows.append((experiment, {name: mean(run["recalls"]["fused"][name] for run in seeds) for name in ceiling}))
     rows.append(("oracle", ceiling))
     span = ceiling["SumR"] - rows[0][1]["SumR"]
     return table(
@@ -210,30 +208,34 @@ def contexts(config: Config, split: Split) -> str:
     return interval(pairs, correlation)
 
 
-def claims(config: Config, experiments: Sequence[str]) -> list[str]:
-    """The four measurements, a row per experiment, of its first seed."""
-    rows = []
-    for experiment in experiments:
-        run = prvr.open_run(config, experiment, config.seeds[0])
-        split = load_split(config, experiment)
-        queries, videos = gallery.encode(run.model, split, torch.device("cpu"))
-        text = text_claim(config, split, queries["pooled"]) if "pooled" in queries else ["-"] * 4
-        frames = video_claim(config, split, videos["frames"].float()) if "frames" in videos else ["-"] * 3
-        merged, equal = borders(config, split)
-        rows.append([experiment, *text, *frames, *merged, *equal, contexts(config, split)])
-    names = (
-        "synonyms",
-        "one video's queries",
-        "any two",
-        "synonyms nearer than one's own neighbours",
-        "frames of one event",
-        "of two events",
-        "difference",
-        "clip borders, F1",
-        "equal parts, F1",
-        "contexts counted, rank correlation",
-    )
-    return table(["", *experiments], [[name, *(row[i + 1] for row in rows)] for i, name in enumerate(names)])
+CLAIMS = (
+    "synonyms",
+    "one video's queries",
+    "any two",
+    "synonyms nearer than one's own neighbours",
+    "frames of one event",
+    "of two events",
+    "difference",
+    "clip borders, F1",
+    "equal parts, F1",
+    "contexts counted, rank correlation",
+)
+
+
+def measured(config: Config, experiment: str, seed: int) -> list[str]:
+    """The values of `CLAIMS` of one run."""
+    run = prvr.open_run(config, experiment, seed)
+    split = load_split(config, experiment)
+    queries, videos = gallery.encode(run.model, split, torch.device("cpu"))
+    text = text_claim(config, split, queries["pooled"]) if "pooled" in queries else ["-"] * 4
+    frames = video_claim(config, split, videos["frames"].float()) if "frames" in videos else ["-"] * 3
+    merged, equal = borders(config, split)
+    return [*text, *frames, *merged, *equal, contexts(config, split)]
+
+
+def claims(values: Mapping[str, Sequence[str]]) -> list[str]:
+    """The four measurements, a column per experiment."""
+    return table(["", *values], [[name, *(column[i] for column in values.values())] for i, name in enumerate(CLAIMS)])
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -254,8 +256,9 @@ def main() -> None:
     if given.statistics:
         return
     experiments = given.experiments or list(config.experiments)
-    print("\n" + "\n".join(difficulty(config, experiments)))
-    print("\n" + "\n".join(claims(config, experiments)))
+    runs = {name: [json.loads(config.layout.metrics(name, seed).read_text()) for seed in config.seeds] for name in experiments}
+    print("\n" + "\n".join(difficulty(config, runs)))
+    print("\n" + "\n".join(claims({name: measured(config, name, config.seeds[0]) for name in experiments})))
 
 
 if __name__ == "__main__":

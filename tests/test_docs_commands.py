@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 import subprocess
@@ -47,6 +48,8 @@ def parse(command: str, root: Path) -> None:
         get_argument_parser().parse_args(words)
     elif program == "make":
         subprocess.run(["make", "--dry-run", *words], cwd=root, capture_output=True, check=True)
+    elif command.startswith("python -m benchmarks."):
+        importlib.import_module(words[1]).arguments().parse_args(words[2:])
     elif program == "docker":
         _container(words, root)
     elif program == "curl":
@@ -113,6 +116,7 @@ def test_every_command_parses(root: Path, page: str) -> None:
         "docker build --file envs/Nothing --tag prvr .",
         "curl http://127.0.0.1:8765/api/search?query=a",
         "curl http://127.0.0.1:8765/api/serach?q=a",
+        "python -m benchmarks.world_rows sav",
         "rm -rf results",
     ],
 )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import world_queries
+from benchmarks import world_queries, world_rows
 from pipeline.config.inputs import Demo
 from pipeline.config.reading import load
 from pipeline.core.store import open_store
@@ -61,6 +61,36 @@ def test_from_a_seed_to_complete_relevance(finished_world: Workspace) -> None:
     assert float(rows["chance"][0]) < float(rows["oracle"][0]) <= 100
     assert float(rows["one video's queries"][0].split()[0]) <= 1
     assert 0 < float(rows["clip borders, F1"][0].split()[0]) <= 1
+
+
+def test_rows_of_several_machines_stand_in_one_table(finished_world: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `save` writes is all that `table` needs; seeds of one recipe become one row, others and other queries are refused."""
+    monkeypatch.chdir(finished_world.folder)
+    config = load("config.yaml")
+    row = world_rows.saved(config, "main", [9527], None)
+    metrics = json.loads(config.layout.metrics("main", 9527).read_text())
+    elsewhere = json.loads(world_rows.as_text(row).replace("9527", "7"))
+    both = world_rows.saved(config, "main", [9527], elsewhere)
+    assert sorted(both["ranks"]) == ["7", "9527"]
+    (tmp_path / "main.json").write_text(world_rows.as_text(both))
+    other = {**both, "ranks": {seed: [1] * len(ranks) for seed, ranks in both["ranks"].items()}}
+    (tmp_path / "perfect.json").write_text(world_rows.as_text(other))
+
+    method, measured = world_rows.read(tmp_path / "main.json", world_rows.asked(config))
+    within = (method.ranks[0] <= 1).mean() * 100
+    assert within == pytest.approx(metrics["recalls"]["fused"]["R@1"])
+    assert measured == row["measured"]
+    monkeypatch.chdir(tmp_path)  # no run lies here
+    printed = world_rows.tables(config, tmp_path)
+    cells = [[c.strip() for c in line.strip("|").split("|")] for line in printed.splitlines() if line.startswith("| main ")]
+    assert cells[0][6] == "2"  # seeds
+    assert cells[0][7] == f"{within:.1f} ± 0.0"
+    assert "| perfect " in printed
+
+    with pytest.raises(SystemExit, match="remove its file first"):
+        world_rows.saved(config, "main", [9527], {**row, "recipe": "0" * 12})
+    with pytest.raises(SystemExit, match="not of the 1 queries"):
+        world_rows.read(tmp_path / "main.json", world_rows.asked(config)[:1])
 
 
 def test_films_are_found_by_their_windows(finished_world: Workspace, tmp_path: Path) -> None:

@@ -1,0 +1,128 @@
+"""Rows of world-1 as files, so that methods run elsewhere, or on another day, stand in one table (docs/world.md).
+
+python -m benchmarks.world_rows save --configfile config/world.yaml [--experiments msc ...] [--seeds 1 2]      # after a run
+python -m benchmarks.world_rows table --configfile config/world.yaml                                          # needs no run
+
+A row is benchmarks/results/<world>/<experiment>.json: of every seed its measures and the rank of each query's video, of one its
+measurements against the truth, and what it cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import prvr
+from benchmarks import world as measurements
+from pipeline.config.schema import Config
+from pipeline.core.atomic import write_text
+from pipeline.core.store import open_store
+from pipeline.demo.world import world
+from pipeline.evaluation import comparison_text
+from pipeline.evaluation.compare import compared
+from pipeline.evaluation.methods import Method
+
+ROWS = Path(__file__).parent / "results"
+
+
+def asked(config: Config) -> list[str]:
+    """The queries of the split that is reported, as the generator lists them: the order of a row's ranks."""
+    return [query.query_id for video in world(config.demo) if video.split == config.evaluation.split for query in video.queries]
+
+
+def recipe(config: Config, experiment: str) -> str:
+    """12 hex digits of everything an experiment sets: seeds of one row share them."""
+    text = json.dumps(config.experiment(experiment).model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def saved(config: Config, experiment: str, seeds: Sequence[int], before: dict[str, Any] | None) -> dict[str, Any]:
+    """The row of an experiment: these seeds beside those it had, if they are of the same recipe. Errors: StoreError, SystemExit."""
+    layout, row = config.layout, {"recipe": recipe(config, experiment), "runs": {}, "ranks": {}, **(before or {})}
+    if row["recipe"] != recipe(config, experiment):
+        raise SystemExit(f"{experiment}: the saved row is of recipe {row['recipe']}, this run is not: remove its file first")
+    for seed in seeds:
+        with open_store(layout.evaluation(experiment, seed), stage="evaluation") as store:
+            table = store.table("queries").set_index("query_id")
+        row["runs"][str(seed)] = json.loads(layout.metrics(experiment, seed).read_text())
+        row["ranks"][str(seed)] = table.loc[asked(config), "rank_fused"].astype(int).tolist()
+    if "measured" not in row:
+        row["measured"] = measurements.measured(config, experiment, seeds[0])
+    if layout.cost(experiment).exists():
+        row["cost"] = json.loads(layout.cost(experiment).read_text())
+    return row
+
+
+def as_text(row: dict[str, Any]) -> str:
+    """JSON with the ranks of a seed on one line."""
+    head = json.dumps({**row, "ranks": None}, indent=1, sort_keys=True)
+    ranks = ",\n".join(f'  "{seed}": {json.dumps(values, separators=(",", ":"))}' for seed, values in sorted(row["ranks"].items()))
+    return head.replace('"ranks": null', '"ranks": {\n' + ranks + "\n }") + "\n"
+
+
+def read(path: Path, queries: Sequence[str]) -> tuple[Method, list[str]]:
+    """A saved row as a method of a comparison, and its measurements. Errors: SystemExit when it is of other queries."""
+    row = json.loads(path.read_text())
+    seeds = sorted(row["runs"], key=int)
+    if any(len(row["ranks"][seed]) != len(queries) for seed in seeds):
+        raise SystemExit(f"{path}: its ranks are not of the {len(queries)} queries of this world")
+    ranks = np.array([row["ranks"][seed] for seed in seeds])
+    owner = [query.partition("#")[0] for query in queries]
+    return Method(path.stem, [row["runs"][seed] for seed in seeds], ranks, list(queries), owner, row.get("cost", {})), row["measured"]
+
+
+def tables(config: Config, folder: Path) -> str:
+    """Everything the saved rows say: the methods compared, how far they are from the oracle, what was measured; then other experiments."""
+    rows = {path.stem: read(path, asked(config)) for path in sorted(folder.glob("*.json"))}
+    order = [*config.compared, *config.ablations, *sorted(rows)]
+    groups = {
+        "": [name for name in config.compared if name in rows],
+        "The paper's Tables 1 and 2 here": [name for name in config.ablations if name in rows],
+    }
+    groups["Other rows"] = [name for name in sorted(rows, key=order.index) if not any(name in group for group in groups.values())]
+    parts = []
+    for head, names in groups.items():
+        if names:
+            methods = [rows[name][0] for name in names]
+            parts += [f"# {head}"] if head else []
+            parts.append(comparison_text.render(compared(methods), config.dataset.kind))
+            parts.append("\n".join(measurements.difficulty(config, {method.name: method.runs for method in methods})))
+            parts.append("\n".join(measurements.claims({name: rows[name][1] for name in names})))
+    return "\n\n".join(parts)
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("save", "table"))
+    parser.add_argument("--configfile", default="config/world.yaml")
+    parser.add_argument("--experiments", nargs="+", help="by default all that were evaluated")
+    parser.add_argument("--seeds", type=int, nargs="+", help="by default all that were evaluated")
+    parser.add_argument("--rows", type=Path, default=ROWS, help="where the folder of the world lies")
+    return parser
+
+
+def main() -> None:
+    given = arguments().parse_args()
+    config = prvr.load_config(given.configfile)
+    folder = given.rows / str(config.demo.world)
+    if given.what == "table":
+        print(tables(config, folder))
+        return
+    for experiment in given.experiments or config.models:
+        known = given.seeds or sorted({*config.seeds, *(config.compare.seeds or ()), *config.ablation_seeds})
+        seeds = [seed for seed in known if config.layout.metrics(experiment, seed).exists()]
+        if seeds:
+            path = folder / f"{experiment}.json"
+            before = json.loads(path.read_text()) if path.exists() else None
+            write_text(path, as_text(saved(config, experiment, seeds, before)))
+            print(f"{path}: seeds {', '.join(map(str, seeds))}")
+
+
+if __name__ == "__main__":
+    main()
