@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Source:
     """One video: `paths` are joined in order (QVHighlights cuts one source into clips); `duration` in seconds where it is annotated."""
 

@@ -18,7 +18,7 @@ _KINDS = "mp4 m4v mov mkv webm avi ts mts m2ts mpg mpeg vob wmv asf flv f4v 3gp 
 EXTENSIONS = frozenset(f".{kind}" for kind in _KINDS.split(" "))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class File:
     """One video of the folder: `key` is its path relative to the folder, without extension, with `/`; what is no UTF-8 in it is escaped."""
 
@@ -99,7 +99,7 @@ class FolderFiles:
         self.root = root
         times = Counter(file.key for file in files)
         self.all = [replace(file, key=self._with_extension(file)) if times[file.key] > 1 else file for file in files]
-        self._resolved: dict[tuple[str, str, bool], tuple[str, str, str]] = {}
+        self._last: tuple[tuple[str, str, bool], tuple[str, str, str]] = (("", "", False), ("", "", ""))
         self._nearest: dict[str, str] = {}
         self.shared: dict[str, list[str]] = {}
         self.by_key: dict[str, list[File]] = {}
@@ -129,9 +129,9 @@ class FolderFiles:
         `hint`: name the nearest id of an absent one.
         """
         asked = path, video_id, hint
-        if asked not in self._resolved:  # rows outnumber videos
-            self._resolved[asked] = self._resolve(path, video_id, hint)
-        return self._resolved[asked]
+        if asked != self._last[0]:  # rows outnumber videos, and those of one stand together
+            self._last = asked, self._resolve(path, video_id, hint)
+        return self._last[1]
 
     def _resolve(self, path: str, video_id: str, hint: bool) -> tuple[str, str, str]:
         if path:

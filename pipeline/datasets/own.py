@@ -13,7 +13,7 @@ from pipeline.config.inputs import Dataset
 from pipeline.core.errors import DatasetError
 from pipeline.datasets.folder import FolderFiles, scan
 from pipeline.datasets.records import COLUMNS, FIX, records
-from pipeline.datasets.rows import NO_SPLIT, SPLITS, Query, Rows, Video, check, normalise, refuse
+from pipeline.datasets.rows import NO_SPLIT, SPLITS, Query, Rows, Video, normalise, refuse
 
 TEXTS = ("path", "video_id", "query", "split", "query_id", "group")
 KEPT = tuple(name for name in COLUMNS if name != "video_id")  # beside `path`, which says which video it is
@@ -43,7 +43,7 @@ def read(dataset: Dataset) -> Rows:
         return _without_queries(files, root, f"{dataset.annotations} has no query yet")
     if not rows.queries:
         raise DatasetError("no row to work with", where=dataset.annotations, fix=FIX)
-    return check(rows, dataset.annotations)
+    return rows
 
 
 def _without_queries(files: FolderFiles, root: Path, *notes: str) -> Rows:

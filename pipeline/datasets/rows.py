@@ -18,7 +18,7 @@ LISTED = 100  # problems named in an error message
 NO_SPLIT = "none"  # in the gallery of `prvr search`, in no evaluated one
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Video:
     """One video of the dataset.
 
@@ -33,7 +33,7 @@ class Video:
     files: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Query:
     """One sentence about (a part of) one video; `moments` are seconds on that video's time line, empty when unknown."""
 

@@ -35,8 +35,8 @@ class Collection(DividedVideos):
             return runs
         return [run for run in runs if self.imported_run(*run) and queries.get(self.experiment(run[0]).evaluation.split)]
 
-    @property
-    def divided_by(self) -> str:
+    @functools.cached_property
+    def divided_by(self) -> str:  # asked of every video
         # `prvr import` knows ids only, and shards of imported and computed features must hold the same videos.
         return "id" if any(self.imported(name) for name in self.video_encoders) else "content"
 

@@ -55,16 +55,18 @@ def listing(config: Config, layout: Layout) -> Listing:
         # Features come from a published bundle: there is nothing to look at, and all videos of the annotations count.
         _all_imported(config)
         return Listing([Source(v.video_id, (), "", None if math.isnan(v.duration) else v.duration) for v in rows.videos], queries)
+    limit = min(limits(config).values(), default=0)  # a token is a byte at least, and two of them are no words
+    long = {query.query_id: query.text for query in rows.queries if limit and len(query.text.encode()) + 2 > limit}
+    listed, absent = rows.videos, frozenset(rows.absent)
+    del rows  # its queries are most of what is held here
     cache = FileCache(layout.fingerprints)
     sources = [
         Source(video.video_id, video.files, _content(video.files, cache), None if math.isnan(video.duration) else video.duration)
-        for video in rows.videos
+        for video in listed
         if video.files
     ]
     cache.save()
-    limit = min(limits(config).values(), default=0)  # a token is a byte at least, and two of them are no words
-    long = {query.query_id: query.text for query in rows.queries if limit and len(query.text.encode()) + 2 > limit}
-    return Listing(sources, queries, long, frozenset(rows.absent))
+    return Listing(sources, queries, long, absent)
 
 
 def refreshed(sources: Iterable[Source], cache: FileCache, seen: Mapping[str, Sequence[str]] = MappingProxyType({})) -> list[Source]:

@@ -20,7 +20,6 @@ from pipeline.core.names import unknown
 from pipeline.datasets import caption_list, table
 from pipeline.datasets.base import frame_folders, galleries, reader, telltales
 from pipeline.datasets.folder import EXTENSIONS, locate
-from pipeline.datasets.own import read as read_own
 from pipeline.datasets.readers import annotated
 from pipeline.datasets.rows import Query, Rows, Video
 from pipeline.tools.recognise import Contents, FeatureBundle, look
@@ -180,7 +179,7 @@ def _dataset(contents: Contents, kind: str, bundle: FeatureBundle | None) -> Dat
 def _rows(dataset: Dataset, bundle: FeatureBundle | None) -> tuple[Rows, list[str], list[str]]:
     """The rows with what is on disk, lines about what is not, and what is to be done first (shell comments)."""
     if dataset.kind == "own":
-        rows = read_own(dataset)
+        rows = annotated(dataset)
         lacking = rows.queries and not any(query.split == "val" for query in rows.queries)
         first = ["# no query is of split val: add some, or set training.selection_split: test, knowing that the number was selected for"]
         return rows, list(rows.notes), first if lacking else []
