@@ -16,6 +16,7 @@ from pipeline.datasets.records import COLUMNS, FIX, records
 from pipeline.datasets.rows import NO_SPLIT, SPLITS, Query, Rows, Video, normalise, refuse
 
 TEXTS = ("path", "video_id", "query", "split", "query_id", "group")
+NO_EXTRA: dict[str, Any] = {}  # one for all queries without
 KEPT = tuple(name for name in COLUMNS if name != "video_id")  # beside `path`, which says which video it is
 
 
@@ -129,7 +130,8 @@ class _Reader:
             self.absent[key] = None
             return
         cap_id = f"{key}#enc#{number}"
-        extra = {name: value for name, value in row.items() if name not in (COLUMNS if not path else KEPT) and value not in (None, "")}
+        told = COLUMNS if not path else KEPT
+        extra = {name: value for name, value in row.items() if name not in told and value not in (None, "")} or NO_EXTRA
         self.queries.append(Query(query_id or cap_id, key, split, text, moments, cap_id, str(row.get("group") or "").strip(), (), extra))
 
     def _video(self, key: str, file: str, split: str, line: int, bad: list[str]) -> None:
