@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from scipy.stats import spearmanr
 
 import prvr
+from pipeline.clips.context import choose, ratio, similarities
+from pipeline.clips.recipe import levels
 from pipeline.config.schema import Config
 from pipeline.demo.scenes import FPS, VideoSpec
 from pipeline.demo.world import SPLITS, relevant, world
@@ -28,6 +30,7 @@ from pipeline.ranking.cutoffs import CUTOFFS
 from pipeline.ranking.split import Split
 
 DRAWS = 2000
+THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 
 
 def interval(groups: Sequence[np.ndarray], statistic: Callable[[np.ndarray], float], *, draws: int = DRAWS) -> str:
@@ -208,6 +211,25 @@ def contexts(config: Config, split: Split) -> str:
     return interval(pairs, correlation)
 
 
+def by_threshold(config: Config, experiment: str) -> list[str]:
+    """Clips alike at each threshold and contexts counted so, each with its rank correlation with the true number."""
+    chosen, split = config.experiment(experiment), load_split(config, experiment)
+    counts = torch.tensor(levels(chosen.clips, chosen.variant))
+    specs = {video.video_id: video for video in world(config.demo)}
+    truth = np.array([len({scene.ground for scene in specs[video].scenes}) for video in split.videos.ids])
+    similar = similarities(split.videos.clips)
+    rows = []
+    for tau in THRESHOLDS:
+        share = ratio(similar, tau, chosen.clips.context_ratio)
+        counted = counts[choose(share, len(counts), chosen.clips.context_choice)]
+        pairs = [
+            interval([np.array([[value, true]]) for value, true in zip(values, truth, strict=True)], correlation)
+            for values in ((-share).tolist(), counted.tolist())
+        ]
+        rows.append([f"{tau:.2f}", f"{share.mean():.2f}", f"{counted.float().mean():.1f}", *pairs])
+    return table(["threshold", "clips alike", "contexts", "correlation of 1 - alike", "correlation of contexts"], rows)
+
+
 CLAIMS = (
     "synonyms",
     "one video's queries",
@@ -258,6 +280,7 @@ def main() -> None:
     experiments = given.experiments or list(config.experiments)
     runs = {name: [json.loads(config.layout.metrics(name, seed).read_text()) for seed in config.seeds] for name in experiments}
     print("\n" + "\n".join(difficulty(config, runs)))
+    print("\n" + "\n".join(by_threshold(config, experiments[0])))
     print("\n" + "\n".join(claims({name: measured(config, name, config.seeds[0]) for name in experiments})))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from pipeline.config.schema import Config
+from pipeline.core.collector import paused
 from pipeline.core.errors import DatasetError
 from pipeline.core.layout import Layout
 from pipeline.core.provenance import FileCache, sha256
@@ -108,6 +109,7 @@ class DividedVideos(ABC):
         return {"hashed": given["shards"], **given, "by": self.divided_by} | ({} if asked == "auto" else {"size": asked})
 
     @functools.cached_property
+    @paused()
     def _divided(self) -> tuple[dict[str, list[str]], dict[str, Any]]:
         """shard -> the ids of its videos, and their division: that of the last run, extended, or a new one."""
         deciding = {source.video_id: self._decides(source) for source in self.listing.videos}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from pipeline.core.atomic import write_text
+from pipeline.core.collector import paused
 from pipeline.core.provenance import FileCache
 from pipeline.core.shards import names
 from pipeline.core.source import Source
@@ -85,6 +86,7 @@ def save(
     write_text(path, json.dumps(about)[:-1] + ', "videos": [\n' + ",\n".join(lines) + _END)
 
 
+@paused()
 def videos(path: Path) -> list[Source]:
     """All saved videos, shard by shard. A list that a former version saved has one line and no shards."""
     with path.open("rb") as file:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from pipeline.config.schema import Config
+from pipeline.core.collector import paused
 from pipeline.core.errors import DatasetError
 from pipeline.core.layout import Layout
 from pipeline.core.provenance import UNUSABLE, FileCache, file_state, fingerprint
@@ -37,6 +38,7 @@ class Listing:
     absent: frozenset[str] = frozenset()
 
 
+@paused()
 def listing(config: Config, layout: Layout) -> Listing:
     """Every video and the number of queries of the dataset.
 

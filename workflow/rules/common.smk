@@ -1,5 +1,4 @@
 # The configuration, checked before any job starts, and the few values the rules share.
-import gc
 import shlex
 import sys
 from pathlib import Path
@@ -38,8 +37,6 @@ if workflow.is_main_process:
 if not workflow.configfiles:
     config = merge(read(Path(workflow.basedir) / "config.yaml"), config)
 
-# What is read of a large collection stays: Python's collector of cycles would look at all of it again and again, half of the time.
-gc.disable()
 try:
     CONFIG = validate(
         dict(config), source=" + ".join(map(str, workflow.configfiles)) or "config.yaml"
@@ -68,9 +65,6 @@ except PrvrError as error:
     raise WorkflowError(f"\n{error}") from None
 except OSError as error:
     raise WorkflowError(f"\n{system_error(error) or error}") from None
-finally:
-    gc.freeze()
-    gc.enable()
 
 LAYOUT = JOBS.layout
 
