@@ -86,6 +86,7 @@ world: env
 	$(BIN)/python -m benchmarks.world_checksums --configfile config/world.yaml
 	$(BIN)/python -m benchmarks.world --configfile config/world.yaml --statistics
 	$(BIN)/python -m benchmarks.world_rows save --configfile config/world.yaml
+	$(BIN)/python -m benchmarks.world_rows measure --configfile config/world.yaml
 	$(BIN)/python -m benchmarks.world_rows table --configfile config/world.yaml
 	$(BIN)/python -m benchmarks.world_queries --configfile config/world.yaml
 

@@ -1,10 +1,11 @@
 """Rows of world-1 as files, so that methods run elsewhere, or on another day, stand in one table (docs/world.md).
 
 python -m benchmarks.world_rows save --configfile config/world.yaml [--experiments msc ...] [--seeds 1 2]      # after a run
+python -m benchmarks.world_rows measure --configfile config/world.yaml [--experiments msc ...]                # after that, a minute each
 python -m benchmarks.world_rows table --configfile config/world.yaml                                          # needs no run
 
-A row is benchmarks/results/<world>/<experiment>.json: of every seed its measures and the rank of each query's video, of one its
-measurements against the truth, and what it cost.
+A row is benchmarks/results/<world>/<experiment>.json: of every seed its measures and the rank of each query's video, what it cost, and
+once measured what of the paper's claims holds for its first seed.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from pipeline.demo.world import world
 from pipeline.evaluation import comparison_text
 from pipeline.evaluation.compare import compared
 from pipeline.evaluation.methods import Method
+from pipeline.jobs.dag import Dag
+from pipeline.jobs.stage import Job
+from pipeline.models.checkpoint import load_model
 
 ROWS = Path(__file__).parent / "results"
 
@@ -48,13 +52,13 @@ def saved(config: Config, experiment: str, seeds: Sequence[int], before: dict[st
     if row["recipe"] != recipe(config, experiment):
         raise SystemExit(f"{experiment}: the saved row is of recipe {row['recipe']}, this run is not: remove its file first")
     for seed in seeds:
+        trained = {"experiment": config.experiment(experiment).model_dump(exclude={"evaluation"}), "seed": seed}
+        load_model(layout.checkpoint(experiment, seed), experiment=experiment, seed=seed, recipe=trained)  # refuses one of other settings
         with open_store(layout.evaluation(experiment, seed), stage="evaluation") as store:
             table = store.table("queries").set_index("query_id")
         row["runs"][str(seed)] = json.loads(layout.metrics(experiment, seed).read_text())
         row["ranks"][str(seed)] = table.loc[asked(config), "rank_fused"].astype(int).tolist()
-    if "measured" not in row:
-        row["measured"] = measurements.measured(config, experiment, seeds[0])
-    if layout.cost(experiment).exists():
+    if Dag.of(config).done(Job("cost", {"experiment": experiment})):
         row["cost"] = json.loads(layout.cost(experiment).read_text())
     return row
 
@@ -66,15 +70,15 @@ def as_text(row: dict[str, Any]) -> str:
     return head.replace('"ranks": null', '"ranks": {\n' + ranks + "\n }") + "\n"
 
 
-def read(path: Path, queries: Sequence[str]) -> tuple[Method, list[str]]:
-    """A saved row as a method of a comparison, and its measurements. Errors: SystemExit when it is of other queries."""
+def read(path: Path, queries: Sequence[str]) -> tuple[Method, list[str] | None]:
+    """A saved row as a method of a comparison, and its measurements, if there are. Errors: SystemExit when it is of other queries."""
     row = json.loads(path.read_text())
     seeds = sorted(row["runs"], key=int)
     if any(len(row["ranks"][seed]) != len(queries) for seed in seeds):
         raise SystemExit(f"{path}: its ranks are not of the {len(queries)} queries of this world")
     ranks = np.array([row["ranks"][seed] for seed in seeds])
     owner = [query.partition("#")[0] for query in queries]
-    return Method(path.stem, [row["runs"][seed] for seed in seeds], ranks, list(queries), owner, row.get("cost", {})), row["measured"]
+    return Method(path.stem, [row["runs"][seed] for seed in seeds], ranks, list(queries), owner, row.get("cost", {})), row.get("measured")
 
 
 def tables(config: Config, folder: Path) -> str:
@@ -93,13 +97,13 @@ def tables(config: Config, folder: Path) -> str:
             parts += [f"# {head}"] if head else []
             parts.append(comparison_text.render(compared(methods), config.dataset.kind))
             parts.append("\n".join(measurements.difficulty(config, {method.name: method.runs for method in methods})))
-            parts.append("\n".join(measurements.claims({name: rows[name][1] for name in names})))
+            parts.append("\n".join(measurements.claims({name: values for name in names if (values := rows[name][1])})))
     return "\n\n".join(parts)
 
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("save", "table"))
+    parser.add_argument("what", choices=("save", "measure", "table"))
     parser.add_argument("--configfile", default="config/world.yaml")
     parser.add_argument("--experiments", nargs="+", help="by default all that were evaluated")
     parser.add_argument("--seeds", type=int, nargs="+", help="by default all that were evaluated")
@@ -115,13 +119,17 @@ def main() -> None:
         print(tables(config, folder))
         return
     for experiment in given.experiments or config.models:
+        path = folder / f"{experiment}.json"
+        row = json.loads(path.read_text()) if path.exists() else None
         known = given.seeds or sorted({*config.seeds, *(config.compare.seeds or ()), *config.ablation_seeds})
         seeds = [seed for seed in known if config.layout.metrics(experiment, seed).exists()]
-        if seeds:
-            path = folder / f"{experiment}.json"
-            before = json.loads(path.read_text()) if path.exists() else None
-            write_text(path, as_text(saved(config, experiment, seeds, before)))
-            print(f"{path}: seeds {', '.join(map(str, seeds))}")
+        if given.what == "save" and seeds:
+            write_text(path, as_text(saved(config, experiment, seeds, row)))
+        elif given.what == "measure" and seeds and row:
+            write_text(path, as_text({**row, "measured": measurements.measured(config, experiment, seeds[0])}))
+        else:
+            continue
+        print(f"{path}: seeds {', '.join(map(str, seeds))}")
 
 
 if __name__ == "__main__":
