@@ -84,20 +84,21 @@ def read(path: Path, queries: Sequence[str]) -> tuple[Method, list[str] | None]:
 def tables(config: Config, folder: Path) -> str:
     """Everything the saved rows say: the methods compared, how far they are from the oracle, what was measured; then other experiments."""
     rows = {path.stem: read(path, asked(config)) for path in sorted(folder.glob("*.json"))}
-    order = [*config.compared, *config.ablations, *sorted(rows)]
+    ablation = [name for name in config.ablations if name in rows]
     groups = {
         "": [name for name in config.compared if name in rows],
-        "The paper's Tables 1 and 2 here": [name for name in config.ablations if name in rows],
+        "The paper's ablation here; `msc` has all parts": [*ablation, "msc"] if ablation and "msc" in rows else ablation,
     }
-    groups["Other rows"] = [name for name in sorted(rows, key=order.index) if not any(name in group for group in groups.values())]
+    groups["Other rows"] = [name for name in rows if not any(name in group for group in groups.values())]
     parts = []
     for head, names in groups.items():
         if names:
             methods = [rows[name][0] for name in names]
-            parts += [f"# {head}"] if head else []
+            parts += [f"## {head}"] if head else []
             parts.append(comparison_text.render(compared(methods), config.dataset.kind))
             parts.append("\n".join(measurements.difficulty(config, {method.name: method.runs for method in methods})))
-            parts.append("\n".join(measurements.claims({name: values for name in names if (values := rows[name][1])})))
+            measured = {name: values for name in names if (values := rows[name][1])}
+            parts += ["\n".join(measurements.claims(measured))] if measured else []
     return "\n\n".join(parts)
 
 
