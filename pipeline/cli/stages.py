@@ -22,6 +22,7 @@ Threads = Annotated[int, typer.Option("--threads", help="CPU threads this job ma
 Shard = Annotated[str, typer.Option("--shard", help="The shard, e.g. 000.")]
 Encoder = Annotated[str, typer.Option("--encoder", help="An encoder of the configuration.")]
 Experiment = Annotated[str, typer.Option("--experiment", help="An experiment of the configuration.")]
+Recipe = Annotated[str, typer.Option("--recipe", help="The folder of clips, which names how they are made.")]
 Seed = Annotated[int, typer.Option("--seed", help="The seed of the run.")]
 
 features = typer.Typer(invoke_without_command=True, help="Encode the frames of a shard; `compare` sets two feature stores side by side.")
@@ -138,23 +139,18 @@ def text(encoder: Encoder, config: Config = "config.yaml", threads: Threads = 1)
     job.finish(dag)
 
 
-def clips(
-    experiment: Experiment,
-    shard: Shard,
-    config: Config = "config.yaml",
-    threads: Threads = 1,
-    teacher: Annotated[bool, typer.Option("--teacher", help="The rows of the experiment's teacher of frames instead.")] = False,
-) -> None:
+def clips(recipe: Recipe, shard: Shard, config: Config = "config.yaml", threads: Threads = 1) -> None:
     """Pool and merge one shard's features into frames, clips and contexts."""
     dag = open_to_work(config, threads)
-    job = begin(dag, "clips", recipe=list(dag.clip_sets(experiment))[-1 if teacher else 0], shard=shard)
+    # Which experiment needs them first is no param of the rule: another one before it would make all clips again, and what follows.
+    experiment = dag.owner(recipe)
+    job = begin(dag, "clips", recipe=recipe, shard=shard)
     dag.check_division()
     from pipeline.clips import stage
     from pipeline.jobs import recipes
 
-    chosen = dag.experiment(experiment)
-    made_by = {encoder: recipes.configured(dag.features_recipe(encoder)) for encoder in chosen.encoders}
-    stage.run(dag.config, dag.layout, experiment, shard, made_by, teacher=teacher)
+    made_by = {encoder: recipes.configured(dag.features_recipe(encoder)) for encoder in dag.experiment(experiment).encoders}
+    stage.run(dag.config, dag.layout, experiment, shard, made_by, teacher=dag.pools_teacher(recipe))
     job.finish(dag)
 
 

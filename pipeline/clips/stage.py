@@ -101,7 +101,7 @@ def _table(units: Sequence[_Unit], *, windowed: bool) -> pd.DataFrame:
 
 def _no_teacher(experiment: str) -> Experiment:
     raise ConfigError(
-        "no objective of this experiment learns from a teacher's frames", where=f"experiments.{experiment}", fix="leave --teacher out"
+        "no objective of this experiment learns from a teacher's frames", where=f"experiments.{experiment}", fix="ask for its own clips"
     )
 
 

@@ -13,6 +13,7 @@ from pipeline.clips.recipe import recipe_name
 from pipeline.config.method import Experiment
 from pipeline.config.streams import Stream
 from pipeline.core.errors import DatasetError
+from pipeline.core.names import unknown
 from pipeline.core.provenance import content
 from pipeline.core.shards import USUAL, ShardStore, key, shard_size
 from pipeline.jobs import recipes, resharding
@@ -165,8 +166,11 @@ class Collection(DividedVideos):
         return dict(self.once(("clip sets", experiment), lambda: _clip_sets(self.experiment(experiment))))
 
     def owner(self, recipe: str) -> str:
-        """The first experiment that needs the clips in `recipe`."""
-        return next(name for name in self.config.models if recipe in self.clip_sets(name))
+        """The first experiment that needs the clips in `recipe`. Errors: ConfigError when none does."""
+        for name in self.config.models:
+            if recipe in self.clip_sets(name):
+                return name
+        raise unknown("folder of clips", recipe, self.clip_recipes(TARGETS), where=self.config.source)
 
     def pooled(self, recipe: str) -> Experiment:
         """What is pooled into `recipe`: an experiment, or one with its teacher's rows for features."""

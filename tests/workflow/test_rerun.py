@@ -211,6 +211,11 @@ def another_experiment(work: Workspace) -> None:
     work.config["experiments"]["more"] = {**work.config["experiments"][name], "training": {"patience": 3}}
 
 
+def experiment_before(work: Workspace) -> None:
+    another_experiment(work)
+    work.config["experiments"] = {"more": work.config["experiments"].pop("more"), **work.config["experiments"]}
+
+
 def sampling(work: Workspace) -> None:
     for encoder in work.config["encoders"].values():
         encoder["sampling"] = {**encoder.get("sampling", {}), "every": 2.0}
@@ -439,6 +444,7 @@ TABLE: list[tuple[str, Change, dict[str, int]]] = [
     ("`video.max_bad_fraction`", config("video", "max_bad_fraction", value=0.5), {"quarantine": 1, "report": 1}),
     ("one more seed", another_seed, {"train": X, "evaluate": X, "table": 1, "report": 1}),
     ("one more experiment with the same clips", another_experiment, {"train": 1, "evaluate": 1, "table": 1, "report": 1}),
+    ("the same, named before the others", experiment_before, {"train": 1, "evaluate": 1, "table": 1, "report": 1}),
     ("code in `datasets/` that all readers use", code("pipeline/datasets/folder.py"), QUERIES),
     ("code of the dataset's reader", code("pipeline/datasets/own.py"), QUERIES),
     ("code of another dataset's reader", code("pipeline/datasets/activitynet.py", "pipeline/datasets/charades.py"), {}),

@@ -18,10 +18,5 @@ rule clips:
         **NEEDS.of("clips"),
     params:
         of=params_of("clips"),
-        experiment=lambda wildcards: JOBS.owner(wildcards.recipe),
-        teacher=lambda wildcards: (
-            "--teacher" if JOBS.pools_teacher(wildcards.recipe) else ""
-        ),
     shell:
-        'prvr clips --config "$config" --experiment {params.experiment:q} {params.teacher} --shard {wildcards.shard:q} '
-        "--threads {threads} 2> {log:q}"
+        'prvr clips --config "$config" --recipe {wildcards.recipe:q} --shard {wildcards.shard:q} --threads {threads} 2> {log:q}'
