@@ -40,6 +40,8 @@ def interval(groups: Sequence[np.ndarray], statistic: Callable[[np.ndarray], flo
     if not groups:
         return "none"
     drawn = [statistic(np.concatenate([groups[i] for i in rng.integers(len(groups), size=len(groups))])) for _ in range(draws)]
+    if np.isnan(drawn).all():
+        return "none"
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
     return f"{statistic(np.concatenate(groups)):.3f} [{low:.3f}, {high:.3f}]"
 
@@ -49,6 +51,8 @@ def average(values: np.ndarray) -> float:
 
 
 def correlation(values: np.ndarray) -> float:
+    if (np.ptp(values, axis=0) == 0).any():
+        return float("nan")  # one count for all videos: there is no order to compare
     return float(spearmanr(values[:, 0], values[:, 1]).statistic)
 
 
