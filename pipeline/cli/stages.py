@@ -22,7 +22,6 @@ Threads = Annotated[int, typer.Option("--threads", help="CPU threads this job ma
 Shard = Annotated[str, typer.Option("--shard", help="The shard, e.g. 000.")]
 Encoder = Annotated[str, typer.Option("--encoder", help="An encoder of the configuration.")]
 Experiment = Annotated[str, typer.Option("--experiment", help="An experiment of the configuration.")]
-Recipe = Annotated[str, typer.Option("--recipe", help="The folder of clips, which names how they are made.")]
 Seed = Annotated[int, typer.Option("--seed", help="The seed of the run.")]
 
 features = typer.Typer(invoke_without_command=True, help="Encode the frames of a shard; `compare` sets two feature stores side by side.")
@@ -139,10 +138,17 @@ def text(encoder: Encoder, config: Config = "config.yaml", threads: Threads = 1)
     job.finish(dag)
 
 
-def clips(recipe: Recipe, shard: Shard, config: Config = "config.yaml", threads: Threads = 1) -> None:
+def clips(
+    shard: Shard,
+    config: Config = "config.yaml",
+    threads: Threads = 1,
+    experiment: Annotated[str, typer.Option("--experiment", help="An experiment of the configuration, whose clips are made.")] = "",
+    recipe: Annotated[str, typer.Option("--recipe", help="Or the folder of the clips, whoever needs them.")] = "",
+) -> None:
     """Pool and merge one shard's features into frames, clips and contexts."""
     dag = open_to_work(config, threads)
-    # Which experiment needs them first is no param of the rule: another one before it would make all clips again, and what follows.
+    # The rule names the folder. Were its first experiment a param, another one before it would make all clips again, and what follows.
+    recipe = recipe or dag.clips(experiment)
     experiment = dag.owner(recipe)
     job = begin(dag, "clips", recipe=recipe, shard=shard)
     dag.check_division()
