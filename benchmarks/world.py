@@ -205,9 +205,14 @@ def borders(config: Config, split: Split) -> tuple[list[str], list[str]]:
     return [interval(found["merged"], average)], [interval(found["equal"], average)]
 
 
+def true_contexts(config: Config) -> dict[str, int]:
+    """video id -> its number of backgrounds."""
+    return {video.video_id: len({scene.ground for scene in video.scenes}) for video in world(config.demo)}
+
+
 def contexts(config: Config, split: Split) -> str:
     """Rank correlation of a video's number of contexts, as counted from its clips, with the number it truly has."""
-    truth = {video.video_id: len({scene.ground for scene in video.scenes}) for video in world(config.demo)}
+    truth = true_contexts(config)
     pairs = [
         np.array([[len(np.unique(context[size > 0])), truth[video]]])
         for video, context, size in zip(split.videos.ids, split.videos.context.numpy(), split.videos.sizes.numpy(), strict=True)
@@ -219,8 +224,8 @@ def by_threshold(config: Config, experiment: str) -> list[str]:
     """Clips alike at each threshold and contexts counted so, each with its rank correlation with the true number."""
     chosen, split = config.experiment(experiment), load_split(config, experiment)
     counts = torch.tensor(levels(chosen.clips, chosen.variant))
-    specs = {video.video_id: video for video in world(config.demo)}
-    truth = np.array([len({scene.ground for scene in specs[video].scenes}) for video in split.videos.ids])
+    known = true_contexts(config)
+    truth = [known[video] for video in split.videos.ids]
     similar = similarities(split.videos.clips)
     rows = []
     for tau in THRESHOLDS:

@@ -11,7 +11,6 @@ once measured what of the paper's claims holds for its first seed.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ import prvr
 from benchmarks import world as measurements
 from pipeline.config.schema import Config
 from pipeline.core.atomic import write_text
-from pipeline.core.store import open_store
+from pipeline.core.store import open_store, recipe_hash
 from pipeline.demo.world import world
 from pipeline.evaluation import comparison_text
 from pipeline.evaluation.compare import compared
@@ -42,14 +41,14 @@ def asked(config: Config) -> list[str]:
 
 def recipe(config: Config, experiment: str) -> str:
     """12 hex digits of everything an experiment sets: seeds of one row share them."""
-    text = json.dumps(config.experiment(experiment).model_dump(mode="json"), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return recipe_hash(config.experiment(experiment).model_dump(mode="json"))
 
 
 def saved(config: Config, experiment: str, seeds: Sequence[int], before: dict[str, Any] | None) -> dict[str, Any]:
     """The row of an experiment: these seeds beside those it had, if they are of the same recipe. Errors: StoreError, SystemExit."""
-    layout, row = config.layout, {"recipe": recipe(config, experiment), "runs": {}, "ranks": {}, **(before or {})}
-    if row["recipe"] != recipe(config, experiment):
+    layout, now, queries = config.layout, recipe(config, experiment), asked(config)
+    row = {"recipe": now, "runs": {}, "ranks": {}, **(before or {})}
+    if row["recipe"] != now:
         raise SystemExit(f"{experiment}: the saved row is of recipe {row['recipe']}, this run is not: remove its file first")
     for seed in seeds:
         trained = {"experiment": config.experiment(experiment).model_dump(exclude={"evaluation"}), "seed": seed}
@@ -57,7 +56,7 @@ def saved(config: Config, experiment: str, seeds: Sequence[int], before: dict[st
         with open_store(layout.evaluation(experiment, seed), stage="evaluation") as store:
             table = store.table("queries").set_index("query_id")
         row["runs"][str(seed)] = json.loads(layout.metrics(experiment, seed).read_text())
-        row["ranks"][str(seed)] = table.loc[asked(config), "rank_fused"].astype(int).tolist()
+        row["ranks"][str(seed)] = table.loc[queries, "rank_fused"].astype(int).tolist()
     if Dag.of(config).done(Job("cost", {"experiment": experiment})):
         row["cost"] = json.loads(layout.cost(experiment).read_text())
     return row
@@ -83,7 +82,8 @@ def read(path: Path, queries: Sequence[str]) -> tuple[Method, list[str] | None]:
 
 def tables(config: Config, folder: Path) -> str:
     """Everything the saved rows say: the methods compared, how far they are from the oracle, what was measured; then other experiments."""
-    rows = {path.stem: read(path, asked(config)) for path in sorted(folder.glob("*.json"))}
+    queries = asked(config)
+    rows = {path.stem: read(path, queries) for path in sorted(folder.glob("*.json"))}
     ablation = [name for name in config.ablations if name in rows]
     groups = {
         "": [name for name in config.compared if name in rows],
