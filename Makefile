@@ -85,9 +85,7 @@ world: env
 	$(BIN)/snakemake ablation --configfile config/world.yaml --cores all --resources gpu=1
 	$(BIN)/python -m benchmarks.world_checksums --configfile config/world.yaml
 	$(BIN)/python -m benchmarks.world --configfile config/world.yaml --statistics
-	$(BIN)/python -m benchmarks.world_rows save --configfile config/world.yaml
-	$(BIN)/python -m benchmarks.world_rows measure --configfile config/world.yaml
-	$(BIN)/python -m benchmarks.world_rows table --configfile config/world.yaml
+	$(BIN)/python -m benchmarks.world_rows save measure table --configfile config/world.yaml
 	$(BIN)/python -m benchmarks.world_queries --configfile config/world.yaml
 
 # After constraints.txt or the dependencies change. uv is needed for this alone: it asks the index for the files of every platform.

@@ -2,10 +2,10 @@
 
     python -m benchmarks.long_videos [--hours 0.2 3 10]
 
-A video of so many hours is joined, without coding it again, from videos of the generated benchmark world-1, whose events and times are
-known. For each length it is the gallery, with a short video beside it; a tiny model is trained on short videos, once with whole videos and
-once with windows; and the long video's own captions are asked, of both models and of the frozen encoder. One length a run of the workflow,
-so that a stage's figures are its own.
+Two videos of so many hours are joined, without coding them again, from videos of the generated benchmark world-1, whose events and times
+are known. One is learnt from, with every caption it has, beside eight short ones; the other is ranked and searched, beside a short one. A
+tiny model is trained twice, with whole videos and with windows; captions of the second long video are asked of both models and of the
+frozen encoder. One length a run of the workflow, so that a stage's figures are its own.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from pipeline.demo.world import world
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = Demo(world="world-1", seed=1, train=8, val=2, test=10)
 EXPERIMENTS: dict[str, dict[str, Any]] = {"whole": {}, "windows": {"clips": {"window": 256.0}}}
+Row = tuple[str, str, str, float, float]  # of queries.csv: a file, a caption, a split, and from when to when, in s
 ASKED = 40  # captions of the long video that are asked, evenly spread over it
 
 
@@ -63,29 +64,35 @@ def join(parts: Sequence[Path], hours: float, to: Path) -> list[float]:
     return begins
 
 
-def lay_out(folder: Path, hours: float, rendered: Path) -> int:
-    """The videos of one run and queries.csv; returns the number of captions of the long video that are asked."""
+def lay_out(folder: Path, hours: float, rendered: Path) -> tuple[int, int]:
+    """The videos of one run and queries.csv; returns how many captions of the long videos are learnt from and asked."""
     specs = world(DEMO)
-    parts = [spec for spec in specs if spec.split == "test"]
-    begins = join([rendered / spec.file for spec in parts[1:]], hours, folder / "videos" / "long.mp4")
-    told = [
-        ("long.mp4", query.query, "test", begin + query.start, begin + query.end)
-        for begin, spec in zip(begins, itertools.cycle(parts[1:]), strict=False)
-        for query in spec.queries
-    ]
+    ranked, learnt = ([spec for spec in specs if spec.split == split] for split in ("test", "train"))
+    told = _long(folder, "long.mp4", "test", ranked[1:], hours, rendered)
     asked = told[:: max(1, len(told) // ASKED)]
-    short = [spec for spec in specs if spec.split != "test"] + parts[:1]
+    learnt_from = _long(folder, "learnt.mp4", "train", learnt, hours, rendered)
+    short = [*(spec for spec in specs if spec.split != "test"), ranked[0]]
     for spec in short:
         to = folder / "videos" / spec.file
         to.parent.mkdir(parents=True, exist_ok=True)
         to.hardlink_to(rendered / spec.file)
-    rows = [*_rows(short), *asked]
+    rows = [*_rows(short), *learnt_from, *asked]
     with (folder / "queries.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("path", "query", "split", "start", "end"), *rows])
-    return len(asked)
+    return len(learnt_from), len(asked)
 
 
-def _rows(specs: Iterable[VideoSpec]) -> list[tuple[str, str, str, float, float]]:
+def _long(folder: Path, name: str, split: str, parts: Sequence[VideoSpec], hours: float, rendered: Path) -> list[Row]:
+    """A joined video, and the captions of its parts at the times they have in it."""
+    begins = join([rendered / spec.file for spec in parts], hours, folder / "videos" / name)
+    return [
+        (name, query.query, split, begin + query.start, begin + query.end)
+        for begin, spec in zip(begins, itertools.cycle(parts), strict=False)
+        for query in spec.queries
+    ]
+
+
+def _rows(specs: Iterable[VideoSpec]) -> list[Row]:
     return [(spec.file, query.query, spec.split, query.start, query.end) for spec in specs for query in spec.queries]
 
 
@@ -116,13 +123,13 @@ def run(folder: Path, *words: str) -> tuple[float, str]:
 
 def measured(hours: float, rendered: Path, folder: Path) -> dict[str, Any]:
     """A row of the table: seconds and peak memory of every stage, disk, ranks of the long video's own captions, and one search."""
-    asked = lay_out(folder, hours, rendered)
+    learnt, asked = lay_out(folder, hours, rendered)
     (folder / "config.yaml").write_text(yaml.safe_dump(configuration(), sort_keys=False))
     profile = str(ROOT / "profiles" / "default")
     common = ["--configfile", "config.yaml", "--workflow-profile", profile, "--cores", "1", "--quiet", "all"]
     run(folder, "snakemake", "--snakefile", str(ROOT / "Snakefile"), *common)
     results = folder / "results" / "long"
-    found: dict[str, Any] = {"hours": hours, "captions": asked}
+    found: dict[str, Any] = {"hours": hours, "captions learnt from": learnt, "captions asked": asked}
     for stage in ("frames", "features"):
         found |= _cost(stage, list((results / "benchmarks" / stage).rglob("*.tsv")))
     found["features, MB on disk"] = sum(path.stat().st_size for path in (results / "features").rglob("*.h5")) / 1e6

@@ -1,9 +1,12 @@
 """Hour-long films and what their windows (`clips.window`) do to recall and to the error of the moment.
 
-python -m benchmarks.windows FOLDER --configfile config/world.yaml [--hours 1] [--windows 64 128 256 512] [--experiment main] [--seed 1]
+python -m benchmarks.windows FOLDER --configfile config/world.yaml [--hours 1] [--windows 64 128 256 512] [--experiment msc] [--seed 1]
+    [--train 128]
 
 After the workflow has run: the stored rows of the configuration's videos are joined into films of about so many hours (every row keeps
 its length; a moment moves by where its video begins), merged whole and in windows of each length, and ranked by the run's own model.
+`--train`: and by models that learnt from films of the training videos, whole and in windows of these lengths. Their batches hold as many
+queries as the run's do.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from pipeline.core.store import create
 from pipeline.datasets import table
 from pipeline.evaluation import inputs, moments, report, scored, zero_shot
 from pipeline.models.checkpoint import load_model
+from pipeline.training import stage as training
 
 NAME = "films"
 
@@ -37,6 +41,24 @@ class Film:
     split: str
     begins: dict[str, float]
     seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """How the films are divided, and whether the model that ranks them learnt from such films too."""
+
+    window: float | None
+    trained: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of its experiment."""
+        return ("whole" if self.window is None else f"window-{self.window:g}") + ("-trained" if self.trained else "")
+
+    @property
+    def label(self) -> str:
+        """Of its row."""
+        return ("whole" if self.window is None else f"{self.window:g} s") + (", trained so" if self.trained else "")
 
 
 def films(config: Config, rows: dict[str, np.ndarray], every: float, hours: float, split: str) -> Iterator[Film]:
@@ -57,19 +79,29 @@ def films(config: Config, rows: dict[str, np.ndarray], every: float, hours: floa
         yield Film(f"{split}-{number}", split, begins, at)
 
 
-def settings(config: Config, folder: Path, experiment: str, windows: list[float | None]) -> Config:
-    """The configuration of the films: the experiment as it is, once for each window."""
+def settings(config: Config, folder: Path, experiment: str, ways: list[Way]) -> Config:
+    """The configuration of the films: the experiment as it is, once for each way."""
     plain = config.model_dump(mode="json", exclude_unset=True)
     chosen = plain.get("experiments", {}).get(experiment, {})
-    experiments = {label(window): merge(chosen, {"clips": {"window": window}}) for window in windows}
+    experiments = {way.name: merge(chosen, {"clips": {"window": way.window}}) for way in ways}
     measured = {"split": "test"}  # by the video a query was written for: the judgements name the videos that were joined
     made = {**plain, "results": str(folder), "experiments": experiments, "compare": {}, "evaluation": measured}
     return Config.model_validate({**made, "dataset": {"name": NAME}})
 
 
-def label(window: float | None) -> str:
-    """The name of an experiment."""
-    return "whole" if window is None else f"window-{window:g}"
+def train(config: Config, way: Way, seed: int, videos: int) -> tuple[Path, float]:
+    """Train the experiment of a way on the films; returns its checkpoint and the processor seconds.
+
+    A batch of the run held `batch_videos` of `videos` training videos; this one's holds the same share of the films, or of their windows.
+    """
+    units = len(inputs.load(config.layout, config.experiment(way.name), "train").split.videos)
+    share = config.experiment(way.name).training.batch_videos / videos
+    size = {"training": {"batch_videos": max(1, round(units * share))}}
+    plain = config.model_dump(mode="json", exclude_unset=True)
+    sized = Config.model_validate({**plain, "experiments": {way.name: merge(plain["experiments"][way.name], size)}})
+    began = time.process_time()
+    training.run(sized, sized.layout, way.name, seed, {"experiment": way.name, "seed": seed})
+    return sized.layout.checkpoint(way.name, seed), time.process_time() - began
 
 
 def make(config: Config, target: Layout, made: list[Film], features: list[str], every: float) -> None:
@@ -105,13 +137,16 @@ def stored(config: Config, encoder: str) -> dict[str, np.ndarray]:
     return {video: values for video, values, _ in zero_shot.stored_rows(config.layout, encoder, shards, known)}
 
 
-def row(config: Config, window: float | None, checkpoint: Path) -> list[str]:
-    """What one way to divide the films gives: units, recalls, and where in its film a query is found."""
-    name = label(window)
-    chosen = config.experiment(name)
+def merged(config: Config, way: Way) -> float:
+    """Merge the films in this way; returns the processor seconds."""
     began = time.process_time()
-    clips.run(config, config.layout, name, "000")
-    merged = time.process_time() - began
+    clips.run(config, config.layout, way.name, "000")
+    return time.process_time() - began
+
+
+def row(config: Config, way: Way, checkpoint: Path, *seconds: float) -> list[str]:
+    """What one way to divide the films gives: units, recalls, and where in its film a query is found; `seconds` of what came before."""
+    chosen = config.experiment(way.name)
     model, _, _ = load_model(checkpoint)
     read = inputs.load(config.layout, chosen, "test")
     began = time.process_time()
@@ -130,13 +165,13 @@ def row(config: Config, window: float | None, checkpoint: Path) -> list[str]:
     iou = shared / (np.maximum(predicted[:, 1], first[:, 1]) - np.minimum(predicted[:, 0], first[:, 0]))
     recalls = numbers["recalls"]["fused"]
     return [
-        "whole" if window is None else f"{window:g} s",
+        way.label,
         f"{len(read.split.videos):,}",
         *(f"{recalls[key]:.1f}" for key in ("R@1", "R@5", "R@10")),
         f"{numbers['moments']['frame']['inside']:.1f}",
         f"{np.median(away):.0f} / {away.mean():.0f}",
         f"{iou.mean():.3f}",
-        f"{merged:.0f} / {took:.0f}",
+        " / ".join(f"{value:.0f}" for value in (*seconds, took)),
     ]
 
 
@@ -146,28 +181,39 @@ def main() -> None:
     parser.add_argument("--configfile", required=True)
     parser.add_argument("--hours", type=float, default=1.0)
     parser.add_argument("--windows", type=float, nargs="+", default=[64, 128, 256, 512])
-    parser.add_argument("--experiment", default="main")
+    parser.add_argument("--experiment", help="by default the first that is compared")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--train", type=float, nargs="*")
     options = parser.parse_args()
     config = prvr.load_config(options.configfile)
-    chosen = config.experiment(options.experiment)
-    given = [None, *options.windows]
-    films_of = settings(config, options.folder, options.experiment, given)
-    first = chosen.features[0]
-    every = config.network(first).sampling.every
-    made = list(films(config, stored(config, first), every, options.hours, "test"))
-    make(config, films_of.layout, made, list(chosen.features), every)
-    seconds = np.array([film.seconds for film in made])
+    experiment = options.experiment or next(iter(config.compared))
+    chosen = config.experiment(experiment)
+    given = [Way(None), *map(Way, options.windows)]
+    learnt = [] if options.train is None else [Way(None, True), *(Way(window, True) for window in options.train)]
+    films_of = settings(config, options.folder, experiment, given + learnt)
+    rows = stored(config, chosen.features[0])
+    every = config.network(chosen.features[0]).sampling.every
+    made = {split: list(films(config, rows, every, options.hours, split)) for split in (("test", "train", "val") if learnt else ("test",))}
+    make(config, films_of.layout, [film for of in made.values() for film in of], list(chosen.features), every)
     asked = table.load(films_of.layout.annotations)
-    spans = np.concatenate(list(asked.moments.values()))
-    print(
-        f"{len(made)} films of {seconds.min() / 3600:.2f} to {seconds.max() / 3600:.2f} h, {len(asked.queries):,} queries; "
-        f"a moment takes {np.median(spans[:, 1] - spans[:, 0]):.1f} s (median); chance at R@1 {100 / len(made):.1f} %"
-    )
-    print("| windows | how many | R@1 | R@5 | R@10 | best row in the moment, % | away, s (median / mean) | IoU | merging / ranking, s |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for window in given:
-        print("| " + " | ".join(row(films_of, window, config.layout.checkpoint(options.experiment, options.seed))) + " |", flush=True)
+    splits = asked.queries["video_id"].map(dict(zip(asked.videos["video_id"], asked.videos["split"], strict=True)))
+    for split, of in made.items():
+        seconds = np.array([film.seconds for film in of])
+        queries = asked.queries["query_id"][splits == split]
+        spans = np.concatenate([asked.moments[query] for query in queries])
+        print(
+            f"{split}: {len(of)} films of {seconds.min() / 3600:.2f} to {seconds.max() / 3600:.2f} h, {len(queries):,} queries; "
+            f"a moment takes {np.median(spans[:, 1] - spans[:, 0]):.1f} s (median); chance at R@1 {100 / len(of):.1f} %"
+        )
+    columns = ["windows", "how many", "R@1", "R@5", "R@10", "best row in the moment, %", "away, s (median / mean)", "IoU"]
+    print("| " + " | ".join([*columns, "merging / training / ranking, s" if learnt else "merging / ranking, s"]) + " |")
+    print("| --- |" + " ---: |" * len(columns))
+    for way in given + learnt:
+        checkpoint, seconds_of = config.layout.checkpoint(experiment, options.seed), [merged(films_of, way)]
+        if way.trained:
+            checkpoint, took = train(films_of, way, options.seed, sum(len(film.begins) for film in made["train"]))
+            seconds_of.append(took)
+        print("| " + " | ".join(row(films_of, way, checkpoint, *seconds_of)) + " |", flush=True)
 
 
 if __name__ == "__main__":

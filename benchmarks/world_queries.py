@@ -1,6 +1,6 @@
 """Random queries of a generated world as one picture: what was asked, the moment it was asked about, and the first answers of a run.
 
-python -m benchmarks.world_queries [--configfile config/world.yaml] [--experiment main] [--seed 1] [--output docs/images/world-queries.png]
+python -m benchmarks.world_queries [--configfile config/world.yaml] [--experiment msc] [--seed 1] [--output docs/images/world-queries.png]
 """
 
 from __future__ import annotations
@@ -100,13 +100,13 @@ def save(page: Image.Image, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--configfile", default="config/world.yaml")
-    parser.add_argument("--experiment", help="by default the first")
+    parser.add_argument("--experiment", help="by default the first that is compared")
     parser.add_argument("--seed", type=int, help="of its runs; by default the first")
     parser.add_argument("--draw", type=int, default=0, help="another number draws other queries")
     parser.add_argument("--output", type=Path, default=Path("docs/images/world-queries.png"))
     given = parser.parse_args()
     config = load(given.configfile)
-    experiment = given.experiment or next(iter(config.experiments))
+    experiment = given.experiment or next(iter(config.compared))
     save(picture(config, experiment, config.seeds[0] if given.seed is None else given.seed, given.draw), given.output)
 
 

@@ -1,8 +1,8 @@
 """Rows of world-1 as files, so that methods run elsewhere, or on another day, stand in one table (docs/world.md).
 
-python -m benchmarks.world_rows save --configfile config/world.yaml [--experiments msc ...] [--seeds 1 2]      # after a run
-python -m benchmarks.world_rows measure --configfile config/world.yaml [--experiments msc ...]                # after that, a minute each
-python -m benchmarks.world_rows table --configfile config/world.yaml                                          # needs no run
+python -m benchmarks.world_rows save measure table --configfile config/world.yaml [--experiments msc ...] [--seeds 1 2]
+
+`save` and `measure` (a minute a row) read a run; `table` needs none.
 
 A row is benchmarks/results/<world>/<experiment>.json: of every seed its measures and the rank of each query's video, what it cost, and
 once measured what of the paper's claims holds for its first seed.
@@ -13,20 +13,25 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import prvr
-from benchmarks import world as measurements
+from benchmarks.world import difficulty
+from benchmarks.world_claims import claims, measured, table
+from pipeline.config.models import Ral
 from pipeline.config.schema import Config
 from pipeline.core.atomic import write_text
 from pipeline.core.store import open_store, recipe_hash
 from pipeline.demo.world import world
 from pipeline.evaluation import comparison_text
 from pipeline.evaluation.compare import compared
+from pipeline.evaluation.markdown import spread
 from pipeline.evaluation.methods import Method
+from pipeline.evaluation.significance import holm, randomisation, sumr_of_queries
 from pipeline.jobs.dag import Dag
 from pipeline.jobs.stage import Job
 from pipeline.models.checkpoint import load_model
@@ -80,31 +85,73 @@ def read(path: Path, queries: Sequence[str]) -> tuple[Method, list[str] | None]:
     return Method(path.stem, [row["runs"][seed] for seed in seeds], ranks, list(queries), owner, row.get("cost", {})), row.get("measured")
 
 
+def steps(methods: Sequence[Method], pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """What each first adds to each second in SumR: the mean and spread of its seeds' differences, and the paired test over queries.
+
+    p is corrected by Holm for the pairs; seeds that only one of the two has are left out of the differences.
+    """
+    of = {method.name: method for method in methods}
+    rows, raw = [], []
+    for new, old in pairs:
+        by_seed = [{run["seed"]: run["recalls"]["fused"]["SumR"] for run in of[name].runs} for name in (new, old)]
+        differences = [by_seed[0][seed] - by_seed[1][seed] for seed in by_seed[0] if seed in by_seed[1]]
+        rows.append([new, old, str(len(differences)), spread(differences)])
+        ours, theirs = (sumr_of_queries(of[name].ranks).mean(0) for name in (new, old))
+        raw.append(randomisation(ours, theirs, of[new].video))
+    said = [f"{p:.3f}" if p >= 0.001 else "< 0.001" for p in holm(raw)]
+    return table(["", "over", "seeds", "SumR", "p"], [[*row, p] for row, p in zip(rows, said, strict=True)])
+
+
+def plugged(config: Config, names: Sequence[str]) -> list[tuple[str, str]]:
+    """The plug-ins among these experiments, each with the one whose model it is plugged into."""
+    models = {name: config.experiment(name).model for name in names}
+    hosts = {model.kind: name for name, model in reversed(models.items())}
+    return [(name, hosts[model.base.kind]) for name, model in models.items() if isinstance(model, Ral) and model.base.kind in hosts]
+
+
 def tables(config: Config, folder: Path) -> str:
     """Everything the saved rows say: the methods compared, how far they are from the oracle, what was measured; then other experiments."""
     queries = asked(config)
     rows = {path.stem: read(path, queries) for path in sorted(folder.glob("*.json"))}
-    ablation = [name for name in config.ablations if name in rows]
-    groups = {
-        "": [name for name in config.compared if name in rows],
-        "The paper's ablation here; `msc` has all parts": [*ablation, "msc"] if ablation and "msc" in rows else ablation,
-    }
-    groups["Other rows"] = [name for name in rows if not any(name in group for group in groups.values())]
+    bench = [name for name in config.compared if name in rows]
+    ablation = [name for name in (*config.ablations, "msc") if name in rows] if config.ablations else []
+    others = [name for name in rows if name not in {*bench, *ablation}]
+    groups = (
+        ("", bench, plugged(config, bench)),
+        ("The paper's ablation here; `msc` has all parts", ablation, list(pairwise(ablation))),
+        ("Other rows", others, []),
+    )
     parts = []
-    for head, names in groups.items():
+    for head, names, pairs in groups:
         if names:
             methods = [rows[name][0] for name in names]
             parts += [f"## {head}"] if head else []
             parts.append(comparison_text.render(compared(methods), config.dataset.kind))
-            parts.append("\n".join(measurements.difficulty(config, {method.name: method.runs for method in methods})))
-            measured = {name: values for name in names if (values := rows[name][1])}
-            parts += ["\n".join(measurements.claims(measured))] if measured else []
+            parts += ["\n".join(steps(methods, pairs))] if pairs else []
+            parts.append("\n".join(difficulty(config, {method.name: method.runs for method in methods})))
+            known = {name: values for name in names if (values := rows[name][1])}
+            parts += ["\n".join(claims(known))] if known else []
     return "\n\n".join(parts)
+
+
+def write(what: str, config: Config, folder: Path, experiment: str, seeds: Sequence[int]) -> bool:
+    """`save` the row of an experiment, or `measure` its first seed; False where it was not evaluated, or not saved."""
+    path = folder / f"{experiment}.json"
+    row = json.loads(path.read_text()) if path.exists() else None
+    seeds = [seed for seed in seeds if config.layout.metrics(experiment, seed).exists()]
+    if what == "save" and seeds:
+        write_text(path, as_text(saved(config, experiment, seeds, row)))
+    elif what == "measure" and seeds and row:
+        write_text(path, as_text({**row, "measured": measured(config, experiment, seeds[0])}))
+    else:
+        return False
+    print(f"{path}: {what}, seeds {', '.join(map(str, seeds))}")
+    return True
 
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("save", "measure", "table"))
+    parser.add_argument("what", nargs="+", choices=("save", "measure", "table"))
     parser.add_argument("--configfile", default="config/world.yaml")
     parser.add_argument("--experiments", nargs="+", help="by default all that were evaluated")
     parser.add_argument("--seeds", type=int, nargs="+", help="by default all that were evaluated")
@@ -116,21 +163,14 @@ def main() -> None:
     given = arguments().parse_args()
     config = prvr.load_config(given.configfile)
     folder = given.rows / str(config.demo.world)
-    if given.what == "table":
-        print(tables(config, folder))
-        return
-    for experiment in given.experiments or config.models:
-        path = folder / f"{experiment}.json"
-        row = json.loads(path.read_text()) if path.exists() else None
-        known = given.seeds or sorted({*config.seeds, *(config.compare.seeds or ()), *config.ablation_seeds})
-        seeds = [seed for seed in known if config.layout.metrics(experiment, seed).exists()]
-        if given.what == "save" and seeds:
-            write_text(path, as_text(saved(config, experiment, seeds, row)))
-        elif given.what == "measure" and seeds and row:
-            write_text(path, as_text({**row, "measured": measurements.measured(config, experiment, seeds[0])}))
+    seeds = given.seeds or sorted({*config.seeds, *(config.compare.seeds or ()), *config.ablation_seeds})
+    for what in given.what:
+        if what == "table":
+            print(tables(config, folder))
         else:
-            continue
-        print(f"{path}: seeds {', '.join(map(str, seeds))}")
+            for experiment in given.experiments or config.models:
+                if not write(what, config, folder, experiment, seeds) and given.experiments:
+                    raise SystemExit(f"{experiment}: no seed of it was evaluated; `snakemake --configfile {given.configfile}` does that")
 
 
 if __name__ == "__main__":

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import world_rows
 from pipeline.config.reading import load
+from pipeline.evaluation.methods import Method
 from pipeline.evaluation.significance import sumr_of_queries
 
 
@@ -30,3 +32,21 @@ def test_ranks_and_measures_of_a_row_agree(root: Path) -> None:
         for run, ranks in zip(method.runs, method.ranks, strict=True):
             assert sumr_of_queries(ranks).mean() == pytest.approx(run["recalls"]["fused"]["SumR"]), path.name
             assert run["gallery"] == {"name": "", "queries": len(asked), "videos": config.demo.test}, path.name
+
+
+def test_what_a_part_adds_is_the_difference_of_its_seeds(root: Path) -> None:
+    config = load(str(root / "config" / "world.yaml"))
+
+    def method(name: str, ranks: dict[int, list[int]]) -> Method:
+        runs = [{"seed": seed, "recalls": {"fused": {"SumR": float(sumr_of_queries(np.array(of)).mean())}}} for seed, of in ranks.items()]
+        queries = [f"{i}" for i in range(40)]
+        return Method(name, runs, np.array(list(ranks.values())), queries, queries, {})
+
+    plain, better = {1: [20] * 40, 2: [200] * 40}, {2: [1] * 40, 1: [1] * 40, 3: [5] * 40}  # of 400, 400 and 300: 300 and 400 more
+    told = world_rows.steps(
+        [method("plain", plain), method("better", better), method("same", plain)], [("better", "plain"), ("same", "plain")]
+    )
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in told[2:]]
+    assert cells == [["better", "plain", "2", "350.0 ± 70.7", "< 0.001"], ["same", "plain", "2", "0.0 ± 0.0", "1.000"]]
+    names = ["msc", "gmmformer_v2", "ms_sl", "ral", "ral_ms_sl", "ral_msc"]
+    assert world_rows.plugged(config, names) == [("ral", "gmmformer_v2"), ("ral_ms_sl", "ms_sl"), ("ral_msc", "msc")]

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import world as measurements
-from benchmarks import world_queries, world_rows
+from benchmarks import world_claims, world_queries, world_rows
 from pipeline.config.inputs import Demo
 from pipeline.config.reading import load
 from pipeline.core.store import open_store
@@ -76,7 +75,7 @@ def test_rows_of_several_machines_stand_in_one_table(finished_world: Workspace, 
     (tmp_path / "main.json").write_text(world_rows.as_text(both))
     other = {
         **both,
-        "measured": ["0.5 [0.4, 0.6]"] * len(measurements.CLAIMS),
+        "measured": ["0.5 [0.4, 0.6]"] * len(world_claims.CLAIMS),
         "ranks": {seed: [1] * len(ranks) for seed, ranks in both["ranks"].items()},
     }
     (tmp_path / "perfect.json").write_text(world_rows.as_text(other))
@@ -92,7 +91,7 @@ def test_rows_of_several_machines_stand_in_one_table(finished_world: Workspace, 
     assert cells[0][7] == f"{within:.1f} ± 0.0"
     assert "| perfect " in printed
     assert "| clip borders, F1 |" in printed
-    assert printed.count("0.5 [0.4, 0.6]") == len(measurements.CLAIMS)
+    assert printed.count("0.5 [0.4, 0.6]") == len(world_claims.CLAIMS)
 
     with pytest.raises(SystemExit, match="remove its file first"):
         world_rows.saved(config, "main", [9527], {**row, "recipe": "0" * 12})
@@ -100,17 +99,31 @@ def test_rows_of_several_machines_stand_in_one_table(finished_world: Workspace, 
         world_rows.read(tmp_path / "main.json", world_rows.asked(config)[:1])
 
 
+def test_one_command_makes_a_row(finished_world: Workspace, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.world_rows", "save", "measure", "table", "--configfile", "config.yaml"]
+    command += ["--rows", str(tmp_path), "--experiments"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*command, "main"], cwd=finished_world.folder, env=environment, capture_output=True, text=True, check=True)
+    assert "| main " in done.stdout
+    assert len(json.loads((tmp_path / "world-1" / "main.json").read_text())["measured"]) == len(world_claims.CLAIMS)
+    done = subprocess.run([*command, "mine"], cwd=finished_world.folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "mine: no seed of it was evaluated" in done.stderr
+
+
 def test_films_are_found_by_their_windows(finished_world: Workspace, tmp_path: Path) -> None:
     """benchmarks/windows.py on the videos of the small world: joined in order, moments moved, each length of window a row."""
     words = ["benchmarks.windows", str(tmp_path / "films"), "--configfile", "config.yaml", "--hours", "0.08", "--windows", "60", "120"]
-    command = [sys.executable, "-m", *words, "--seed", "9527"]
+    command = [sys.executable, "-m", *words, "--seed", "9527", "--train", "120"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     printed = subprocess.run(command, cwd=finished_world.folder, env=environment, capture_output=True, text=True, check=True).stdout
     specs = [video for video in world(Demo(**finished_world.config["demo"])) if video.split == "test"]
     rows = {cells[0]: cells[1:] for line in printed.splitlines() if len(cells := [c.strip() for c in line.strip("|").split("|")]) > 1}
     assert 1 < int(rows["whole"][0]) <= len(specs)
     assert int(rows["whole"][0]) < int(rows["120 s"][0]) < int(rows["60 s"][0])
-    assert all(0 <= float(value) <= 100 for row in ("whole", "120 s", "60 s") for value in rows[row][1:5])
+    ways = ("whole", "120 s", "60 s", "whole, trained so", "120 s, trained so")
+    assert all(0 <= float(value) <= 100 for way in ways for value in rows[way][1:5])
+    assert [rows[f"{way}, trained so"][0] for way in ways[:2]] == [rows[way][0] for way in ways[:2]]
     known = table.load(tmp_path / "films/films/annotations.h5")
     film_of = dict(zip(known.queries["query_id"], known.queries["video_id"], strict=True))
     before: dict[str, float] = {}
@@ -119,7 +132,7 @@ def test_films_are_found_by_their_windows(finished_world: Workspace, tmp_path: P
         for query in spec.queries:
             assert known.moments[query.query_id][0] - before.get(film, 0.0) == pytest.approx([query.start, query.end], abs=4)
         before[film] = before.get(film, 0.0) + spec.duration
-    assert known.videos["duration"].tolist() == pytest.approx(list(before.values()), abs=6)
+    assert known.videos["duration"][known.videos["split"] == "test"].tolist() == pytest.approx(list(before.values()), abs=6)
 
 
 def test_the_picture_of_queries_marks_what_is_true(finished_world: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
