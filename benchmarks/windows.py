@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 import prvr
+from benchmarks.world import evaluated
 from pipeline.clips import stage as clips
 from pipeline.config.schema import Config, merge
 from pipeline.core.layout import Layout
@@ -181,12 +182,12 @@ def main() -> None:
     parser.add_argument("--configfile", required=True)
     parser.add_argument("--hours", type=float, default=1.0)
     parser.add_argument("--windows", type=float, nargs="+", default=[64, 128, 256, 512])
-    parser.add_argument("--experiment", help="by default the first that is compared")
+    parser.add_argument("--experiment", help="by default the first that was evaluated")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--train", type=float, nargs="*")
     options = parser.parse_args()
     config = prvr.load_config(options.configfile)
-    experiment = options.experiment or next(iter(config.compared))
+    experiment = options.experiment or evaluated(config, [options.seed])[0]
     chosen = config.experiment(experiment)
     given = [Way(None), *map(Way, options.windows)]
     learnt = [] if options.train is None else [Way(None, True), *(Way(window, True) for window in options.train)]

@@ -93,10 +93,18 @@ def difficulty(config: Config, runs: Mapping[str, Sequence[Mapping[str, Any]]]) 
     )
 
 
+def evaluated(config: Config, seeds: Sequence[int]) -> list[str]:
+    """The experiments of which these seeds were evaluated, those that `compare` names first. Errors: SystemExit when there is none."""
+    names = [name for name in {**config.compared, **config.models} if all(config.layout.metrics(name, seed).exists() for seed in seeds)]
+    if not names:
+        raise SystemExit(f"no experiment was evaluated with seeds {', '.join(map(str, seeds))} below {config.layout.root}")
+    return names
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--configfile", default="config/world.yaml")
-    parser.add_argument("--experiments", nargs="+", help="by default those that are compared")
+    parser.add_argument("--experiments", nargs="+", help="by default all that were evaluated")
     parser.add_argument("--seeds", type=int, nargs="+", help="those that were trained; by default the configuration's")
     parser.add_argument("--statistics", action="store_true")
     given = parser.parse_args()
@@ -105,7 +113,7 @@ def main() -> None:
     print("\n".join(statistics(config)))
     if given.statistics:
         return
-    experiments = given.experiments or list(config.compared)
+    experiments = given.experiments or evaluated(config, config.seeds)
     runs = {name: [json.loads(config.layout.metrics(name, seed).read_text()) for seed in config.seeds] for name in experiments}
     print("\n" + "\n".join(difficulty(config, runs)))
     print("\n" + "\n".join(by_threshold(config, experiments[0])))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from benchmarks.world import evaluated
 from pipeline.config.reading import load
 from pipeline.config.schema import Config
 from pipeline.core.store import open_store
@@ -100,14 +101,14 @@ def save(page: Image.Image, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--configfile", default="config/world.yaml")
-    parser.add_argument("--experiment", help="by default the first that is compared")
+    parser.add_argument("--experiment", help="by default the first that was evaluated")
     parser.add_argument("--seed", type=int, help="of its runs; by default the first")
     parser.add_argument("--draw", type=int, default=0, help="another number draws other queries")
     parser.add_argument("--output", type=Path, default=Path("docs/images/world-queries.png"))
     given = parser.parse_args()
     config = load(given.configfile)
-    experiment = given.experiment or next(iter(config.compared))
-    save(picture(config, experiment, config.seeds[0] if given.seed is None else given.seed, given.draw), given.output)
+    seed = config.seeds[0] if given.seed is None else given.seed
+    save(picture(config, given.experiment or evaluated(config, [seed])[0], seed, given.draw), given.output)
 
 
 if __name__ == "__main__":
