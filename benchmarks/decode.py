@@ -1,6 +1,10 @@
 """Decoding alone: the frames stage's processes against an ffmpeg pipe that produces the same frames.
 
     python -m benchmarks.decode [--videos ../shared/videos] [--copies 2] [--repeats 3] [--ffmpeg PATH]
+    python -m benchmarks.decode --rates [--videos ../shared/videos] [--repeats 3]
+
+`--rates`: how many seconds of video one processor second decodes and scales, of each file of 720 lines or more, for stills alone and for
+stills and windows in one go, as a shard of CLIP and SlowFast needs them. Without it:
 
 Two kinds of frames, 224 pixels square: stills at 1 a second, and SlowFast's windows (32 frames, every second one of 30 a second; in
 2 seconds of video that is 15 frames a second). The pipe is what extractors use: one ffmpeg per video, `fps` and `scale` filters (bicubic),
@@ -26,6 +30,7 @@ import numpy as np
 
 from benchmarks.extraction import NAMES, timed
 from pipeline.config.streams import Stream
+from pipeline.core.errors import VideoError
 from pipeline.video.choose import choose
 from pipeline.video.decode import decode, inspect
 from pipeline.video.messages import Job
@@ -33,6 +38,7 @@ from pipeline.video.opening import one_thread, open_container
 from pipeline.video.pool import Pool
 from pipeline.video.probe import probe
 
+LINES = 720  # of a large file's shorter side
 MORE = ("sk_bigbuckbunny.mp4", "mpy_smpte-2997.mp4", "d_vp9.webm", "ax_h265_bframes.mp4")
 KINDS = {"stills": (Stream(1.0, "middle", 224), 1), "windows": (Stream(2.0, "window", 224, 32, 30.0, 2), 15)}
 FILTER = "fps={fps},scale=w='if(gt(iw,ih),-2,224)':h='if(gt(iw,ih),224,-2)':flags=bicubic,crop=224:224"
@@ -87,10 +93,10 @@ class Counted:
         self.bytes = 0
 
 
-def made(path: str, stream: Stream, decoder: str) -> int:
+def made(path: str, decoder: str, *streams: Stream) -> int:
     """Read one file as a worker of the frames stage does, without writing; returns the bytes of its frames."""
     sink = Counted()
-    decode(inspect([path], decoder=decoder), {"x": stream}, sink)
+    decode(inspect([path], decoder=decoder), {str(i): stream for i, stream in enumerate(streams)}, sink)
     return sink.bytes
 
 
@@ -126,13 +132,35 @@ def race(title: str, runs: dict[str, Callable[[], int]], repeats: int) -> None:
         )
 
 
+def rates(folder: Path, repeats: int) -> None:
+    """Print a row for each file of the folder that is large, longer than two seconds and not broken."""
+    stills, windows = (stream for stream, _ in KINDS.values())
+    print("| file | codec | lines | frames a second | seconds | stills, times real time | stills and windows |")
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
+    for file in sorted(folder.iterdir()):
+        try:
+            found = probe(str(file))
+            lines, length = min(found.width, found.height), found.duration
+            if lines < LINES or length < 2:
+                continue
+            seconds = [min(used(made, str(file), "pyav", *of) for _ in range(repeats)) for of in ((stills,), (stills, windows))]
+        except VideoError:
+            continue
+        speeds = " | ".join(f"{length / each:.1f}" for each in seconds)
+        print(f"| {file.name} | {found.codec} | {lines} | {found.frames / length:.0f} | {length:.1f} | {speeds} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=Path, default=Path("../shared/videos"), help="folder with the sample videos")
     parser.add_argument("--copies", type=int, default=2, help="each video so many times")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--ffmpeg", default="", help="the ffmpeg program")
+    parser.add_argument("--rates", action="store_true")
     arguments = parser.parse_args()
+    if arguments.rates:
+        rates(arguments.videos, arguments.repeats)
+        return
     ffmpeg = ffmpeg_path(arguments.ffmpeg)
     files = [arguments.videos / name for name in (*NAMES, *MORE) if (arguments.videos / name).exists()]
     allowed = [file for file in files if choose(probe(str(file)), "decord").decoder == "decord"]

@@ -184,11 +184,11 @@ def decoding(files: list[str], options: argparse.Namespace) -> Iterator[Part]:
         if not chosen:
             continue
         stream = KINDS[kind][0]
-        frames = sum(made(file, stream, decoder) for file in chosen)
+        frames = sum(made(file, decoder, stream) for file in chosen)
         yield Part(
             f"{kind}, {decoder}",
             f"{len(chosen)} files, {frames // (stream.size**2 * 3)} frames x {stream.size} x {stream.size} x 3",
-            lambda: [made(file, stream, decoder) for file in chosen],  # noqa: B023
+            lambda: [made(file, decoder, stream) for file in chosen],  # noqa: B023
             lambda: 0,
             sum(Path(file).stat().st_size for file in chosen) + frames,
             "files, read; frames, written",
