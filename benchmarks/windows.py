@@ -28,8 +28,10 @@ from pipeline.core.layout import Layout
 from pipeline.core.store import create
 from pipeline.datasets import table
 from pipeline.evaluation import inputs, moments, report, scored, zero_shot
+from pipeline.jobs.recipes import training as training_recipe
 from pipeline.models.checkpoint import load_model
 from pipeline.training import stage as training
+from pipeline.training.splits import train_split
 
 NAME = "films"
 
@@ -83,8 +85,7 @@ def films(config: Config, rows: dict[str, np.ndarray], every: float, hours: floa
 def settings(config: Config, folder: Path, experiment: str, ways: list[Way]) -> Config:
     """The configuration of the films: the experiment as it is, once for each way."""
     plain = config.model_dump(mode="json", exclude_unset=True)
-    chosen = plain.get("experiments", {}).get(experiment, {})
-    experiments = {way.name: merge(chosen, {"clips": {"window": way.window}}) for way in ways}
+    experiments = {way.name: merge(config.models[experiment], {"clips": {"window": way.window}}) for way in ways}
     measured = {"split": "test"}  # by the video a query was written for: the judgements name the videos that were joined
     made = {**plain, "results": str(folder), "experiments": experiments, "compare": {}, "evaluation": measured}
     return Config.model_validate({**made, "dataset": {"name": NAME}})
@@ -95,13 +96,13 @@ def train(config: Config, way: Way, seed: int, videos: int) -> tuple[Path, float
 
     A batch of the run held `batch_videos` of `videos` training videos; this one's holds the same share of the films, or of their windows.
     """
-    units = len(inputs.load(config.layout, config.experiment(way.name), "train").split.videos)
+    units = len(train_split(config.experiment(way.name), config.layout).videos)
     share = config.experiment(way.name).training.batch_videos / videos
     size = {"training": {"batch_videos": max(1, round(units * share))}}
     plain = config.model_dump(mode="json", exclude_unset=True)
     sized = Config.model_validate({**plain, "experiments": {way.name: merge(plain["experiments"][way.name], size)}})
     began = time.process_time()
-    training.run(sized, sized.layout, way.name, seed, {"experiment": way.name, "seed": seed})
+    training.run(sized, sized.layout, way.name, seed, training_recipe(sized, way.name, seed))
     return sized.layout.checkpoint(way.name, seed), time.process_time() - began
 
 
@@ -141,7 +142,7 @@ def stored(config: Config, encoder: str) -> dict[str, np.ndarray]:
 def merged(config: Config, way: Way) -> float:
     """Merge the films in this way; returns the processor seconds."""
     began = time.process_time()
-    clips.run(config, config.layout, way.name, "000")
+    clips.run(config, config.layout, config.experiment(way.name), "000")
     return time.process_time() - began
 
 

@@ -49,12 +49,17 @@ def recipe(config: Config, experiment: str) -> str:
     return recipe_hash(config.experiment(experiment).model_dump(mode="json"))
 
 
+def check(config: Config, experiment: str, row: dict[str, Any]) -> None:
+    """Errors: SystemExit when the row is of an experiment that has this name and other settings."""
+    if experiment in config.models and row["recipe"] != recipe(config, experiment):
+        raise SystemExit(f"{experiment}: its saved row was made with other settings: remove {experiment}.json, or give it another name")
+
+
 def saved(config: Config, experiment: str, seeds: Sequence[int], before: dict[str, Any] | None) -> dict[str, Any]:
     """The row of an experiment: these seeds beside those it had, if they are of the same recipe. Errors: StoreError, SystemExit."""
-    layout, now, queries = config.layout, recipe(config, experiment), asked(config)
-    row = {"recipe": now, "runs": {}, "ranks": {}, **(before or {})}
-    if row["recipe"] != now:
-        raise SystemExit(f"{experiment}: the saved row is of recipe {row['recipe']}, this run is not: remove its file first")
+    layout, queries = config.layout, asked(config)
+    row = {"recipe": recipe(config, experiment), "runs": {}, "ranks": {}, **(before or {})}
+    check(config, experiment, row)
     for seed in seeds:
         trained = {"experiment": config.experiment(experiment).model_dump(exclude={"evaluation"}), "seed": seed}
         load_model(layout.checkpoint(experiment, seed), experiment=experiment, seed=seed, recipe=trained)  # refuses one of other settings
@@ -74,9 +79,13 @@ def as_text(row: dict[str, Any]) -> str:
     return head.replace('"ranks": null', '"ranks": {\n' + ranks + "\n }") + "\n"
 
 
-def read(path: Path, queries: Sequence[str]) -> tuple[Method, list[str] | None]:
-    """A saved row as a method of a comparison, and its measurements, if there are. Errors: SystemExit when it is of other queries."""
+def read(config: Config, path: Path, queries: Sequence[str]) -> tuple[Method, list[str] | None]:
+    """A saved row as a method of a comparison, and its measurements, if there are.
+
+    Errors: SystemExit when it is of other queries, or of another experiment of that name.
+    """
     row = json.loads(path.read_text())
+    check(config, path.stem, row)
     seeds = sorted(row["runs"], key=int)
     if any(len(row["ranks"][seed]) != len(queries) for seed in seeds):
         raise SystemExit(f"{path}: its ranks are not of the {len(queries)} queries of this world")
@@ -88,16 +97,17 @@ def read(path: Path, queries: Sequence[str]) -> tuple[Method, list[str] | None]:
 def steps(methods: Sequence[Method], pairs: Sequence[tuple[str, str]]) -> list[str]:
     """What each first adds to each second in SumR: the mean and spread of its seeds' differences, and the paired test over queries.
 
-    p is corrected by Holm for the pairs; seeds that only one of the two has are left out of the differences.
+    p is corrected by Holm for the pairs. Seeds that only one of the two has are left out; a pair without a common seed is.
     """
-    of = {method.name: method for method in methods}
+    values = {
+        method.name: dict(zip([run["seed"] for run in method.runs], sumr_of_queries(method.ranks), strict=True)) for method in methods
+    }
     rows, raw = [], []
     for new, old in pairs:
-        by_seed = [{run["seed"]: run["recalls"]["fused"]["SumR"] for run in of[name].runs} for name in (new, old)]
-        differences = [by_seed[0][seed] - by_seed[1][seed] for seed in by_seed[0] if seed in by_seed[1]]
-        rows.append([new, old, str(len(differences)), spread(differences)])
-        ours, theirs = (sumr_of_queries(of[name].ranks).mean(0) for name in (new, old))
-        raw.append(randomisation(ours, theirs, of[new].video))
+        if common := sorted(values[new].keys() & values[old].keys()):
+            ours, theirs = (np.stack([values[name][seed] for seed in common]) for name in (new, old))
+            rows.append([new, old, str(len(common)), spread((ours - theirs).mean(1).tolist())])
+            raw.append(randomisation(ours.mean(0), theirs.mean(0), methods[0].video))
     said = [f"{p:.3f}" if p >= 0.001 else "< 0.001" for p in holm(raw)]
     return table(["", "over", "seeds", "SumR", "p"], [[*row, p] for row, p in zip(rows, said, strict=True)])
 
@@ -112,14 +122,17 @@ def plugged(config: Config, names: Sequence[str]) -> list[tuple[str, str]]:
 def tables(config: Config, folder: Path) -> str:
     """Everything the saved rows say: the methods compared, how far they are from the oracle, what was measured; then other experiments."""
     queries = asked(config)
-    rows = {path.stem: read(path, queries) for path in sorted(folder.glob("*.json"))}
+    rows = {path.stem: read(config, path, queries) for path in sorted(folder.glob("*.json"))}
+    if not rows:
+        raise SystemExit(f"no row lies in {folder}")
     bench = [name for name in config.compared if name in rows]
     ablation = [name for name in (*config.ablations, "msc") if name in rows] if config.ablations else []
     others = [name for name in rows if name not in {*bench, *ablation}]
+    best = max(bench, key=lambda name: rows[name][0].mean("SumR"), default=None)
     groups = (
         ("", bench, plugged(config, bench)),
-        ("The paper's ablation here; `msc` has all parts", ablation, list(pairwise(ablation))),
-        ("Other rows", others, []),
+        ("The paper's ablation here; `msc` has all parts", ablation, [(new, old) for old, new in pairwise(ablation)]),
+        ("Other rows, beside the best above", [best, *others] if best and others else others, []),
     )
     parts = []
     for head, names, pairs in groups:
@@ -134,19 +147,22 @@ def tables(config: Config, folder: Path) -> str:
     return "\n\n".join(parts)
 
 
-def write(what: str, config: Config, folder: Path, experiment: str, seeds: Sequence[int]) -> bool:
-    """`save` the row of an experiment, or `measure` its first seed; False where it was not evaluated, or not saved."""
+def write(what: str, config: Config, folder: Path, experiment: str, seeds: Sequence[int]) -> str:
+    """`save` the row of an experiment, or `measure` the first seed of a saved one; returns why that could not be done, or nothing."""
     path = folder / f"{experiment}.json"
     row = json.loads(path.read_text()) if path.exists() else None
     seeds = [seed for seed in seeds if config.layout.metrics(experiment, seed).exists()]
-    if what == "save" and seeds:
+    if not seeds:
+        return "none of its seeds was evaluated"
+    if what == "save":
         write_text(path, as_text(saved(config, experiment, seeds, row)))
-    elif what == "measure" and seeds and row:
-        write_text(path, as_text({**row, "measured": measured(config, experiment, seeds[0])}))
+    elif row is None:
+        return "its row was not saved yet"
     else:
-        return False
-    print(f"{path}: {what}, seeds {', '.join(map(str, seeds))}")
-    return True
+        check(config, experiment, row)
+        write_text(path, as_text({**row, "measured": measured(config, experiment, seeds[0])}))
+    print(f"{path}: {what}, seeds {', '.join(map(str, seeds))}", flush=True)
+    return ""
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -168,9 +184,9 @@ def main() -> None:
         if what == "table":
             print(tables(config, folder))
         else:
-            for experiment in given.experiments or config.models:
-                if not write(what, config, folder, experiment, seeds) and given.experiments:
-                    raise SystemExit(f"{experiment}: no seed of it was evaluated; `snakemake --configfile {given.configfile}` does that")
+            why = {name: write(what, config, folder, name, seeds) for name in given.experiments or config.models}
+            if missed := {name: reason for name, reason in why.items() if reason and (given.experiments or all(why.values()))}:
+                raise SystemExit("\n".join(f"{name}: {reason}" for name, reason in missed.items()))
 
 
 if __name__ == "__main__":

@@ -146,17 +146,19 @@ def clips(
     recipe: Annotated[str, typer.Option("--recipe", help="Or the folder of the clips, whoever needs them.")] = "",
 ) -> None:
     """Pool and merge one shard's features into frames, clips and contexts."""
+    if bool(experiment) == bool(recipe):
+        raise typer.BadParameter("either --experiment or --recipe is needed")
     dag = open_to_work(config, threads)
     # The rule names the folder. Were its first experiment a param, another one before it would make all clips again, and what follows.
     recipe = recipe or dag.clips(experiment)
-    experiment = dag.owner(recipe)
+    pooled = dag.pooled(recipe)
     job = begin(dag, "clips", recipe=recipe, shard=shard)
     dag.check_division()
     from pipeline.clips import stage
     from pipeline.jobs import recipes
 
-    made_by = {encoder: recipes.configured(dag.features_recipe(encoder)) for encoder in dag.experiment(experiment).encoders}
-    stage.run(dag.config, dag.layout, experiment, shard, made_by, teacher=dag.pools_teacher(recipe))
+    made_by = {encoder: recipes.configured(dag.features_recipe(encoder)) for encoder in pooled.features}
+    stage.run(dag.config, dag.layout, pooled, shard, made_by)
     job.finish(dag)
 
 

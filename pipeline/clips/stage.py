@@ -18,7 +18,7 @@ from pipeline.clips.recipe import levels, recipe, recipe_name, schedule
 from pipeline.clips.windows import windows
 from pipeline.config.method import Clips, Experiment
 from pipeline.config.schema import Config
-from pipeline.core.errors import ConfigError, EncoderError
+from pipeline.core.errors import EncoderError
 from pipeline.core.layout import Layout
 from pipeline.core.progress import Meter
 from pipeline.core.store import Ragged, Reader, create, open_store
@@ -30,13 +30,11 @@ NORM_FLOOR = 1e-5  # as rows are normalised everywhere (docs/method.md 2.4)
 def run(
     config: Config,
     layout: Layout,
-    experiment: str,
+    chosen: Experiment,
     shard: str,
     made_by: Mapping[str, Mapping[str, Any]] | None = None,
-    *,
-    teacher: bool = False,
 ) -> None:
-    """Write clips/<recipe>/<shard>.h5 from the features of the experiment's encoders, which must be `made_by` these values of recipes.
+    """Write clips/<recipe>/<shard>.h5 from the features of the chosen encoders, which must be `made_by` these values of recipes.
 
     Shapes: table `videos` [video_id, duration s]; `frames` [V, F, D] and `clips` [V, C, D] un-normalised; `frame_count` [V] rows of
     `frames` that are not padding; `sizes` [V, C];
@@ -44,9 +42,6 @@ def run(
     counts windows, a video's one after the other, and the table has `start` and `end` [s] of each. Errors: GridError when
     the encoders' rows do not cover the same times, EncoderError for features that are not finite, StoreError.
     """
-    chosen = config.experiment(experiment)
-    if teacher:
-        chosen = chosen.teaching or _no_teacher(experiment)
     with ExitStack() as stack:
         opened = {name: stack.enter_context(_open(layout, name, shard, (made_by or {}).get(name))) for name in chosen.features}
         stored = {name: reader.ragged("features", lazy=True) for name, reader in opened.items() if "features" in reader}
@@ -97,12 +92,6 @@ def _table(units: Sequence[_Unit], *, windowed: bool) -> pd.DataFrame:
         table["start"] = np.asarray([unit.start[0] for unit in units], dtype=np.float64)
         table["end"] = np.asarray([unit.end[-1] for unit in units], dtype=np.float64)
     return table
-
-
-def _no_teacher(experiment: str) -> Experiment:
-    raise ConfigError(
-        "no objective of this experiment learns from a teacher's frames", where=f"experiments.{experiment}", fix="ask for its own clips"
-    )
 
 
 def _open(layout: Layout, encoder: str, shard: str, made_by: Mapping[str, Any] | None) -> AbstractContextManager[Reader]:

@@ -176,10 +176,6 @@ class Collection(DividedVideos):
         """What is pooled into `recipe`: an experiment, or one with its teacher's rows for features."""
         return self.clip_sets(self.owner(recipe))[recipe]
 
-    def pools_teacher(self, recipe: str) -> bool:
-        """Whether its owner needs the clips in `recipe` for its teacher of frames."""
-        return self.clips(self.owner(recipe)) != recipe
-
     def imported_content(self, path: Path) -> str:
         """Digest of an imported store. Errors: DatasetError when it is not there."""
         if not path.exists():

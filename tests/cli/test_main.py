@@ -85,6 +85,13 @@ def test_a_mistyped_command_gets_the_nearest_one(typed: str, meant: str) -> None
     assert f"Did you mean '{meant}'?" in said.output
 
 
+@pytest.mark.parametrize("words", [[], ["--experiment", "main", "--recipe", "some"]])
+def test_clips_are_named_in_one_way(words: list[str]) -> None:
+    done = CliRunner().invoke(app, ["clips", "--shard", "000", *words])
+    assert done.exit_code == 2
+    assert "either --experiment or --recipe is needed" in " ".join(done.output.split())
+
+
 def test_only_libraries_talk_to_their_developers_is_not_shown(root: Path) -> None:
     code = """
 import warnings

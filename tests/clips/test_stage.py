@@ -53,7 +53,7 @@ def _config(**values: Any) -> Config:
 def _run(layout: Layout, **values: Any) -> Path:
     capped = values.get("clips", {}).get("frame_rows") == "capped"
     config = _config(**values, **({"model": {"kind": "ms_sl"}} if capped else {}))
-    stage.run(config, layout, "main", "000")
+    stage.run(config, layout, config.experiment("main"), "000")
     return layout.clips(recipe_name(config.experiment("main")), "000")
 
 
@@ -96,11 +96,11 @@ def test_features_of_another_recipe_are_refused(layout: Layout) -> None:
     made_by = {name: recipes.configured(recipes.features(config, name)) for name in ("clip", "motion")}
     for name, dim in (("clip", 8), ("motion", 4)):
         _features(layout, name, dim, LENGTHS, recipe={**recipes.features(config, name), "code": "of yesterday"})
-    stage.run(config, layout, "main", "000", made_by)
+    stage.run(config, layout, config.experiment("main"), "000", made_by)
     other = _config(encoders={"clip": {"kind": "open_clip", "architecture": "ViT-L-14"}, "motion": {"kind": "slowfast"}})
     _features(layout, "clip", 8, LENGTHS, recipe=recipes.features(other, "clip"))
     with pytest.raises(StoreSchema, match="made by another recipe than expected: encoder"):
-        stage.run(config, layout, "main", "000", made_by)
+        stage.run(config, layout, config.experiment("main"), "000", made_by)
 
 
 def test_the_same_features_give_the_same_bytes(layout: Layout) -> None:

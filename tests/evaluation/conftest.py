@@ -74,7 +74,7 @@ class World:
                         start = np.arange(len(self.rows[video])) * 2.0
                         items = {"key": "k", "duration": len(self.rows[video]) * 2.0}
                         writer.append("features", video, self.rows[video], {"start": start, "end": start + 2}, items)
-            clips.run(self.config, self.layout, "main", shard)
+            clips.run(self.config, self.layout, self.config.experiment("main"), shard)
         if encoder is not None:
             text_stage.run(self.config, self.layout, "clip", recipes.text(self.config, "clip"))
             return

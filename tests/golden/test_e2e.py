@@ -66,7 +66,7 @@ class Bare:
         with open_captioned(self.golden.folder / "e2e" / self.collection) as bundle:
             import_bundle(bundle, self.config, self.layout, video="clip", text="clip")
         for shard in sorted(path.stem for path in self.layout.features("clip", "x").parent.glob("*.h5")):
-            clips.run(self.config, self.layout, "main", shard)
+            clips.run(self.config, self.layout, self.chosen, shard)
         best = self.layout.root / "best.ckpt"
         write_archive(best, {"state_dict": self.weights, "epoch": 3})
         import_checkpoint(self.config, self.layout, *RUN, best)

@@ -68,7 +68,7 @@ class Bare:
         with open_captioned(golden.folder.parent / "common" / "e2e" / collection) as bundle:
             import_bundle(bundle, self.config, self.layout, video="video", text="words")
         for shard in sorted(path.stem for path in self.layout.features("video", "x").parent.glob("*.h5")):
-            clips.run(self.config, self.layout, "main", shard)
+            clips.run(self.config, self.layout, self.chosen, shard)
         import_checkpoint(self.config, self.layout, *RUN, golden.folder / FILE)
 
     def array(self, name: str) -> Tensor:

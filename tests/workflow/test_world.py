@@ -80,7 +80,7 @@ def test_rows_of_several_machines_stand_in_one_table(finished_world: Workspace, 
     }
     (tmp_path / "perfect.json").write_text(world_rows.as_text(other))
 
-    method, measured = world_rows.read(tmp_path / "main.json", world_rows.asked(config))
+    method, measured = world_rows.read(config, tmp_path / "main.json", world_rows.asked(config))
     within = (method.ranks[0] <= 1).mean() * 100
     assert within == pytest.approx(metrics["recalls"]["fused"]["R@1"])
     assert measured is None
@@ -93,10 +93,14 @@ def test_rows_of_several_machines_stand_in_one_table(finished_world: Workspace, 
     assert "| clip borders, F1 |" in printed
     assert printed.count("0.5 [0.4, 0.6]") == len(world_claims.CLAIMS)
 
-    with pytest.raises(SystemExit, match="remove its file first"):
+    with pytest.raises(SystemExit, match="made with other settings"):
         world_rows.saved(config, "main", [9527], {**row, "recipe": "0" * 12})
+    (tmp_path / "main.json").write_text(world_rows.as_text({**row, "recipe": "0" * 12}))
+    with pytest.raises(SystemExit, match="made with other settings"):
+        world_rows.tables(config, tmp_path)
+    (tmp_path / "main.json").write_text(world_rows.as_text(row))
     with pytest.raises(SystemExit, match="not of the 1 queries"):
-        world_rows.read(tmp_path / "main.json", world_rows.asked(config)[:1])
+        world_rows.read(config, tmp_path / "main.json", world_rows.asked(config)[:1])
 
 
 def test_one_command_makes_a_row(finished_world: Workspace, tmp_path: Path) -> None:
@@ -108,7 +112,12 @@ def test_one_command_makes_a_row(finished_world: Workspace, tmp_path: Path) -> N
     assert len(json.loads((tmp_path / "world-1" / "main.json").read_text())["measured"]) == len(world_claims.CLAIMS)
     done = subprocess.run([*command, "mine"], cwd=finished_world.folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "mine: no seed of it was evaluated" in done.stderr
+    assert "mine: none of its seeds was evaluated" in done.stderr
+    (tmp_path / "world-1" / "main.json").unlink()
+    del command[3]  # save
+    done = subprocess.run([*command, "main"], cwd=finished_world.folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "main: its row was not saved yet" in done.stderr
 
 
 def test_films_are_found_by_their_windows(finished_world: Workspace, tmp_path: Path) -> None:
