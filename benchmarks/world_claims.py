@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import spearmanr
 
-import prvr
 from pipeline.clips.context import choose, ratio, similarities
 from pipeline.clips.recipe import levels
 from pipeline.config.schema import Config
 from pipeline.demo.scenes import FPS, VideoSpec
 from pipeline.demo.world import world
 from pipeline.evaluation.inputs import load_split
+from pipeline.models.checkpoint import load_model
 from pipeline.ranking import gallery
 from pipeline.ranking.split import Split
 
@@ -168,9 +168,9 @@ CLAIMS = (
 
 def measured(config: Config, experiment: str, seed: int) -> list[str]:
     """The values of `CLAIMS` of one run."""
-    run = prvr.open_run(config, experiment, seed)
+    model, _, _ = load_model(config.layout.checkpoint(experiment, seed), experiment=experiment, seed=seed)
     split = load_split(config, experiment)
-    queries, videos = gallery.encode(run.model, split, torch.device("cpu"))
+    queries, videos = gallery.encode(model, split, torch.device("cpu"))
     text = text_claim(config, split, queries["pooled"]) if "pooled" in queries else ["-"] * 4
     frames = video_claim(config, split, videos["frames"].float()) if "frames" in videos else ["-"] * 3
     merged, equal = borders(config, split)
