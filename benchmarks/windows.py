@@ -188,6 +188,7 @@ def main() -> None:
     parser.add_argument("--train", type=float, nargs="*")
     options = parser.parse_args()
     config = prvr.load_config(options.configfile)
+    torch.set_num_threads(config.runtime.threads)  # as a job does: more wait for one another on a busy machine
     experiment = options.experiment or evaluated(config, [options.seed])[0]
     chosen = config.experiment(experiment)
     given = [Way(None), *map(Way, options.windows)]

@@ -168,6 +168,7 @@ CLAIMS = (
 
 def measured(config: Config, experiment: str, seed: int) -> list[str]:
     """The values of `CLAIMS` of one run."""
+    torch.set_num_threads(config.runtime.threads)  # as a job does: more wait for one another on a busy machine
     model, _, _ = load_model(config.layout.checkpoint(experiment, seed), experiment=experiment, seed=seed)
     split = load_split(config, experiment)
     queries, videos = gallery.encode(model, split, torch.device("cpu"))
