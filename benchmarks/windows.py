@@ -211,8 +211,11 @@ def main() -> None:
     columns = ["windows", "how many", "R@1", "R@5", "R@10", "best row in the moment, %", "away, s (median / mean)", "IoU"]
     print("| " + " | ".join([*columns, "merging / training / ranking, s" if learnt else "merging / ranking, s"]) + " |")
     print("| --- |" + " ---: |" * len(columns))
+    merging: dict[float | None, float] = {}  # one folder of clips serves both models
     for way in given + learnt:
-        checkpoint, seconds_of = config.layout.checkpoint(experiment, options.seed), [merged(films_of, way)]
+        if way.window not in merging:
+            merging[way.window] = merged(films_of, way)
+        checkpoint, seconds_of = config.layout.checkpoint(experiment, options.seed), [merging[way.window]]
         if way.trained:
             checkpoint, took = train(films_of, way, options.seed, sum(len(film.begins) for film in made["train"]))
             seconds_of.append(took)

@@ -64,9 +64,9 @@ def saved(config: Config, experiment: str, seeds: Sequence[int], before: dict[st
         trained = {"experiment": config.experiment(experiment).model_dump(exclude={"evaluation"}), "seed": seed}
         load_model(layout.checkpoint(experiment, seed), experiment=experiment, seed=seed, recipe=trained)  # refuses one of other settings
         with open_store(layout.evaluation(experiment, seed), stage="evaluation") as store:
-            table = store.table("queries").set_index("query_id")
+            found = store.table("queries").set_index("query_id")
         row["runs"][str(seed)] = json.loads(layout.metrics(experiment, seed).read_text())
-        row["ranks"][str(seed)] = table.loc[queries, "rank_fused"].astype(int).tolist()
+        row["ranks"][str(seed)] = found.loc[queries, "rank_fused"].astype(int).tolist()
     if Dag.of(config).done(Job("cost", {"experiment": experiment})):
         row["cost"] = json.loads(layout.cost(experiment).read_text())
     return row
@@ -108,7 +108,7 @@ def steps(methods: Sequence[Method], pairs: Sequence[tuple[str, str]]) -> list[s
             ours, theirs = (np.stack([values[name][seed] for seed in common]) for name in (new, old))
             rows.append([new, old, str(len(common)), spread((ours - theirs).mean(1).tolist())])
             raw.append(randomisation(ours.mean(0), theirs.mean(0), methods[0].video))
-    said = [f"{p:.3f}" if p >= 0.001 else "< 0.001" for p in holm(raw)]
+    said = map(comparison_text.p_value, holm(raw))
     return table(["", "over", "seeds", "SumR", "p"], [[*row, p] for row, p in zip(rows, said, strict=True)])
 
 

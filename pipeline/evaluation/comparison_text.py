@@ -55,7 +55,13 @@ def _head(table: Comparison) -> str:
 
 def _main(rows: Sequence[dict[str, Any]]) -> str:
     cells = [
-        [*(str(row[key]) for key in _WHAT), str(row["seeds"]), *(_spread(row, column) for column in COLUMNS), _gap(row), _p(row)]
+        [
+            *(str(row[key]) for key in _WHAT),
+            str(row["seeds"]),
+            *(_spread(row, column) for column in COLUMNS),
+            _gap(row),
+            p_value(row["p Holm"]),
+        ]
         for row in rows
     ]
     return markdown([*_WHAT, "seeds", *COLUMNS, "to the best", "p"], cells)
@@ -122,8 +128,8 @@ def _gap(row: dict[str, Any]) -> str:
     return "best" if row["SumR against best"] == 0 and math.isnan(row["p"]) else f"{row['SumR against best']:+.1f}"
 
 
-def _p(row: dict[str, Any]) -> str:
-    value = row["p Holm"]
+def p_value(value: float) -> str:
+    """A p-value as the tables print it; nothing where there is none."""
     return "" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 

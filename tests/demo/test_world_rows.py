@@ -49,6 +49,8 @@ def test_what_a_part_adds_is_the_difference_of_its_seeds(root: Path) -> None:
     told = world_rows.steps(methods, pairs)
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in told[2:]]
     assert cells == [["better", "plain", "2", "350.0 ± 70.7", "< 0.001"], ["same", "plain", "2", "0.0 ± 0.0", "1.000"]]
+    one = [Method(name, [{"seed": 1}], np.array([[rank]]), ["0#0"], ["0"], {}) for name, rank in (("first", 1), ("tenth", 10))]
+    assert world_rows.steps(one, [("first", "tenth")])[2] == "| first | tenth | 1 | 200.0 |  |"  # one video: no test can be made
     names = ["msc", "gmmformer_v2", "ms_sl", "ral", "ral_ms_sl", "ral_msc"]
     assert world_rows.plugged(config, names) == [("ral", "gmmformer_v2"), ("ral_ms_sl", "ms_sl"), ("ral_msc", "msc")]
 

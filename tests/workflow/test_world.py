@@ -93,10 +93,10 @@ def test_rows_of_several_machines_stand_in_one_table(finished_world: Workspace, 
     assert "| clip borders, F1 |" in printed
     assert printed.count("0.5 [0.4, 0.6]") == len(world_claims.CLAIMS)
 
-    with pytest.raises(SystemExit, match="made with other settings"):
+    with pytest.raises(SystemExit, match=r"made with other settings: remove main\.json"):
         world_rows.saved(config, "main", [9527], {**row, "recipe": "0" * 12})
     (tmp_path / "main.json").write_text(world_rows.as_text({**row, "recipe": "0" * 12}))
-    with pytest.raises(SystemExit, match="made with other settings"):
+    with pytest.raises(SystemExit, match=r"made with other settings: remove main\.json"):
         world_rows.tables(config, tmp_path)
     (tmp_path / "main.json").write_text(world_rows.as_text(row))
     with pytest.raises(SystemExit, match="not of the 1 queries"):
