@@ -192,7 +192,7 @@ def decoding(files: list[str], options: argparse.Namespace) -> Iterator[Part]:
             lambda: 0,
             sum(Path(file).stat().st_size for file in chosen) + frames,
             "files, read; frames, written",
-            spread=spread(made, chosen, stream, decoder, options=options),
+            spread=spread(made, chosen, decoder, stream, options=options),
             floor=spread(bare, chosen, options=options),
         )
 

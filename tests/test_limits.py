@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import limits, parts, peaks
+from benchmarks import decode, limits, parts, peaks
 from benchmarks.limits import Found
 from benchmarks.parts import Part
 from benchmarks.peaks import Peaks, operations
@@ -113,6 +113,20 @@ def test_a_wrong_part_or_folder_is_refused(tmp_path: Path) -> None:
     for wrong in (["--parts", "ranks,speed"], ["--parts", "decoding", "--folder", str(tmp_path)]):
         with pytest.raises(SystemExit, match=r"no part|none of the videos"):
             list(parts.parts(limits.arguments().parse_args(wrong), CPU, tmp_path))
+
+
+def test_rates_of_a_folder(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A row a file that is large enough; one that is no video is passed over."""
+    (folder / "broken.mp4").write_bytes(b"no video")
+    for lines, rows in ((1, 1), (10_000, 0)):
+        monkeypatch.setattr(decode, "LINES", lines)
+        decode.rates(folder, 1)
+        found = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines()[2:]]
+        assert len(found) == rows
+        for file, *_, seconds, stills, both in found:
+            assert file.strip() == parts.NAMES[0]
+            assert float(seconds) == pytest.approx(2, abs=0.1)
+            assert min(float(stills), float(both)) > 0
 
 
 @pytest.mark.slow
