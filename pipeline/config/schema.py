@@ -207,10 +207,14 @@ class Config(Section):
         names, seeds = targets[target]
         return [(name, seed) for name in names if name not in self._unfit for seed in seeds]
 
-    def check_compared(self) -> None:
-        """Refuse to compare when a method does not fit the configuration, which other targets pass over. ConfigError of the first."""
-        for error in self._unfit.values():
-            raise error
+    def check_target(self, target: str) -> None:
+        """ConfigError when a target has no model; and to compare, of the first method that does not fit, which other targets pass over."""
+        if target == "compare":
+            for error in self._unfit.values():
+                raise error
+        if not self.group(target):
+            section = {"ablation": "ablations", "compare": "compare.methods"}.get(target, target)
+            raise ConfigError(f"`{section}` names no model", where=self.source, fix=f"add one, or run another target than `{target}`")
 
     def imported(self, name: str) -> bool:
         """Whether an encoder's files come from a published bundle, so that no job makes them. ConfigError when there is no such encoder."""

@@ -28,7 +28,7 @@ def run_comparison(config: Config, layout: Layout) -> str:
 
     Errors: StoreMissing when nothing has been evaluated; ConfigError when a method does not fit the configuration.
     """
-    config.check_compared()
+    config.check_target("compare")
     methods, absent = read(config, layout)
     if not methods:
         fix = f"run `{install.run_command(config.source, 'compare')}`"

@@ -23,8 +23,10 @@ from pipeline.evaluation.published import COLUMNS, NOTES, beside, elsewhere
 def run_table(config: Config, layout: Layout, target: str = "table") -> str:
     """Write results/<dataset>/<target>.md and .csv from its runs' metrics.json; returns the text. `target`: table, ablation or sweeps.
 
-    Errors: StoreMissing when no run has been evaluated; StoreError when the runs are not of one gallery.
+    Errors: ConfigError when the target has no model; StoreMissing when no run has been evaluated; StoreError when the runs are not of
+    one gallery.
     """
+    config.check_target(target)
     runs: dict[str, list[dict[str, Any]]] = {}
     absent: list[str] = []
     for experiment, seed in config.group(target):

@@ -26,8 +26,8 @@ def check(collection: Collection, *, training: bool = True, targets: Targets = (
 
     Errors: DatasetError and ConfigError for what a job would fail of later.
     """
-    if "compare" in targets:
-        collection.config.check_compared()
+    for target in targets:
+        collection.config.check_target(target)
     imported_features(collection)
     if training:
         tracking.check(collection.config.tracking)

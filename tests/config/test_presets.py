@@ -124,8 +124,17 @@ def test_a_method_that_does_not_fit_is_a_matter_of_compare_alone(root: Path, met
     assert [name for name, _ in made.group("compare")] == (["main"] * 2 if "main" in methods else [])
     assert not {"mian", "dl_dkd_plus", "x"} & made.models.keys(), "nothing is made, decoded or measured for it"
     with pytest.raises(ConfigError, match=said):
-        made.check_compared()
-    config(root).check_compared()
+        made.check_target("compare")
+    config(root).check_target("compare")
+
+
+def test_a_target_without_a_model_is_refused(root: Path) -> None:
+    made = config(root, ablations={}, sweeps={})
+    made.check_target("table")
+    with pytest.raises(ConfigError, match=r"`ablations` names no model[\s\S]*run another target than `ablation`"):
+        made.check_target("ablation")
+    with pytest.raises(ConfigError, match="`sweeps` names no model"):
+        made.check_target("sweeps")
 
 
 def test_an_experiment_that_does_not_fit_stops_every_target(root: Path) -> None:

@@ -254,7 +254,7 @@ def training_inputs(wildcards):
 # A function, because a method that does not fit the configuration is refused here: no other target needs it.
 def compared_inputs(wildcards):
     """The measures of every run of every method, and the methods' costs."""
-    CONFIG.check_compared()
+    CONFIG.check_target("compare")
     runs = JOBS.runs("compare")
     costs = [LAYOUT.cost(name) for name in dict.fromkeys(name for name, _ in runs)]
     return [*(LAYOUT.evaluation_manifest(*run) for run in runs), *costs]
