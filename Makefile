@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WORLD ?= config/world.yaml
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 # Re-installed only when one of these changes; the name of the stamp holds their hash.
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
@@ -13,7 +14,7 @@ help:
 	@echo "make test    install into $(VENV), then run the linters and the tests (10 minutes on 2 cores)"
 	@echo "make quick   the same without the slow tests (2 minutes)"
 	@echo "make long    the tests that take whole datasets through the workflow or kill many runs (10 minutes)"
-	@echo "make world   the generated benchmark world-1, from rendering to the table of all methods (hours on 2 cores)"
+	@echo "make world   the generated benchmark world-1, from rendering to the table of all methods (hours on 2 cores; WORLD=config/world-noisy.yaml)"
 	@echo "make disturbed kill, end and starve whole runs at random moments (PRVR_KILLS=100 PRVR_SIGNALS=50 PRVR_DISKS=20: hours)"
 	@echo "make browser the search page and the report in Debian's Chromium, which it installs (Debian, root)"
 	@echo "make cluster run the workflow on a real one-node Slurm (Debian, root)"
@@ -78,15 +79,15 @@ site: env
 	$(BIN)/python -m mkdocs build
 	@echo "site/index.html opens it; its search box needs a server: $(BIN)/python -m http.server --directory site --bind 127.0.0.1"
 
-# The generated benchmark (docs/world.md): renders, extracts, trains, compares all methods and the paper's ablation, measures. Many hours on two cores.
+# A generated benchmark (docs/world.md): renders, extracts, trains, compares all methods and the paper's ablation, measures. Many hours on two cores.
 world: env
-	$(BIN)/snakemake --configfile config/world.yaml --cores all --resources gpu=1
-	$(BIN)/snakemake compare --configfile config/world.yaml --cores all --resources gpu=1
-	$(BIN)/snakemake ablation --configfile config/world.yaml --cores all --resources gpu=1
-	$(BIN)/python -m benchmarks.world_checksums --configfile config/world.yaml
-	$(BIN)/python -m benchmarks.world --configfile config/world.yaml --statistics
-	$(BIN)/python -m benchmarks.world_rows save measure table --configfile config/world.yaml
-	$(BIN)/python -m benchmarks.world_queries --configfile config/world.yaml
+	$(BIN)/snakemake --configfile $(WORLD) --cores all --resources gpu=1
+	$(BIN)/snakemake compare --configfile $(WORLD) --cores all --resources gpu=1
+	$(BIN)/snakemake ablation --configfile $(WORLD) --cores all --resources gpu=1
+	$(BIN)/python -m benchmarks.world_checksums --configfile $(WORLD)
+	$(BIN)/python -m benchmarks.world --configfile $(WORLD) --statistics
+	$(BIN)/python -m benchmarks.world_rows save measure table --configfile $(WORLD)
+	$(BIN)/python -m benchmarks.world_queries --configfile $(WORLD)
 
 # After constraints.txt or the dependencies change. uv is needed for this alone: it asks the index for the files of every platform.
 lock:

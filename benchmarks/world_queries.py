@@ -1,6 +1,6 @@
 """Random queries of a generated world as one picture: what was asked, the moment it was asked about, and the first answers of a run.
 
-python -m benchmarks.world_queries [--configfile config/world.yaml] [--experiment msc] [--seed 1] [--output docs/images/world-queries.png]
+python -m benchmarks.world_queries [--configfile config/world.yaml] [--experiment msc] [--seed 1] [--output FILE.png]
 """
 
 from __future__ import annotations
@@ -104,11 +104,12 @@ def main() -> None:
     parser.add_argument("--experiment", help="by default the first that was evaluated")
     parser.add_argument("--seed", type=int, help="of its runs; by default the first")
     parser.add_argument("--draw", type=int, default=0, help="another number draws other queries")
-    parser.add_argument("--output", type=Path, default=Path("docs/images/world-queries.png"))
+    parser.add_argument("--output", type=Path, help="by default docs/images/<world>-queries.png")
     given = parser.parse_args()
     config = load(given.configfile)
+    output = given.output or Path(f"docs/images/{config.demo.world}-queries.png")
     seed = config.seeds[0] if given.seed is None else given.seed
-    save(picture(config, given.experiment or evaluated(config, [seed])[0], seed, given.draw), given.output)
+    save(picture(config, given.experiment or evaluated(config, [seed])[0], seed, given.draw), output)
 
 
 if __name__ == "__main__":
