@@ -100,6 +100,20 @@ def video_claim(config: Config, split: Split, frames: torch.Tensor) -> list[str]
     return [interval(inside, average, draws=200), interval(across, average, draws=200), interval(difference, average)]
 
 
+def branches_claim(split: Split, frames: torch.Tensor, clips: torch.Tensor) -> str:
+    """Share of the frames that are nearer to the clip they were merged into than to any other of their video: what alignment is for.
+
+    Shapes: `frames` [B, F, H], `clips` [B, C, H], of the two branches. A model with other tokens has none.
+    """
+    owner = split.videos.frame_to_clip.long()
+    if frames.shape[1] != owner.shape[1] or clips.shape[1] != split.videos.sizes.shape[1]:
+        return "-"
+    cosine = F.normalize(frames, dim=-1) @ F.normalize(clips, dim=-1).mT
+    nearest = cosine.masked_fill(split.videos.sizes[:, None] == 0, -torch.inf).argmax(2)
+    counts = split.videos.frame_count.tolist()
+    return interval([(nearest[i, :n] == owner[i, :n]).numpy().astype(float) for i, n in enumerate(counts)], average, draws=200)
+
+
 def borders(config: Config, split: Split) -> tuple[list[str], list[str]]:
     """F1 of the borders between clips against those between scenes (one pooled frame of tolerance): as merged, and of equal parts."""
     specs = {video.video_id: video for video in world(config.demo)}
@@ -160,6 +174,7 @@ CLAIMS = (
     "frames of one event",
     "of two events",
     "difference",
+    "frames nearest to their own clip",
     "clip borders, F1",
     "equal parts, F1",
     "contexts counted, rank correlation",
@@ -174,8 +189,10 @@ def measured(config: Config, experiment: str, seed: int) -> list[str]:
     queries, videos = gallery.encode(model, split, torch.device("cpu"))
     text = text_claim(config, split, queries["pooled"]) if "pooled" in queries else ["-"] * 4
     frames = video_claim(config, split, videos["frames"].float()) if "frames" in videos else ["-"] * 3
+    both = {"frames", "clips"} <= videos.keys()
+    aligned = branches_claim(split, videos["frames"].float(), videos["clips"].float()) if both else "-"
     merged, equal = borders(config, split)
-    return [*text, *frames, *merged, *equal, contexts(config, split)]
+    return [*text, *frames, aligned, *merged, *equal, contexts(config, split)]
 
 
 def claims(values: Mapping[str, Sequence[str]]) -> list[str]:

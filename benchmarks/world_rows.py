@@ -37,6 +37,9 @@ from pipeline.jobs.stage import Job
 from pipeline.models.checkpoint import load_model
 
 ROWS = Path(__file__).parent / "results"
+# What CBVA adds to merged clips, naive and adaptive, and ten times as much of it; to equal clips without the layer between.
+CAUSES = (("op-tome", "no-cbva"), ("msc", "no-cbva"), ("cbva-strong", "msc"), ("cbva-direct", "tcpl"))
+CLEAN = "world-1"  # beside which rows of a noisy variant are set
 
 
 def asked(config: Config) -> list[str]:
@@ -119,6 +122,23 @@ def plugged(config: Config, names: Sequence[str]) -> list[tuple[str, str]]:
     return [(name, hosts[model.base.kind]) for name, model in models.items() if isinstance(model, Ral) and model.base.kind in hosts]
 
 
+def beside_clean(methods: Sequence[Method], folder: Path) -> list[str]:
+    """SumR of a noisy world's rows and of the rows of the same name and recipe in the clean one, over the seeds that both have."""
+    rows = []
+    for method in methods:
+        ours, clean = folder / f"{method.name}.json", folder.parent / CLEAN / f"{method.name}.json"
+        if folder.name == CLEAN or not clean.exists():
+            continue
+        here, there = (json.loads(path.read_text()) for path in (ours, clean))
+        common = sorted(here["runs"].keys() & there["runs"].keys(), key=int)
+        if not common or here["recipe"] != there["recipe"]:
+            continue
+        after, before = ([row["runs"][seed]["recalls"]["fused"]["SumR"] for seed in common] for row in (here, there))
+        lost = [b - a for a, b in zip(after, before, strict=True)]
+        rows.append([method.name, str(len(common)), spread(before), spread(after), spread(lost)])
+    return table(["", "seeds", f"SumR, {CLEAN}", f"SumR, {folder.name}", "lost"], rows) if rows else []
+
+
 def tables(config: Config, folder: Path) -> str:
     """Everything the saved rows say: the methods compared, how far they are from the oracle, what was measured; then other experiments."""
     queries = asked(config)
@@ -126,13 +146,17 @@ def tables(config: Config, folder: Path) -> str:
     if not rows:
         raise SystemExit(f"no row lies in {folder}")
     bench = [name for name in config.compared if name in rows]
-    ablation = [name for name in (*config.ablations, "msc") if name in rows] if config.ablations else []
+    ablation = [name for name in (*config.ablations, "msc") if name in rows] if config.ablations.keys() & rows.keys() else []
     others = [name for name in rows if name not in {*bench, *ablation}]
     best = max(bench, key=lambda name: rows[name][0].mean("SumR"), default=None)
     groups = (
         ("", bench, plugged(config, bench)),
         ("The paper's ablation here; `msc` has all parts", ablation, [(new, old) for old, new in pairwise(ablation)]),
-        ("Other rows, beside the best above", [best, *others] if best and others else others, []),
+        (
+            "Other rows, beside the best above",
+            [best, *others] if best and others else others,
+            [pair for pair in CAUSES if {*pair} <= {*rows}],
+        ),
     )
     parts = []
     for head, names, pairs in groups:
@@ -140,7 +164,8 @@ def tables(config: Config, folder: Path) -> str:
             methods = [rows[name][0] for name in names]
             parts += [f"## {head}"] if head else []
             parts.append(comparison_text.render(compared(methods), config.dataset.kind))
-            parts += ["\n".join(steps(methods, pairs))] if pairs else []
+            parts += ["\n".join(steps([method for method, _ in rows.values()], pairs))] if pairs else []
+            parts += ["\n".join(told)] if (told := beside_clean(methods, folder)) else []
             parts.append("\n".join(difficulty(config, {method.name: method.runs for method in methods})))
             known = {name: values for name in names if (values := rows[name][1])}
             parts += ["\n".join(claims(known))] if known else []
