@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -118,3 +120,25 @@ def test_torchs_own_is_not_shown_where_slowfast_is_loaded(root: Path) -> None:
     for quiet, shown in (("quieten()\n", False), ("", True)):
         done = subprocess.run([sys.executable, "-c", code.format(quiet)], cwd=root, capture_output=True, text=True, check=True)
         assert ("FutureWarning" in done.stderr) is shown, done.stderr
+
+
+SLOW = "import time\nprint('loading', flush=True)\ntime.sleep({})\nraise SystemExit(7)\n"
+
+
+@pytest.mark.parametrize(("ignored", "seconds", "code"), [(False, 60, -signal.SIGINT), (True, 1, 7)])
+def test_ctrl_c_while_the_libraries_load(tmp_path: Path, ignored: bool, seconds: int, code: int) -> None:
+    """No traceback of imports; a script's background, which ignores Ctrl-C, goes on."""
+    (tmp_path / "typer.py").write_text(SLOW.format(seconds))  # stands in for a library that a slow disk holds back
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.cli", "--help"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=(lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if ignored else None,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "loading\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30)[1] == ""
+    assert process.returncode == code
