@@ -1,10 +1,38 @@
-"""Queries that are longer than what reads them: said before the first job, since nothing fails of it later."""
+"""Queries that are longer than what reads them, or too many for a batch: said before the first job, since nothing fails of it later."""
 
 from __future__ import annotations
 
 from pipeline.config.encoders import OpenClip
 from pipeline.encoders.token_counts import limits, token_counts
 from pipeline.jobs.collection import Collection
+
+USUAL = 640  # captions of a batch: 128 videos of TVR, five captions each, the most of the published recipes
+MANY = 2000  # from here a batch's angles take thirty times as long
+
+
+def remarks(collection: Collection) -> list[str]:
+    """All that is to be said of a collection's queries before its first job."""
+    return [*too_long(collection), *too_many(collection)]
+
+
+def too_many(collection: Collection) -> list[str]:
+    """A line for the experiments whose batches hold so many captions that their angles, Q^3, rule a training's time (paper Eq. 3)."""
+    taught, named = collection.listing.taught, dict[int, list[str]]()
+    mean = collection.queries.get("train", 0) / max(1, taught.videos)
+    for name in collection.names():
+        chosen = collection.experiment(name)
+        held = max(taught.most, int(min(chosen.training.batch_videos, taught.videos) * mean))
+        if held >= MANY and chosen.objectives.tcpl.angle and not chosen.clips.window:
+            named.setdefault(held, []).append(name)
+    lines = []
+    for held, names in named.items():
+        one = taught.most > held / 2
+        fix = "`clips.window` divides those of a long video that have a start and an end" if one else "lower training.batch_videos"
+        lines.append(
+            f"a batch of {', '.join(names)} holds {held:,} captions{f', {taught.most:,} of them of {taught.video}' if one else ''}: its "
+            f"angles (objectives.tcpl.angle) take {(held / USUAL) ** 3:,.0f} times as long as those of {USUAL}: {fix}"
+        )
+    return lines
 
 
 def too_long(collection: Collection) -> list[str]:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import NamedTuple
 
 from pipeline.config.schema import Config
 from pipeline.core.collector import paused
@@ -24,16 +25,25 @@ from pipeline.demo.world import world
 from pipeline.encoders.token_counts import limits
 
 
+class Taught(NamedTuple):
+    """The number of training videos, and the one of them with the most queries."""
+
+    videos: int = 0
+    video: str = ""
+    most: int = 0
+
+
 @dataclass(frozen=True)
 class Listing:
     """What a dataset holds: its videos, and split -> number of queries.
 
-    What no job needs is not saved (saved.py): `long_queries`, id -> text of those that may be longer than what reads them; `absent`,
-    videos that are asked for and not on disk.
+    What no job needs is not saved (saved.py): `taught`, how the training queries lie on videos; `long_queries`, id -> text of those that
+    may be longer than what reads them; `absent`, videos that are asked for and not on disk.
     """
 
     videos: list[Source]
     queries: dict[str, int]
+    taught: Taught = field(default_factory=Taught)
     long_queries: dict[str, str] = field(default_factory=dict)
     absent: frozenset[str] = frozenset()
 
@@ -48,15 +58,15 @@ def listing(config: Config, layout: Layout) -> Listing:
     if config.dataset.kind == "demo":
         folder = layout.world / "videos"
         videos = [Source(video.video_id, (str(folder / video.file),), video.fingerprint(), video.duration) for video in world(config.demo)]
-        return Listing(videos, _count(str(row["split"]) for row in world_rows(config.demo)))
+        return Listing(videos, *_asked((str(row["path"]), str(row["split"])) for row in world_rows(config.demo)))
     if config.dataset.kind == "bundle":
         return _bundle(layout)
     rows, _ = read(config, layout)
-    queries = _count(query.split for query in rows.queries)
+    asked = _asked((query.video_id, query.split) for query in rows.queries)
     if not config.dataset.videos and config.dataset.kind != "own" and not any(video.files for video in rows.videos):
         # Features come from a published bundle: there is nothing to look at, and all videos of the annotations count.
         _all_imported(config)
-        return Listing([Source(v.video_id, (), "", None if math.isnan(v.duration) else v.duration) for v in rows.videos], queries)
+        return Listing([Source(v.video_id, (), "", None if math.isnan(v.duration) else v.duration) for v in rows.videos], *asked)
     limit = min(limits(config).values(), default=0)  # a token is a byte at least, and two of them are no words
     long = {query.query_id: query.text for query in rows.queries if limit and len(query.text.encode()) + 2 > limit}
     listed, absent = rows.videos, frozenset(rows.absent)
@@ -68,7 +78,7 @@ def listing(config: Config, layout: Layout) -> Listing:
         if video.files
     ]
     cache.save()
-    return Listing(sources, queries, long, absent)
+    return Listing(sources, *asked, long, absent)
 
 
 def refreshed(sources: Iterable[Source], cache: FileCache, seen: Mapping[str, Sequence[str]] = MappingProxyType({})) -> list[Source]:
@@ -89,8 +99,14 @@ def _as_seen(source: Source, states: Sequence[str]) -> bool:
         return True
 
 
-def _count(splits: Iterable[str]) -> dict[str, int]:
-    return dict(Counter(splits))
+def _asked(queries: Iterable[tuple[str, str]]) -> tuple[dict[str, int], Taught]:
+    """The number of queries of each split, and how those of training lie on videos, from each query's video and split."""
+    splits, videos = Counter[str](), Counter[str]()
+    for video_id, split in queries:
+        splits[split] += 1
+        if split == "train":
+            videos[video_id] += 1
+    return dict(splits), Taught(len(videos), *videos.most_common(1)[0]) if videos else Taught()
 
 
 def _bundle(layout: Layout) -> Listing:
@@ -102,7 +118,8 @@ def _bundle(layout: Layout) -> Listing:
     with open_store(layout.annotations, stage="annotations") as store:
         table, queries = store.table("videos"), store.table("queries")
     pairs = zip(table["video_id"], table["duration"], strict=True)
-    return Listing([Source(str(i), (), "", None if math.isnan(d) else float(d)) for i, d in pairs], _count(queries["split"]))
+    videos = [Source(str(i), (), "", None if math.isnan(d) else float(d)) for i, d in pairs]
+    return Listing(videos, *_asked(zip(queries["video_id"], queries["split"], strict=True)))
 
 
 def _all_imported(config: Config) -> None:

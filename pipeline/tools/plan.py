@@ -15,7 +15,7 @@ from pipeline.datasets.readers import read
 from pipeline.datasets.table import Annotations
 from pipeline.demo.world import rows as world_queries
 from pipeline.jobs import estimates
-from pipeline.jobs.captions import too_long
+from pipeline.jobs.captions import remarks
 from pipeline.jobs.dag import Dag, gpus_per_job
 from pipeline.jobs.estimates import Costs, Machine, Speeds
 from pipeline.jobs.headers import sampled
@@ -93,7 +93,7 @@ def _annotations(dag: Dag) -> tuple[Annotations | None, list[str]]:
     return table.of(rows), [
         *rows.notes,
         *splits.check(dag.config, dag.queries),
-        *too_long(dag),
+        *remarks(dag),
         *([f"{len(missing):,} files are missing and left out"] if missing else []),
     ]
 

@@ -8,11 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from pipeline.config import reading
 from pipeline.core.errors import ConfigError, DatasetError, LockedError
-from pipeline.jobs.captions import too_long
+from pipeline.jobs import captions
+from pipeline.jobs.captions import remarks, too_long, too_many
 from pipeline.jobs.checks import check, claim, lost_videos
 from pipeline.jobs.dag import Dag
 from tests.workflow.test_rerun import queries
@@ -55,6 +57,43 @@ def test_captions_that_are_cut_are_counted(work: Workspace) -> None:
     assert f"{total} of {total} queries are longer than the 5 tokens" in too_long(dag(work))[0]
     begun = work.snakemake("--until", "annotations").stdout
     assert begun.index(f"note: {total} of {total} queries are longer") < begun.index("rule annotations:")
+
+
+def test_a_video_of_too_many_captions(work: Workspace) -> None:
+    """TCPL's angles grow with the cube of a batch's captions, and all captions of a video are in one."""
+    assert remarks(dag(work)) == []
+
+    def many(table: pd.DataFrame) -> pd.DataFrame:
+        taught = table["split"] == "train"
+        one = table[taught].head(1)
+        return pd.concat([table[~taught], one.loc[one.index.repeat(2_100)].assign(query_id=[f"many-{i}" for i in range(2_100)])])
+
+    queries(work, many)
+    crowded = dag(work)
+    (said,) = too_many(crowded)
+    assert said.startswith(
+        f"a batch of {', '.join(crowded.names())} holds 2,100 captions, 2,100 of them of {crowded.listing.taught.video}: "
+    )
+    assert said.endswith("take 35 times as long as those of 640: `clips.window` divides those of a long video that have a start and an end")
+    begun = work.snakemake("--until", "annotations").stdout
+    assert begun.index(f"note: {said}") < begun.index("rule annotations:")
+    work.config["clips"] = {"window": 2.0}
+    assert too_many(dag(work)) == []
+    work.config["clips"], work.config["objectives"] = {}, {"tcpl": {"angle": 0.0}}
+    assert too_many(dag(work)) == []
+
+
+def test_a_batch_of_too_many_videos(work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = dag(work)
+    taught, asked = usual.listing.taught, usual.queries["train"]
+    assert 2 * taught.most < asked
+    monkeypatch.setattr(captions, "MANY", asked)
+    assert usual.config.training.batch_videos < taught.videos
+    assert too_many(usual) == []
+    work.config["training"]["batch_videos"] = taught.videos
+    (said,) = too_many(dag(work))
+    assert f"holds {asked} captions: " in said
+    assert said.endswith("lower training.batch_videos")
 
 
 def test_widths_of_an_imported_checkpoint(work: Workspace) -> None:

@@ -12,7 +12,7 @@ if (Path(workflow.basedir) / "pipeline").is_dir():
 from pipeline.core import install
 from pipeline.config.reading import read, validate
 from pipeline.config.schema import merge
-from pipeline.jobs.captions import too_long
+from pipeline.jobs.captions import remarks
 from pipeline.jobs.checks import check, claim, lost_videos
 from pipeline.jobs.collection import TARGETS
 from pipeline.jobs.dag import Dag as Plan, gpus_per_job
@@ -170,7 +170,7 @@ onstart:
     note_run(workflow.local_exec)
     JOBS.save_listing()
     move_to_shards(JOBS)
-    notes = [*NOTES, *too_long(JOBS)]
+    notes = [*NOTES, *remarks(JOBS)]
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     show_run(notes)
