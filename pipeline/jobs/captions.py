@@ -7,7 +7,7 @@ from pipeline.encoders.token_counts import limits, token_counts
 from pipeline.jobs.collection import Collection
 
 USUAL = 640  # captions of a batch: 128 videos of TVR, five captions each, the most of the published recipes
-MANY = 2000  # from here a batch's angles take thirty times as long
+MANY = 2000  # from here the angles of a batch take thirty times as long, on a CPU more: one anchor's arrays outgrow its caches
 
 
 def remarks(collection: Collection) -> list[str]:
@@ -30,7 +30,7 @@ def too_many(collection: Collection) -> list[str]:
         fix = "`clips.window` divides those of a long video that have a start and an end" if one else "lower training.batch_videos"
         lines.append(
             f"a batch of {', '.join(names)} holds {held:,} captions{f', {taught.most:,} of them of {taught.video}' if one else ''}: its "
-            f"angles (objectives.tcpl.angle) take {(held / USUAL) ** 3:,.0f} times as long as those of {USUAL}: {fix}"
+            f"angles (objectives.tcpl.angle) take at least {(held / USUAL) ** 3:,.0f} times as long as those of {USUAL}: {fix}"
         )
     return lines
 
