@@ -37,8 +37,8 @@ from pipeline.jobs.stage import Job
 from pipeline.models.checkpoint import load_model
 
 ROWS = Path(__file__).parent / "results"
-# What CBVA adds to merged clips, naive and adaptive, and ten times as much of it; to equal clips without the layer between.
-CAUSES = (("op-tome", "no-cbva"), ("msc", "no-cbva"), ("cbva-strong", "msc"), ("cbva-direct", "tcpl"))
+# What CBVA adds to merged clips, naive and adaptive, and ten times as much; to equal clips without the layer between. What motion adds.
+CAUSES = (("op-tome", "no-cbva"), ("msc", "no-cbva"), ("cbva-strong", "msc"), ("cbva-direct", "tcpl"), ("msc", "no-motion"))
 CLEAN = "world-1"  # beside which rows of a noisy variant are set
 
 
