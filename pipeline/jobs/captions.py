@@ -27,7 +27,8 @@ def too_many(collection: Collection) -> list[str]:
     lines = []
     for held, names in named.items():
         one = taught.most > held / 2
-        fix = "`clips.window` divides those of a long video that have a start and an end" if one else "lower training.batch_videos"
+        windows = "`clips.window` divides those of a long video that have a start and an end, `objectives.tcpl.angle: 0` does without"
+        fix = windows if one else "lower training.batch_videos"
         lines.append(
             f"a batch of {', '.join(names)} holds {held:,} captions{f', {taught.most:,} of them of {taught.video}' if one else ''}: its "
             f"angles (objectives.tcpl.angle) take at least {(held / USUAL) ** 3:,.0f} times as long as those of {USUAL}: {fix}"
